@@ -1,0 +1,24 @@
+//! The networks of demask and the ops under them.
+//!
+//! One [`Transformer`] serves every family of text checkpoint, in training and in inference, on
+//! every backend. Everything a caller may want of it passes through one entry: an [`Input`] in, an
+//! [`Output`] out.
+//!
+//! - `ops/`: operations with a portable path (framework tensors, any backend, autodiff) and a CPU
+//!   fast path on `demask-kernels`, forward and backward.
+//! - `transformer/`: the network, its configuration and the names of its parameters.
+//! - [`AttentionMask`]: who sees whom, as a descriptor.
+//! - [`KvCache`]: keys and values of cells already forwarded.
+
+mod cache;
+mod error;
+mod input;
+mod mask;
+pub mod ops;
+pub mod transformer;
+
+pub use cache::KvCache;
+pub use error::NnError;
+pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
+pub use mask::{AttentionMask, MaskKind};
+pub use transformer::{ParamSource, Transformer, TransformerConfig};

@@ -1,0 +1,70 @@
+//! Names and shapes of every parameter, in the order in which they are stored.
+
+use burn::tensor::TensorData;
+
+use super::{MlpKind, NormKind, TransformerConfig};
+use crate::NnError;
+
+/// Supplies parameters by canonical name while a network is built.
+pub trait ParamSource {
+    /// The f32 values of parameter `name`, which must have `shape`.
+    ///
+    /// # Errors
+    /// [`NnError::Source`] when it is missing or has another shape.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError>;
+}
+
+/// Calls `visit` with the canonical name and the shape of each parameter of a network.
+///
+/// Weights of linears are `[out, in]`. The order is the order of the forward pass.
+pub fn for_each_shape(config: &TransformerConfig, visit: &mut dyn FnMut(&str, &[usize])) {
+    let c = config;
+    let (d, q, kv) = (c.d_model, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+    let norm = |name: &str, width: usize, visit: &mut dyn FnMut(&str, &[usize])| {
+        visit(&format!("{name}.weight"), &[width]);
+        if c.norm == (NormKind::Layer { bias: true }) {
+            visit(&format!("{name}.bias"), &[width]);
+        }
+    };
+    let linear = |name: &str, dims: [usize; 2], bias: bool, visit: &mut dyn FnMut(&str, &[usize])| {
+        visit(&format!("{name}.weight"), &dims);
+        if bias {
+            visit(&format!("{name}.bias"), &dims[..1]);
+        }
+    };
+    visit("embed.weight", &[c.vocab_size, d]);
+    if let Some(time) = &c.time {
+        linear("time.in", [time.cond, time.frequencies], true, visit);
+        linear("time.out", [time.cond, time.cond], true, visit);
+    }
+    for i in 0..c.n_layers {
+        let at = |name: &str| format!("layers.{i}.{name}");
+        if let Some(time) = &c.time {
+            linear(&at("adaln"), [6 * d, time.cond], true, visit);
+        }
+        norm(&at("attn_norm"), d, visit);
+        linear(&at("attn.q"), [q, d], c.qkv_bias, visit);
+        linear(&at("attn.k"), [kv, d], c.qkv_bias, visit);
+        linear(&at("attn.v"), [kv, d], c.qkv_bias, visit);
+        if c.qk_norm {
+            visit(&at("attn.q_norm.weight"), &[c.head_dim]);
+            visit(&at("attn.k_norm.weight"), &[c.head_dim]);
+        }
+        linear(&at("attn.o"), [d, q], c.out_bias, visit);
+        norm(&at("mlp_norm"), d, visit);
+        if c.mlp == MlpKind::SwiGlu {
+            linear(&at("mlp.gate"), [c.d_ff, d], c.mlp_bias, visit);
+        }
+        linear(&at("mlp.up"), [c.d_ff, d], c.mlp_bias, visit);
+        linear(&at("mlp.down"), [d, c.d_ff], c.mlp_bias, visit);
+    }
+    if let Some(time) = &c.time {
+        linear("final_adaln", [2 * d, time.cond], true, visit);
+    }
+    norm("final_norm", d, visit);
+    if !c.tied_head {
+        linear("head", [c.vocab_size, d], c.head_bias, visit);
+    } else if c.head_bias {
+        visit("head.bias", &[c.vocab_size]);
+    }
+}

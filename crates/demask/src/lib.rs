@@ -1,0 +1,1 @@
+//! demask as a library: every part of the engine under one name.
