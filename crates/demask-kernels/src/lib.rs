@@ -1,0 +1,13 @@
+//! CPU kernels.
+#![allow(unsafe_code)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+pub mod gemm;
+mod mem;
+mod simd;
+pub mod threads;
+
+#[cfg(test)]
+mod testing;
+
+pub use simd::Isa;

@@ -1,0 +1,125 @@
+//! Aligned memory, scratch that is used again, and pointers that may cross threads.
+
+use std::cell::RefCell;
+
+/// One cache line; gives its alignment to the memory around it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// `f32` values that begin at a cache line.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        Self {
+            lines: vec![Line([0.0; 16]); len.div_ceil(16)],
+            len,
+        }
+    }
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    pub fn as_ptr(&self) -> *const f32 {
+        self.lines.as_ptr().cast()
+    }
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
+/// Scratch above this many values is given back to the system (16 MiB).
+const KEEP: usize = 4 << 20;
+
+thread_local! {
+    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory of a thread that is handed back when dropped, so that a kernel that runs often does not
+/// ask the system for pages each time. The contents are whatever was there before. Taking is safe
+/// while another kernel of the same thread holds scratch (work stealing nests them).
+pub(crate) struct Scratch(Buffer);
+
+impl Scratch {
+    /// At least `len` values of unspecified (initialised) contents, at a cache line.
+    pub fn take(len: usize) -> Self {
+        let kept = FREE.with_borrow_mut(|free| {
+            // The smallest one that is large enough.
+            let best = (0..free.len())
+                .filter(|&i| free[i].lines.len() * 16 >= len)
+                .min_by_key(|&i| free[i].lines.len());
+            best.map(|i| free.swap_remove(i))
+        });
+        Self(kept.unwrap_or_else(|| Buffer::zeroed(len)))
+    }
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0);
+        if buffer.lines.len() * 16 <= KEEP && !buffer.lines.is_empty() {
+            // The thread may be ending, in which case the memory is simply freed.
+            let _ = FREE.try_with(|free| {
+                let mut free = free.borrow_mut();
+                free.push(buffer);
+                if free.len() > 16 {
+                    let smallest = (0..free.len()).min_by_key(|&i| free[i].lines.len());
+                    smallest.map(|i| free.swap_remove(i));
+                }
+            });
+        }
+    }
+}
+
+/// A pointer that parallel tasks read.
+#[derive(Clone, Copy)]
+pub(crate) struct Ptr(pub *const f32);
+// SAFETY: the operations that make one keep the slice borrowed until all tasks have ended.
+unsafe impl Send for Ptr {}
+// SAFETY: as above; it is only read through.
+unsafe impl Sync for Ptr {}
+
+impl Ptr {
+    pub fn get(self) -> *const f32 {
+        self.0
+    }
+}
+
+/// A pointer through which parallel tasks write disjoint places.
+#[derive(Clone, Copy)]
+pub(crate) struct MutPtr(pub *mut f32);
+// SAFETY: the operations that make one keep the slice mutably borrowed until all tasks have
+// ended, and give each task its own places.
+unsafe impl Send for MutPtr {}
+// SAFETY: as above.
+unsafe impl Sync for MutPtr {}
+
+impl MutPtr {
+    pub fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_is_reused_and_nests() {
+        let mut a = Scratch::take(1000);
+        let mut b = Scratch::take(1000);
+        assert_ne!(a.as_mut_ptr(), b.as_mut_ptr());
+        let first = a.as_mut_ptr();
+        assert_eq!(first as usize % 64, 0);
+        drop(a);
+        assert_eq!(Scratch::take(900).as_mut_ptr(), first);
+    }
+}

@@ -1,0 +1,175 @@
+//! Sixteen lanes in two AVX registers.
+
+use super::{Kernel, LANES, Simd, portable};
+use crate::gemm::micro::{Lhs, Tile, micro_table};
+use std::arch::x86_64::*;
+
+/// Proof that AVX2 and FMA are there; made only by [`enter`].
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+/// Lanes 0..8 and 8..16.
+type Pair = (__m256, __m256);
+
+/// Runs a kernel with AVX2 and FMA switched on.
+///
+/// # Safety
+/// The machine has avx2 and fma.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// Sum of eight lanes: i with i+4, then i+2, i+1.
+///
+/// # Safety
+/// The machine has AVX.
+#[inline(always)]
+pub(super) unsafe fn sum8(x: __m256) -> f32 {
+    // SAFETY: the caller promises AVX; registers only.
+    unsafe {
+        let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
+    }
+}
+
+/// Calls an intrinsic that touches no memory.
+macro_rules! op {
+    ($e:expr) => {
+        // SAFETY: `self` proves the instruction set, and the intrinsic works on registers only.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx2 {
+    type V = Pair;
+    // 6 × 2 sums, 2 registers of B and a broadcast fill 15 of the 16 registers.
+    const MR: usize = 6;
+    const NV: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        op!((_mm256_set1_ps(x), _mm256_set1_ps(x)))
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Pair {
+        // SAFETY: the caller promises 16 readable values; the loads may be unaligned.
+        unsafe { (_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Pair) {
+        // SAFETY: the caller promises 16 writable values; the stores may be unaligned.
+        unsafe {
+            _mm256_storeu_ps(p, v.0);
+            _mm256_storeu_ps(p.add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize, fill: f32) -> Pair {
+        let mut lanes = [fill; LANES];
+        // SAFETY: the caller promises min(n, 16) readable values; `lanes` holds 16.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n.min(LANES));
+            self.load(lanes.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize, v: Pair) {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the caller promises min(n, 16) writable values; `lanes` holds 16.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n.min(LANES));
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn sub(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn div(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Pair) -> Pair {
+        op!((_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)))
+    }
+    #[inline(always)]
+    fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        op!((
+            _mm256_fmadd_ps(a.0, b.0, c.0),
+            _mm256_fmadd_ps(a.1, b.1, c.1)
+        ))
+    }
+    #[inline(always)]
+    fn max(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn min(self, a: Pair, b: Pair) -> Pair {
+        op!((_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn select_lt(self, x: Pair, limit: Pair, then: Pair, otherwise: Pair) -> Pair {
+        op!((
+            _mm256_blendv_ps(
+                otherwise.0,
+                then.0,
+                _mm256_cmp_ps::<_CMP_LT_OQ>(x.0, limit.0)
+            ),
+            _mm256_blendv_ps(
+                otherwise.1,
+                then.1,
+                _mm256_cmp_ps::<_CMP_LT_OQ>(x.1, limit.1)
+            ),
+        ))
+    }
+    #[inline(always)]
+    fn pow2(self, n: Pair) -> Pair {
+        op!({
+            let bias = _mm256_set1_epi32(127);
+            let lo = _mm256_add_epi32(_mm256_cvtps_epi32(n.0), bias);
+            let hi = _mm256_add_epi32(_mm256_cvtps_epi32(n.1), bias);
+            (
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(lo)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(hi)),
+            )
+        })
+    }
+    #[inline(always)]
+    fn sum(self, v: Pair) -> f32 {
+        op!(sum8(_mm256_add_ps(v.0, v.1)))
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Pair) -> f32 {
+        op!({
+            let x = _mm256_max_ps(v.0, v.1);
+            let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps::<1>(x, x)))
+        })
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Pair; LANES]) -> [Pair; LANES] {
+        portable::transpose_through_memory(self, rows)
+    }
+    #[inline(always)]
+    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile) {
+        // SAFETY: the caller keeps micro's promises; `self` proves the instruction set.
+        unsafe { tiles(lhs, rows, tile) }
+    }
+}
+
+micro_table! {
+    target_feature(enable = "avx2,fma"),
+    Avx2(()), 1, [1 2 3 4 5 6]
+}

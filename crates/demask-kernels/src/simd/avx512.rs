@@ -1,0 +1,163 @@
+//! Sixteen lanes in one AVX-512 register.
+
+use super::{Kernel, LANES, Simd};
+use crate::gemm::micro::{Lhs, Tile, micro_table};
+use std::arch::x86_64::*;
+
+/// Proof that AVX-512 is there; made only by [`enter`].
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+/// Runs a kernel with AVX-512 switched on.
+///
+/// # Safety
+/// The machine has avx512f, avx512vl, avx512dq, avx512bw, avx2 and fma.
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+/// The first `n` lanes.
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    ((1u32 << n.min(LANES)) - 1) as u16
+}
+
+/// Calls an intrinsic that touches no memory.
+macro_rules! op {
+    ($e:expr) => {
+        // SAFETY: `self` proves the instruction set, and the intrinsic works on registers only.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    // 14 × 2 sums, 2 vectors of B and a broadcast fill 31 of the 32 registers.
+    const MR: usize = 14;
+    const NV: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        op!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        // SAFETY: the caller promises 16 readable values; the load may be unaligned.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        // SAFETY: the caller promises 16 writable values; the store may be unaligned.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize, fill: f32) -> __m512 {
+        // SAFETY: masked-off lanes are not touched, the caller promises the others.
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, n: usize, v: __m512) {
+        // SAFETY: masked-off lanes are not touched, the caller promises the others.
+        unsafe { _mm512_mask_storeu_ps(p, mask(n), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        op!(_mm512_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        op!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn select_lt(self, x: __m512, limit: __m512, then: __m512, otherwise: __m512) -> __m512 {
+        op!(_mm512_mask_blend_ps(
+            _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, limit),
+            otherwise,
+            then
+        ))
+    }
+    #[inline(always)]
+    fn pow2(self, n: __m512) -> __m512 {
+        op!({
+            let e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(e))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        op!({
+            let h = _mm512_extractf32x8_ps::<1>(v);
+            let x = _mm256_add_ps(_mm512_castps512_ps256(v), h);
+            super::avx2::sum8(x)
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        op!(_mm512_reduce_max_ps(v))
+    }
+    #[inline(always)]
+    fn transpose(self, mut r: [__m512; LANES]) -> [__m512; LANES] {
+        op!({
+            let mut t = r;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            }
+            let d = |x| _mm512_castps_pd(x);
+            let f = |x| _mm512_castpd_ps(x);
+            // Afterwards 128-bit block b of r[4i + j] holds column 4b + j of rows 4i..4i + 4.
+            for i in (0..LANES).step_by(4) {
+                r[i] = f(_mm512_unpacklo_pd(d(t[i]), d(t[i + 2])));
+                r[i + 1] = f(_mm512_unpackhi_pd(d(t[i]), d(t[i + 2])));
+                r[i + 2] = f(_mm512_unpacklo_pd(d(t[i + 1]), d(t[i + 3])));
+                r[i + 3] = f(_mm512_unpackhi_pd(d(t[i + 1]), d(t[i + 3])));
+            }
+            for j in 0..4 {
+                let even0 = _mm512_shuffle_f32x4::<0x88>(r[j], r[4 + j]);
+                let even1 = _mm512_shuffle_f32x4::<0x88>(r[8 + j], r[12 + j]);
+                let odd0 = _mm512_shuffle_f32x4::<0xdd>(r[j], r[4 + j]);
+                let odd1 = _mm512_shuffle_f32x4::<0xdd>(r[8 + j], r[12 + j]);
+                t[j] = _mm512_shuffle_f32x4::<0x88>(even0, even1);
+                t[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd0, odd1);
+                t[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even0, even1);
+                t[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd0, odd1);
+            }
+            t
+        })
+    }
+    #[inline(always)]
+    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile) {
+        // SAFETY: the caller keeps micro's promises; `self` proves the instruction set.
+        unsafe { tiles(lhs, rows, tile) }
+    }
+}
+
+micro_table! {
+    target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"),
+    Avx512(()), 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+}

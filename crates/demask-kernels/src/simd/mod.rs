@@ -1,0 +1,239 @@
+//! Vectors of sixteen `f32` lanes, on every instruction set.
+//!
+//! A kernel is written once, generic over [`Simd`]; [`dispatch`] runs it inside a function that has
+//! the instruction set switched on. All sets present *sixteen* lanes (one AVX-512 register, two AVX
+//! registers, an array), so that a reduction folds the same lanes in the same order everywhere.
+//!
+//! | name | file | needs |
+//! |---|---|---|
+//! | AVX-512 | `avx512.rs` | `avx512f`, `avx512vl`, `avx512dq`, `avx512bw` |
+//! | AVX2 | `avx2.rs` | `avx2`, `fma` |
+//! | portable | `portable.rs` | nothing; the compiler vectorises what it can |
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+mod portable;
+
+use crate::gemm::micro::{Lhs, Tile};
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// An instruction set that the kernels know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 512-bit vectors (x86-64).
+    Avx512,
+    /// 256-bit vectors with fused multiply-add (x86-64).
+    Avx2,
+    /// Plain Rust, for every other machine.
+    Portable,
+}
+
+impl Isa {
+    /// The best instruction set of this machine (asked once by the standard library, then cached).
+    pub fn detect() -> Self {
+        #[cfg(test)]
+        if let Some(isa) = FORCED.get() {
+            return isa;
+        }
+        Self::available()[0]
+    }
+
+    /// Every instruction set that this machine can run, best first; never empty.
+    pub fn available() -> &'static [Self] {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw");
+            if avx2 && avx512 {
+                return &[Self::Avx512, Self::Avx2, Self::Portable];
+            }
+            if avx2 {
+                return &[Self::Avx2, Self::Portable];
+            }
+        }
+        &[Self::Portable]
+    }
+
+    /// A short lower-case name: `avx512`, `avx2` or `portable`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs `f` once with every instruction set of this machine (the choice is made on the calling
+/// thread of an operation, so forcing it there is enough).
+#[cfg(test)]
+pub(crate) fn with_every_isa(mut f: impl FnMut(Isa)) {
+    for &isa in Isa::available() {
+        FORCED.set(Some(isa));
+        f(isa);
+    }
+    FORCED.set(None);
+}
+
+/// Sixteen lanes of `f32`. A value of the implementing type proves that the machine has the
+/// instruction set, which is what makes the arithmetic methods safe.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen lanes.
+    type V: Copy;
+    /// Rows of the largest register tile of the matrix product.
+    const MR: usize;
+    /// Vectors in a row of the register tile.
+    const NV: usize;
+    /// Columns of the register tile, and the width of a packed panel of B.
+    const NR: usize = LANES * Self::NV;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `p` is valid for reading 16 values.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` is valid for writing 16 values.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Lanes from `n` on are `fill`; `n` above 16 counts as 16.
+    /// # Safety
+    /// `p` is valid for reading `min(n, 16)` values.
+    unsafe fn load_part(self, p: *const f32, n: usize, fill: f32) -> Self::V;
+    /// Stores the first `n` lanes; `n` above 16 counts as 16.
+    /// # Safety
+    /// `p` is valid for writing `min(n, 16)` values.
+    unsafe fn store_part(self, p: *mut f32, n: usize, v: Self::V);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// `a · b + c`, rounded once where the machine can.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a > b ? a : b` in each lane (so a NaN in `b` survives).
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b` in each lane (so a NaN in `b` survives).
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x < limit ? then : otherwise` in each lane (false for NaN).
+    fn select_lt(self, x: Self::V, limit: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// `2ⁿ` for whole `n` in −126..=127.
+    fn pow2(self, n: Self::V) -> Self::V;
+    /// Sum of the lanes: i with i+8, then i+4, i+2, i+1.
+    fn sum(self, v: Self::V) -> f32;
+    /// Largest lane.
+    fn max_lane(self, v: Self::V) -> f32;
+    /// Rows become columns.
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+
+    /// The register tile of the matrix product with `rows` rows (1..=`MR`); see `gemm/micro.rs`.
+    /// # Safety
+    /// As for [`crate::gemm::micro::micro`].
+    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile);
+}
+
+/// A piece of work that is generic over the instruction set.
+pub(crate) trait Kernel {
+    type Output;
+    /// Implementations are `#[inline(always)]`, so that they compile with the instruction set.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Runs `kernel` compiled for `isa`. `isa` must come from [`Isa::available`].
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    debug_assert!(Isa::available().contains(&isa));
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: values of `Isa` other than Portable only come from run-time detection.
+        Isa::Avx512 => unsafe { avx512::enter(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::enter(kernel) },
+        _ => kernel.run(portable::Portable),
+    }
+}
+
+/// The register tile widths of an instruction set: (`MR`, `NR`).
+pub(crate) fn tile_shape(isa: Isa) -> (usize, usize) {
+    struct Shape;
+    impl Kernel for Shape {
+        type Output = (usize, usize);
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> (usize, usize) {
+            (S::MR, S::NR)
+        }
+    }
+    dispatch(isa, Shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+    impl Kernel for Check {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let x: Vec<f32> = (0..16).map(|i| (i as f32 - 7.5) * 1.25).collect();
+            let mut out = [0.0f32; 16];
+            // SAFETY: every pointer has 16 values behind it.
+            unsafe {
+                let v = s.load(x.as_ptr());
+                // The stated folding order, by hand.
+                let a: Vec<f32> = (0..8).map(|i| x[i] + x[i + 8]).collect();
+                let b: Vec<f32> = (0..4).map(|i| a[i] + a[i + 4]).collect();
+                assert_eq!(s.sum(v), (b[0] + b[2]) + (b[1] + b[3]));
+                assert_eq!(s.max_lane(v), 9.375);
+                s.store(out.as_mut_ptr(), s.fma(v, s.splat(2.0), s.splat(1.0)));
+                assert_eq!(out[3], -5.625 * 2.0 + 1.0);
+                s.store(out.as_mut_ptr(), s.load_part(x.as_ptr(), 5, -3.0));
+                assert_eq!((out[4], out[5], out[15]), (x[4], -3.0, -3.0));
+                s.store_part(out.as_mut_ptr(), 2, s.splat(7.0));
+                assert_eq!((out[1], out[2]), (7.0, x[2]));
+                s.store(out.as_mut_ptr(), s.pow2(s.splat(-126.0)));
+                assert_eq!(out[9], f32::MIN_POSITIVE);
+                s.store(out.as_mut_ptr(), s.pow2(s.splat(127.0)));
+                assert_eq!(out[9], 2f32.powi(127));
+                let nan = s.splat(f32::NAN);
+                s.store(out.as_mut_ptr(), s.min(s.splat(1.0), nan));
+                assert!(out[0].is_nan());
+                s.store(out.as_mut_ptr(), s.max(s.splat(1.0), nan));
+                assert!(out[0].is_nan());
+                s.store(
+                    out.as_mut_ptr(),
+                    s.select_lt(v, s.splat(0.0), s.splat(1.0), v),
+                );
+                assert_eq!((out[0], out[15]), (1.0, 9.375));
+                let grid: Vec<f32> = (0..256).map(|i| i as f32).collect();
+                let mut rows = [s.splat(0.0); 16];
+                for (i, r) in rows.iter_mut().enumerate() {
+                    *r = s.load(grid.as_ptr().add(16 * i));
+                }
+                for (j, col) in s.transpose(rows).into_iter().enumerate() {
+                    s.store(out.as_mut_ptr(), col);
+                    for (i, &x) in out.iter().enumerate() {
+                        assert_eq!(x, (16 * i + j) as f32);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_what_the_trait_says() {
+        with_every_isa(|isa| dispatch(isa, Check));
+    }
+}

@@ -1,0 +1,30 @@
+//! What the tests share.
+
+/// A small random stream for test data (Knuth's MMIX constants).
+pub(crate) struct Lcg(pub u64);
+
+impl Lcg {
+    /// Uniform in −1..1.
+    pub fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+    pub fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+}
+
+/// Largest absolute difference, relative to the largest reference value (at least 1e-3).
+pub(crate) fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let scale = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    let mut worst = 0.0f64;
+    for (&g, &w) in got.iter().zip(want) {
+        assert!(g.is_finite(), "{g} against {w}");
+        worst = worst.max((f64::from(g) - w).abs());
+    }
+    worst / scale
+}

@@ -1,0 +1,74 @@
+//! How many threads work, and on what.
+//!
+//! All kernels run in the rayon pool of the calling thread, so nothing is oversubscribed: a kernel
+//! called inside a parallel loop shares that loop's threads. Threads only ever divide *outputs*;
+//! no sum is split between them.
+
+use rayon::prelude::*;
+
+/// Work (in floating-point operations, roughly) below which a kernel stays on the calling thread:
+/// waking a thread costs about as much as this.
+pub(crate) const SMALL: usize = 2_000_000;
+
+/// Number of threads that kernels called from here use.
+pub fn count() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Runs `f` so that the kernels called in it use `n` threads (0: as many as the machine has).
+///
+/// ```
+/// use demask_kernels::threads::{count, with_threads};
+/// assert_eq!(with_threads(1, count), 1);
+/// ```
+///
+/// # Panics
+/// When the system refuses to start the threads.
+pub fn with_threads<R: Send>(n: usize, f: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(n)
+        .build()
+        .expect("threads: the system refuses to start a thread pool")
+        .install(f)
+}
+
+/// Calls `f` for every task below `tasks`, in parallel when `work` (operations of all tasks) is worth it.
+pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
+    if tasks <= 1 || work < SMALL || count() == 1 {
+        (0..tasks).for_each(&f);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(&f);
+    }
+}
+
+/// Cuts `rows` into contiguous parts and calls `f(first, end)` for each, in parallel when `work` is worth it.
+pub(crate) fn over_rows(rows: usize, work: usize, f: impl Fn(usize, usize) + Sync) {
+    let parts = if work < SMALL {
+        1
+    } else {
+        (4 * count()).min(rows)
+    }
+    .max(1);
+    parallel(parts, work, |p| f(rows * p / parts, rows * (p + 1) / parts));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn every_row_is_visited_once() {
+        for (rows, threads) in [(0, 2), (1, 2), (7, 3), (1000, 2)] {
+            let seen: Vec<AtomicUsize> = (0..rows).map(|_| AtomicUsize::new(0)).collect();
+            with_threads(threads, || {
+                over_rows(rows, usize::MAX, |a, b| {
+                    for s in &seen[a..b] {
+                        s.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            });
+            assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1));
+        }
+    }
+}
