@@ -1,2 +1,22 @@
-//! The `demask` command line.
-fn main() {}
+//! The `demask` command line: one file a command in `command/`, the flags they share in `args/`,
+//! what the user sees in `terminal/`, the measured claims in `proof/`.
+
+mod args;
+mod cli;
+mod command;
+mod error;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli.log.install();
+    terminal::interrupt::install();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error),
+    }
+}

@@ -1,0 +1,72 @@
+//! Parsers of flag values: what cannot work is refused before anything is loaded.
+
+/// A finite number, 0 or larger.
+pub fn non_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x >= 0.0 => Ok(x),
+        Ok(_) => Err("must be a finite number, 0 or larger".into()),
+        Err(_) => Err("is not a number".into()),
+    }
+}
+
+/// A finite number.
+pub fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() => Ok(x),
+        Ok(_) => Err("must be a finite number".into()),
+        Err(_) => Err("is not a number".into()),
+    }
+}
+
+/// A probability above 0.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        Ok(_) => Err("must be above 0 and at most 1".into()),
+        Err(_) => Err("is not a number".into()),
+    }
+}
+
+/// A whole number, 1 or larger.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("is not a whole number".into()),
+    }
+}
+
+/// `key=value`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("is not of the form key=value".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        assert_eq!(non_negative("0.5"), Ok(0.5));
+        for bad in ["NaN", "-1", "inf", "x", ""] {
+            assert!(non_negative(bad).is_err(), "{bad}");
+        }
+        assert_eq!(finite("-1.5"), Ok(-1.5));
+        assert!(finite("nan").is_err());
+        assert_eq!(share("1"), Ok(1.0));
+        for bad in ["0", "1.1", "NaN"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+        assert_eq!(count("3"), Ok(3));
+        for bad in ["0", "-1", "2.5"] {
+            assert!(count(bad).is_err(), "{bad}");
+        }
+        assert_eq!(assignment("a.b = 3"), Ok(("a.b".into(), "3".into())));
+        assert!(assignment("=3").is_err());
+    }
+}

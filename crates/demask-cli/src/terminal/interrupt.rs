@@ -1,0 +1,76 @@
+//! Ctrl-C: the first press asks a running loop to end cleanly, the second ends the program.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::error::INTERRUPTED;
+
+static PRESSED: AtomicU32 = AtomicU32::new(0);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+static CURSOR_HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler for SIGINT and SIGTERM. Without a [`Listener`] the first press ends the
+/// program, as it would without a handler.
+pub fn install() {
+    let handler = || {
+        let first = PRESSED.fetch_add(1, Ordering::SeqCst) == 0;
+        if first && LISTENING.load(Ordering::SeqCst) {
+            return;
+        }
+        restore_cursor();
+        #[allow(
+            clippy::exit,
+            reason = "the handler is the one place that must end the program"
+        )]
+        std::process::exit(i32::from(INTERRUPTED));
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C ends the program at once: {error}");
+    }
+}
+
+/// Whether the user asked to stop.
+pub fn pressed() -> bool {
+    PRESSED.load(Ordering::SeqCst) > 0
+}
+
+/// While it lives, the first Ctrl-C only sets [`pressed`]: somebody looks at it and ends cleanly.
+#[must_use = "the promise to look at `pressed` holds while this value lives"]
+pub struct Listener(());
+
+impl Listener {
+    /// Promises to look at [`pressed`] now and then.
+    pub fn new() -> Self {
+        LISTENING.store(true, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        LISTENING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Notes that the cursor of the terminal is hidden, so that every way out shows it again.
+pub fn cursor_hidden(hidden: bool) {
+    CURSOR_HIDDEN.store(hidden, Ordering::SeqCst);
+}
+
+fn restore_cursor() {
+    if CURSOR_HIDDEN.load(Ordering::SeqCst) {
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            // Not through a lock: the main thread may hold it while it draws.
+            let _ = write_unlocked(b"\x1b[?25h\n");
+        }
+    }
+}
+
+/// Writes past the lock of `io::stdout`.
+fn write_unlocked(bytes: &[u8]) -> io::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/tty")?
+        .write_all(bytes)
+}
