@@ -1,6 +1,8 @@
 //! Flags that several commands share, and the values they take.
 
+pub mod decode;
 pub mod input;
 pub mod log;
+pub mod model;
 pub mod output;
 pub mod value;

@@ -1,0 +1,16 @@
+//! Which model, and how it runs.
+
+use super::value;
+
+/// The flags that choose a model.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A checkpoint folder or a built-in model (`demask models`) [default: story]
+    #[arg(short, long, value_name = "DIR|NAME")]
+    pub model: Option<String>,
+
+    /// Threads [default: all cores]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = value::count)]
+    pub threads: Option<usize>,
+}

@@ -1,0 +1,120 @@
+use serde::Serialize;
+
+/// A published system and where it lives in the house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// Its usual name.
+    pub name: &'static str,
+    /// The paper.
+    pub paper: &'static str,
+    /// The rooms that hold its parts, as paths below `crates/`.
+    pub rooms: &'static [&'static str],
+    /// A command that uses it.
+    pub command: &'static str,
+    /// The proofs that measure its claims (`demask proof NAME`).
+    pub proofs: &'static [&'static str],
+}
+
+/// All systems.
+pub fn systems() -> &'static [System] {
+    &[
+        System {
+            name: "LLaDA",
+            paper: "Large Language Diffusion Models, arXiv 2502.09992",
+            rooms: &[
+                "demask-diffusion/src/objective/llada_pretrain.rs",
+                "demask-diffusion/src/objective/llada_sft.rs",
+                "demask-text/src/policy",
+                "demask-models/src/family",
+            ],
+            command: "demask generate --policy low-confidence",
+            proofs: &["gumbel"],
+        },
+        System {
+            name: "Dream",
+            paper: "Dream 7B: Diffusion Large Language Models, arXiv 2508.15487",
+            rooms: &[
+                "demask-diffusion/src/objective/shifted.rs",
+                "demask-diffusion/src/objective/cart.rs",
+                "demask-text/src/policy",
+                "demask-models/src/family",
+            ],
+            command: "demask generate --policy entropy",
+            proofs: &[],
+        },
+        System {
+            name: "MDLM",
+            paper: "Simple and Effective Masked Diffusion Language Models, arXiv 2406.07524",
+            rooms: &[
+                "demask-diffusion/src/objective/mdlm.rs",
+                "demask-diffusion/src/process/absorbing.rs",
+                "demask-diffusion/src/solver",
+                "demask-models/src/family",
+            ],
+            command: "demask generate --policy ancestral",
+            proofs: &["exactness", "cached-ancestral"],
+        },
+        System {
+            name: "SEDD",
+            paper: "Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution, \
+                    arXiv 2310.16834",
+            rooms: &[
+                "demask-diffusion/src/objective/sedd_absorbing.rs",
+                "demask-diffusion/src/objective/sedd_uniform.rs",
+                "demask-diffusion/src/solver",
+            ],
+            command: "demask train RECIPE.toml",
+            proofs: &[],
+        },
+        System {
+            name: "UDLM",
+            paper: "Simple Guidance Mechanisms for Discrete Diffusion Models, arXiv 2412.10193",
+            rooms: &[
+                "demask-diffusion/src/objective/udlm.rs",
+                "demask-diffusion/src/process/uniform.rs",
+            ],
+            command: "demask train RECIPE.toml",
+            proofs: &[],
+        },
+        System {
+            name: "BD3-LM",
+            paper: "Block Diffusion, arXiv 2503.09573",
+            rooms: &[
+                "demask-diffusion/src/objective/bd3.rs",
+                "demask-diffusion/src/objective/variance.rs",
+                "demask-diffusion/src/schedule/clipped.rs",
+                "demask-models/src/family",
+            ],
+            command: "demask train RECIPE.toml",
+            proofs: &["exactness"],
+        },
+        System {
+            name: "DiffuLLaMA",
+            paper: "Scaling Diffusion Language Models via Adaptation from Autoregressive Models, \
+                    arXiv 2410.17891",
+            rooms: &["demask-diffusion/src/objective/shifted.rs"],
+            command: "demask train RECIPE.toml",
+            proofs: &[],
+        },
+        System {
+            name: "MAUVE",
+            paper: "MAUVE: Measuring the Gap Between Neural Text and Human Text, arXiv 2102.01454",
+            rooms: &["demask-eval/src/metric/mauve"],
+            command: "demask eval --metric mauve",
+            proofs: &[],
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_room_exists() {
+        let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        for room in systems().iter().flat_map(|system| system.rooms) {
+            assert!(std::path::Path::new(crates).join(room).exists(), "{room} is not there");
+        }
+    }
+}
