@@ -27,11 +27,17 @@ pub enum NnError {
 impl NnError {
     /// A configuration error on `field`.
     pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Config { field: field.into(), reason: reason.into() }
+        Self::Config {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// A parameter that its source could not supply.
     pub fn source(name: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Source { name: name.into(), message: message.into() }
+        Self::Source {
+            name: name.into(),
+            message: message.into(),
+        }
     }
 }

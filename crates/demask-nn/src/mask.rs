@@ -1,7 +1,5 @@
 //! Who sees whom: the attention mask as a descriptor, never as a matrix of the full size.
 
-use demask_kernels::attention::KeyRanges;
-
 use crate::NnError;
 
 /// Which keys each query of a request may see.
@@ -40,22 +38,34 @@ pub enum MaskKind {
 impl AttentionMask {
     /// Everybody sees everybody.
     pub fn full() -> Self {
-        Self { kind: MaskKind::Full, key_lengths: None }
+        Self {
+            kind: MaskKind::Full,
+            key_lengths: None,
+        }
     }
 
     /// Each cell sees itself and what stands before it.
     pub fn causal() -> Self {
-        Self { kind: MaskKind::Causal, key_lengths: None }
+        Self {
+            kind: MaskKind::Causal,
+            key_lengths: None,
+        }
     }
 
     /// The three-part mask of block diffusion over `2 L` rows, with the block of each of `L` cells.
     pub fn bd3(blocks: Vec<u32>) -> Self {
-        Self { kind: MaskKind::Bd3 { blocks }, key_lengths: None }
+        Self {
+            kind: MaskKind::Bd3 { blocks },
+            key_lengths: None,
+        }
     }
 
     /// The same rule with rows that end early.
     pub fn with_key_lengths(self, key_lengths: Vec<usize>) -> Self {
-        Self { key_lengths: Some(key_lengths), ..self }
+        Self {
+            key_lengths: Some(key_lengths),
+            ..self
+        }
     }
 
     /// Checks the descriptor against a request of `batch` rows, `queries` new cells and `cached`
@@ -89,7 +99,9 @@ impl AttentionMask {
                 )));
             }
             if let Some(long) = lengths.iter().find(|&&l| l > keys) {
-                return Err(NnError::Input(format!("a key length of {long} with {keys} keys")));
+                return Err(NnError::Input(format!(
+                    "a key length of {long} with {keys} keys"
+                )));
             }
         }
         Ok(())
@@ -98,7 +110,11 @@ impl AttentionMask {
     /// Whether query `q` (counted among the new rows, `cached` keys stand before them) of batch row
     /// `b` may see key `k`.
     pub fn sees(&self, cached: usize, b: usize, q: usize, k: usize) -> bool {
-        if self.key_lengths.as_ref().is_some_and(|lengths| k >= lengths[b]) {
+        if self
+            .key_lengths
+            .as_ref()
+            .is_some_and(|lengths| k >= lengths[b])
+        {
             return false;
         }
         match &self.kind {
@@ -119,21 +135,6 @@ impl AttentionMask {
         }
     }
 
-    /// The key intervals of every query, for the CPU kernel.
-    pub(crate) fn ranges(&self, batch: usize, queries: usize, cached: usize) -> KeyRanges {
-        let keys = cached + queries;
-        match (&self.kind, &self.key_lengths) {
-            (MaskKind::Full, None) => KeyRanges::full(batch, queries, keys),
-            (MaskKind::Causal, None) => KeyRanges::causal(batch, queries, keys),
-            (_, None) => KeyRanges::shared_from_fn(batch, queries, keys, |q, k| {
-                self.sees(cached, 0, q, k)
-            }),
-            (_, Some(_)) => KeyRanges::from_fn(batch, queries, keys, |b, q, k| {
-                self.sees(cached, b, q, k)
-            }),
-        }
-    }
-
     /// Whether every query sees every key.
     pub(crate) fn is_full(&self) -> bool {
         self.kind == MaskKind::Full && self.key_lengths.is_none()
@@ -148,7 +149,11 @@ mod tests {
     fn draw(mask: &AttentionMask, queries: usize, keys: usize) -> Vec<String> {
         let cached = keys - queries;
         (0..queries)
-            .map(|q| (0..keys).map(|k| if mask.sees(cached, 0, q, k) { 'x' } else { '.' }).collect())
+            .map(|q| {
+                (0..keys)
+                    .map(|k| if mask.sees(cached, 0, q, k) { 'x' } else { '.' })
+                    .collect()
+            })
             .collect()
     }
 
@@ -163,7 +168,8 @@ mod tests {
         assert_eq!(
             draw(&mask, 8, 8),
             [
-                "xx......", "xx......", "..xxxx..", "..xxxx..", // noisy: own block, clean before
+                "xx......", "xx......", "..xxxx..",
+                "..xxxx..", // noisy: own block, clean before
                 "....xx..", "....xx..", "....xxxx", "....xxxx", // clean: block-causal
             ]
         );
@@ -172,7 +178,10 @@ mod tests {
     #[test]
     fn block_ids_need_not_be_contiguous() {
         let mask = AttentionMask::bd3(vec![1, 0, 1]);
-        assert_eq!(draw(&mask, 6, 6), ["x.x.x.", ".x....", "x.x.x.", "...xxx", "....x.", "...xxx"]);
+        assert_eq!(
+            draw(&mask, 6, 6),
+            ["x.x.x.", ".x....", "x.x.x.", "...xxx", "....x.", "...xxx"]
+        );
     }
 
     #[test]

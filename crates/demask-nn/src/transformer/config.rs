@@ -165,7 +165,11 @@ fn one() -> f64 {
 impl RotaryConfig {
     /// Full rotation of the head, half-split pairs.
     pub fn new(base: f64) -> Self {
-        Self { base, fraction: 1.0, layout: RotaryLayout::HalfSplit }
+        Self {
+            base,
+            fraction: 1.0,
+            layout: RotaryLayout::HalfSplit,
+        }
     }
 
     /// How many of `head_dim` dimensions are rotated: the even number nearest below
@@ -199,11 +203,17 @@ impl TransformerConfig {
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(NnError::config(
                 "n_kv_heads",
-                format!("{} does not divide n_heads = {}", self.n_kv_heads, self.n_heads),
+                format!(
+                    "{} does not divide n_heads = {}",
+                    self.n_kv_heads, self.n_heads
+                ),
             ));
         }
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
-            return Err(NnError::config("norm_eps", "must be a finite number, 0 or larger"));
+            return Err(NnError::config(
+                "norm_eps",
+                "must be a finite number, 0 or larger",
+            ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(NnError::config("dropout", "must be at least 0 and below 1"));
@@ -238,10 +248,16 @@ impl TransformerConfig {
 impl RotaryConfig {
     pub(crate) fn validate(&self, head_dim: usize) -> Result<(), NnError> {
         if !(self.base.is_finite() && self.base > 1.0) {
-            return Err(NnError::config("rotary.base", "must be a finite number above 1"));
+            return Err(NnError::config(
+                "rotary.base",
+                "must be a finite number above 1",
+            ));
         }
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {
-            return Err(NnError::config("rotary.fraction", "must be above 0 and at most 1"));
+            return Err(NnError::config(
+                "rotary.fraction",
+                "must be above 0 and at most 1",
+            ));
         }
         if self.rotated(head_dim) == 0 {
             return Err(NnError::config(

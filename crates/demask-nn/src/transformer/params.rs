@@ -26,12 +26,13 @@ pub fn for_each_shape(config: &TransformerConfig, visit: &mut dyn FnMut(&str, &[
             visit(&format!("{name}.bias"), &[width]);
         }
     };
-    let linear = |name: &str, dims: [usize; 2], bias: bool, visit: &mut dyn FnMut(&str, &[usize])| {
-        visit(&format!("{name}.weight"), &dims);
-        if bias {
-            visit(&format!("{name}.bias"), &dims[..1]);
-        }
-    };
+    let linear =
+        |name: &str, dims: [usize; 2], bias: bool, visit: &mut dyn FnMut(&str, &[usize])| {
+            visit(&format!("{name}.weight"), &dims);
+            if bias {
+                visit(&format!("{name}.bias"), &dims[..1]);
+            }
+        };
     visit("embed.weight", &[c.vocab_size, d]);
     if let Some(time) = &c.time {
         linear("time.in", [time.cond, time.frequencies], true, visit);

@@ -1,0 +1,140 @@
+use burn::tensor::{Bool, Tensor, TensorData, activation};
+
+use super::{cpu, on_cpu};
+use crate::AttentionMask;
+
+/// Scaled dot-product attention with grouped key heads:
+/// `softmax(q kᵀ / √head + mask) v`.
+///
+/// Keys are the cached cells followed by the queries' own, so `keys - queries` cells are cached.
+/// A query that sees no key gives zeros.
+///
+/// # Shapes
+/// - `q`: `[batch, queries, heads, head]`
+/// - `k`, `v`: `[batch, keys, kv_heads, head]`, `kv_heads` divides `heads`
+/// - output: `[batch, queries, heads, head]`
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &AttentionMask) -> Tensor<4> {
+    if on_cpu(&q.device()) {
+        cpu::attention(q, k, v, mask)
+    } else {
+        portable(q, k, v, mask)
+    }
+}
+
+pub fn portable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &AttentionMask) -> Tensor<4> {
+    let [batch, queries, heads, head] = q.dims();
+    let [_, keys, kv_heads, _] = k.dims();
+    let repeat = heads / kv_heads;
+    // [batch, kv_heads, repeat, queries, head] against [batch, kv_heads, 1, keys, head].
+    let group = |x: Tensor<4>, rows: usize| {
+        x.swap_dims(1, 2)
+            .reshape([batch, kv_heads, 1, rows, head])
+            .expand([batch, kv_heads, repeat, rows, head])
+            .reshape([batch, heads, rows, head])
+    };
+    let scores = q.swap_dims(1, 2).matmul(group(k, keys).swap_dims(2, 3));
+    let scores = scores * (head as f64).sqrt().recip();
+    let weights = if mask.is_full() {
+        activation::softmax(scores, 3)
+    } else {
+        let cached = keys - queries;
+        let mut hidden = Vec::with_capacity(batch * queries * keys);
+        for b in 0..batch {
+            for q in 0..queries {
+                hidden.extend((0..keys).map(|k| !mask.sees(cached, b, q, k)));
+            }
+        }
+        let hidden = TensorData::new(hidden, [batch, 1, queries, keys]);
+        let hidden = Tensor::<4, Bool>::from_data(hidden, &scores.device())
+            .expand([batch, heads, queries, keys]);
+        // A finite value keeps rows without any visible key from becoming NaN; the second fill
+        // makes those rows zero.
+        let weights = activation::softmax(scores.mask_fill(hidden.clone(), -1e30), 3);
+        weights.mask_fill(hidden, 0.0)
+    };
+    weights.matmul(group(v, keys)).swap_dims(1, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, device, random};
+    use super::*;
+
+    #[test]
+    fn attention_by_hand() {
+        let d = device();
+        // One head of width 1: scores q·k, two keys.
+        let t = |v: [f32; 2]| Tensor::<1>::from_floats(v, &d).reshape([1, 2, 1, 1]);
+        let (q, k, v) = (t([0.0, 1.0]), t([0.0, 3f32.ln()]), t([4.0, 8.0]));
+        // Query 0: equal weights. Query 1: weights 1/4 and 3/4.
+        close(
+            attention(q.clone(), k.clone(), v.clone(), &AttentionMask::full()),
+            t([6.0, 7.0]),
+            1e-6,
+        );
+        close(
+            attention(q, k, v, &AttentionMask::causal()),
+            t([4.0, 7.0]),
+            1e-6,
+        );
+    }
+
+    #[test]
+    fn a_query_without_keys_gives_zeros() {
+        let d = device();
+        let x = || random([1, 3, 2, 4], 1, &d);
+        let mask = AttentionMask::full().with_key_lengths(vec![0]);
+        for f in [cpu::attention, portable] {
+            let y = f(x(), x(), x(), &mask).into_data().to_vec::<f32>().unwrap();
+            assert!(y.iter().all(|&v| v == 0.0));
+        }
+    }
+
+    #[test]
+    fn fast_path_is_the_portable_path() {
+        let d = device();
+        let cases = [
+            (1, 1, 1, 1, 1, 8, AttentionMask::full()),
+            (2, 7, 7, 4, 2, 6, AttentionMask::full()),
+            (2, 5, 9, 4, 4, 16, AttentionMask::causal()),
+            (
+                2,
+                40,
+                40,
+                2,
+                1,
+                24,
+                AttentionMask::full().with_key_lengths(vec![40, 13]),
+            ),
+            (
+                1,
+                12,
+                12,
+                2,
+                2,
+                8,
+                AttentionMask::bd3(vec![0, 0, 1, 1, 1, 2]),
+            ),
+        ];
+        for (batch, queries, keys, heads, kv, head, mask) in cases {
+            type Op = fn(Tensor<4>, Tensor<4>, Tensor<4>, &AttentionMask) -> Tensor<4>;
+            let run = |f: Op| {
+                let q = random([batch, queries, heads, head], 1, &d).require_grad();
+                let k = random([batch, keys, kv, head], 2, &d).require_grad();
+                let v = random([batch, keys, kv, head], 3, &d).require_grad();
+                let y = f(q.clone(), k.clone(), v.clone(), &mask);
+                let g = random([batch, queries, heads, head], 4, &d);
+                let grads = (y.clone() * g).sum().backward();
+                [
+                    y.inner(),
+                    q.grad(&grads).unwrap(),
+                    k.grad(&grads).unwrap(),
+                    v.grad(&grads).unwrap(),
+                ]
+            };
+            for (fast, slow) in run(cpu::attention).into_iter().zip(run(portable)) {
+                close(fast, slow, 1e-5);
+            }
+        }
+    }
+}

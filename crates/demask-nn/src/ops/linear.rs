@@ -1,0 +1,78 @@
+use burn::tensor::Tensor;
+
+use super::{cpu, on_cpu};
+
+/// `x Wᵀ + b`.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`
+/// - `weight`: `[out, in]`
+/// - `bias`: `[out]`
+/// - output: `[rows, out]`
+///
+/// A row's result does not depend on the other rows of the call.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let product = if on_cpu(&x.device()) {
+        cpu::linear(x, weight)
+    } else {
+        portable(x, weight)
+    };
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    }
+}
+
+fn portable(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    x.matmul(weight.transpose())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, device, random};
+    use super::*;
+
+    #[test]
+    fn a_product_by_hand() {
+        let d = device();
+        let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &d);
+        let w = Tensor::<2>::from_floats([[1.0, 0.0], [0.5, -1.0], [2.0, 1.0]], &d);
+        let b = Tensor::<1>::from_floats([0.0, 1.0, 0.0], &d);
+        let y = linear(x, w, Some(b)).into_data().to_vec::<f32>().unwrap();
+        assert_eq!(y, [1.0, -0.5, 4.0, 3.0, -1.5, 10.0]);
+    }
+
+    #[test]
+    fn fast_path_is_the_portable_path() {
+        let d = device();
+        for [rows, inner, out] in [[1, 1, 1], [3, 7, 5], [33, 64, 17], [65, 130, 48]] {
+            let run = |f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                let x = random([rows, inner], 1, &d).require_grad();
+                let w = random([out, inner], 2, &d).require_grad();
+                let g = random([rows, out], 3, &d);
+                let y = f(x.clone(), w.clone());
+                let grads = (y.clone() * g).sum().backward();
+                (y.inner(), x.grad(&grads).unwrap(), w.grad(&grads).unwrap())
+            };
+            let (fast, slow) = (run(cpu::linear), run(portable));
+            close(fast.0, slow.0, 1e-5);
+            close(fast.1, slow.1, 1e-5);
+            close(fast.2, slow.2, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_row_alone_and_in_a_batch_has_the_same_bits() {
+        let d = device();
+        let (x, w) = (random([77, 96], 4, &d), random([50, 96], 5, &d));
+        let all = linear(x.clone(), w.clone(), None)
+            .into_data()
+            .to_vec::<f32>()
+            .unwrap();
+        for row in [0, 5, 63, 76] {
+            let one = linear(x.clone().narrow(0, row, 1), w.clone(), None);
+            let one = one.into_data().to_vec::<f32>().unwrap();
+            assert_eq!(one, all[row * 50..(row + 1) * 50]);
+        }
+    }
+}

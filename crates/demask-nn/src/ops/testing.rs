@@ -1,0 +1,30 @@
+//! Tensors for the tests of this folder.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The CPU with autodiff.
+pub fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Values in `-1..1`, the same for the same seed.
+pub fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Asserts that two tensors agree to `tolerance` of their largest value.
+#[track_caller]
+pub fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, tolerance: f32) {
+    assert_eq!(a.dims(), b.dims());
+    let a = a.into_data().to_vec::<f32>().unwrap();
+    let b = b.into_data().to_vec::<f32>().unwrap();
+    let scale = b.iter().fold(1f32, |m, x| m.max(x.abs()));
+    for (i, (x, y)) in a.iter().zip(&b).enumerate() {
+        assert!((x - y).abs() <= tolerance * scale, "at {i}: {x} and {y}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The attention of a block.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::norm::Norm;
+use super::weight::Linear;
+use super::{NormKind, ParamSource, TransformerConfig};
+use crate::ops::{self, RotaryTable};
+use crate::{AttentionMask, KvCache, NnError};
+
+/// Projections, per-head norms and rotation around [`ops::attention`].
+#[derive(Module, Debug)]
+pub struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    o: Linear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+/// What all blocks of one forward pass share.
+pub(super) struct Pass<'a> {
+    pub mask: &'a AttentionMask,
+    pub rotary: Option<RotaryTable>,
+    pub cache: Option<&'a mut KvCache>,
+    /// `[batch, length]` of the request.
+    pub dims: [usize; 2],
+}
+
+impl Attention {
+    pub(super) fn from_source(
+        name: &str,
+        config: &TransformerConfig,
+        source: &mut dyn ParamSource,
+        device: &Device,
+    ) -> Result<Self, NnError> {
+        let c = config;
+        let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let mut linear = |part: &str, dims, bias| {
+            Linear::from_source(&format!("{name}.{part}"), dims, bias, source, device)
+        };
+        let (q_proj, k_proj, v_proj) = (
+            linear("q", [q, c.d_model], c.qkv_bias)?,
+            linear("k", [kv, c.d_model], c.qkv_bias)?,
+            linear("v", [kv, c.d_model], c.qkv_bias)?,
+        );
+        let mut head_norm = |part: &str| {
+            c.qk_norm
+                .then(|| {
+                    let name = format!("{name}.{part}");
+                    Norm::from_source(&name, c.head_dim, NormKind::Rms, c.norm_eps, source, device)
+                })
+                .transpose()
+        };
+        let (q_norm, k_norm) = (head_norm("q_norm")?, head_norm("k_norm")?);
+        let o = Linear::from_source(
+            &format!("{name}.o"),
+            [c.d_model, q],
+            c.out_bias,
+            source,
+            device,
+        )?;
+        Ok(Self {
+            q: q_proj,
+            k: k_proj,
+            v: v_proj,
+            q_norm,
+            k_norm,
+            o,
+            heads: c.n_heads,
+            kv_heads: c.n_kv_heads,
+            head_dim: c.head_dim,
+        })
+    }
+
+    /// `[batch * length, d_model]` to the same shape, for block number `layer`.
+    pub(super) fn forward(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
+        let [batch, length] = pass.dims;
+        let heads = |x: Tensor<2>, heads: usize, norm: &Option<Norm>| {
+            let x = match norm {
+                Some(norm) => norm.forward(x.reshape([batch * length * heads, self.head_dim])),
+                None => x,
+            };
+            x.reshape([batch, length, heads, self.head_dim])
+        };
+        let mut q = heads(self.q.forward(x.clone()), self.heads, &self.q_norm);
+        let mut k = heads(self.k.forward(x.clone()), self.kv_heads, &self.k_norm);
+        let mut v = heads(self.v.forward(x), self.kv_heads, &None);
+        if let Some(table) = &pass.rotary {
+            q = ops::rotary(q, table);
+            k = ops::rotary(k, table);
+        }
+        if let Some(cache) = &mut pass.cache {
+            (k, v) = cache.append(layer, k, v);
+        }
+        let y = ops::attention(q, k, v, pass.mask);
+        self.o
+            .forward(y.reshape([batch * length, self.heads * self.head_dim]))
+    }
+
+    pub(super) fn packed(self) -> Self {
+        Self {
+            q: self.q.packed(),
+            k: self.k.packed(),
+            v: self.v.packed(),
+            o: self.o.packed(),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Random parameters of a new network.
+
+use burn::tensor::TensorData;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{ParamSource, TransformerConfig};
+use crate::NnError;
+
+/// Draws parameters by name, so that a parameter's values depend on the seed and its name only.
+///
+/// Linears and embeddings are normal with standard deviation 0.02 (GPT-2); the projections that
+/// write into the residual stream are divided by `√(2 layers)`. Norm scales are one, biases zero.
+/// The adaLN linears, and the head of a network with a time input, start at zero (DiT).
+pub(super) struct RandomSource {
+    seed: u64,
+    residual: f32,
+    time_input: bool,
+}
+
+impl RandomSource {
+    pub(super) fn new(config: &TransformerConfig, seed: u64) -> Self {
+        let residual = (2.0 * config.n_layers as f32).sqrt().recip();
+        Self {
+            seed,
+            residual,
+            time_input: config.time.is_some(),
+        }
+    }
+}
+
+impl ParamSource for RandomSource {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError> {
+        let n = shape.iter().product();
+        let zero = name.ends_with(".bias")
+            || name.contains("adaln")
+            || (self.time_input && name == "head.weight");
+        let values = if zero {
+            vec![0.0; n]
+        } else if shape.len() == 1 {
+            vec![1.0; n]
+        } else {
+            let residual = name.ends_with("attn.o.weight") || name.ends_with("mlp.down.weight");
+            normal(
+                self.seed,
+                name,
+                n,
+                if residual { 0.02 * self.residual } else { 0.02 },
+            )
+        };
+        Ok(TensorData::new(values, shape.to_vec()))
+    }
+}
+
+/// Normal values by the Box-Muller transform, from a stream of its own for each name.
+fn normal(seed: u64, name: &str, n: usize, deviation: f32) -> Vec<f32> {
+    // FNV-1a: small, stable across versions and platforms.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(hash);
+    let mut uniform = move || (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0;
+    let mut out = Vec::with_capacity(n + 1);
+    while out.len() < n {
+        let radius = (-2.0 * uniform().ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * uniform()).sin_cos();
+        out.push((radius * cos) as f32 * deviation);
+        out.push((radius * sin) as f32 * deviation);
+    }
+    out.truncate(n);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_values_have_the_asked_deviation() {
+        let v = normal(1, "embed.weight", 20_000, 0.5);
+        let mean = v.iter().sum::<f32>() / v.len() as f32;
+        let var = v.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / v.len() as f32;
+        // Standard errors: 0.0035 and 0.0025.
+        assert!(mean.abs() < 0.015, "{mean}");
+        assert!((var - 0.25).abs() < 0.01, "{var}");
+        assert_eq!(v[..10], normal(1, "embed.weight", 10, 0.5)[..]);
+        assert_ne!(v[..10], normal(1, "head.weight", 10, 0.5)[..]);
+    }
+}

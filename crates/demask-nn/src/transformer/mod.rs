@@ -1,0 +1,455 @@
+//! The one text transformer.
+
+mod attention;
+mod config;
+mod init;
+mod mlp;
+mod norm;
+pub mod params;
+mod time;
+mod weight;
+
+pub use config::{
+    AttentionKind, MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig, TransformerConfig,
+};
+pub use params::ParamSource;
+pub use weight::{Linear, Weight};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::ops::{self, RotaryTable};
+use crate::{Asked, Input, NnError, NoiseLevel, Output, Positions, Rows, Tap};
+use attention::{Attention, Pass};
+use mlp::Mlp;
+use norm::Norm;
+use time::{AdaLn, TimeEmbedding, modulate};
+use weight::param;
+
+/// A transformer over a canvas: embedding, blocks of attention and MLP with norms before them, a
+/// final norm and a head.
+///
+/// One module for every family, for training and inference, on every device. See
+/// [`TransformerConfig`] for what can differ and [`Input`] for what a request may ask.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    embed: Param<Tensor<2>>,
+    time: Option<TimeEmbedding>,
+    layers: Vec<Block>,
+    final_adaln: Option<AdaLn>,
+    final_norm: Norm,
+    head: Option<Linear>,
+    head_bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    config: TransformerConfig,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    adaln: Option<AdaLn>,
+    attn_norm: Norm,
+    attn: Attention,
+    mlp_norm: Norm,
+    mlp: Mlp,
+}
+
+impl Transformer {
+    /// A new network with random parameters: the same for the same seed.
+    ///
+    /// # Errors
+    /// [`NnError::Config`] when the configuration is unusable.
+    pub fn init(config: &TransformerConfig, seed: u64, device: &Device) -> Result<Self, NnError> {
+        config.validate()?;
+        Self::from_source(config, &mut init::RandomSource::new(config, seed), device)
+    }
+
+    /// A network whose parameters come from `source`, asked by canonical name (see [`params`]).
+    ///
+    /// # Errors
+    /// [`NnError::Config`] for an unusable configuration, [`NnError::Source`] for a parameter that
+    /// is missing or has the wrong shape.
+    pub fn from_source(
+        config: &TransformerConfig,
+        source: &mut dyn ParamSource,
+        device: &Device,
+    ) -> Result<Self, NnError> {
+        config.validate()?;
+        let c = config;
+        let embed = param("embed.weight", [c.vocab_size, c.d_model], source, device)?;
+        let time = c
+            .time
+            .map(|t| TimeEmbedding::from_source(t, source, device))
+            .transpose()?;
+        let mut layers = Vec::with_capacity(c.n_layers);
+        for i in 0..c.n_layers {
+            layers.push(Block::from_source(
+                &format!("layers.{i}"),
+                c,
+                source,
+                device,
+            )?);
+        }
+        let final_adaln = c
+            .time
+            .map(|t| AdaLn::from_source("final_adaln", 2, c.d_model, t.cond, source, device))
+            .transpose()?;
+        let final_norm =
+            Norm::from_source("final_norm", c.d_model, c.norm, c.norm_eps, source, device)?;
+        let head = (!c.tied_head)
+            .then(|| {
+                let dims = [c.vocab_size, c.d_model];
+                Linear::from_source("head", dims, c.head_bias, source, device)
+            })
+            .transpose()?;
+        let head_bias = (c.tied_head && c.head_bias)
+            .then(|| param("head.bias", [c.vocab_size], source, device))
+            .transpose()?;
+        let config = config.clone();
+        Ok(Self {
+            embed,
+            time,
+            layers,
+            final_adaln,
+            final_norm,
+            head,
+            head_bias,
+            config,
+        })
+    }
+
+    /// The configuration the network was built with.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.embed.val().device()
+    }
+
+    /// Calls `visit` with the canonical name and the values of each parameter, in the order of
+    /// [`params::for_each_shape`].
+    ///
+    /// # Panics
+    /// On a [`packed`](Self::packed) network, whose weights are no longer available as tensors.
+    pub fn for_each_param(&self, visit: &mut dyn FnMut(&str, TensorData)) {
+        let mut values = Values::default();
+        self.visit(&mut values);
+        let mut found = values.0.into_iter();
+        params::for_each_shape(&self.config, &mut |name, shape| {
+            let data = found
+                .next()
+                .expect("a packed network has no parameters to visit");
+            assert_eq!(data.shape().as_slice(), shape, "parameter order of {name}");
+            visit(name, data);
+        });
+    }
+
+    /// The same network with the weights of its linears packed once for the CPU kernels: faster,
+    /// the same bits, no longer trainable. Unchanged on other devices.
+    pub fn packed(self) -> Self {
+        let head = match self.head {
+            // A tied head is packed as a matrix of its own: the embedding is read by rows.
+            None if ops::on_cpu(&self.embed.val().device()) => {
+                Some(Linear::tied(self.embed.val(), self.head_bias.clone()).packed())
+            }
+            head => head.map(Linear::packed),
+        };
+        Self {
+            time: self.time.map(TimeEmbedding::packed),
+            layers: self.layers.into_iter().map(Block::packed).collect(),
+            final_adaln: self.final_adaln.map(AdaLn::packed),
+            head,
+            ..self
+        }
+    }
+
+    /// One pass over the rows of a request.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when the request does not fit the network or itself.
+    pub fn forward(&self, input: Input) -> Result<Output, NnError> {
+        let [batch, length] = input.rows.dims();
+        let cached = input.cache.as_ref().map_or(0, |cache| cache.length());
+        self.check(&input, cached)?;
+        let device = self.device();
+        let Input {
+            rows,
+            positions,
+            mask,
+            time,
+            cache,
+            taps,
+            asked,
+            dropout,
+            rotary,
+        } = input;
+
+        let mut x = match rows {
+            Rows::Ids { ids, .. } => ops::embedding(self.embed.val(), &ids),
+            Rows::Vectors(vectors) => vectors.reshape([batch * length, self.config.d_model]),
+        };
+        let rotary = rotary.or(self.config.rotary).map(|config| {
+            let positions = match positions {
+                Positions::Sequential => (cached as u32..(cached + length) as u32).collect(),
+                Positions::Explicit(positions) => positions,
+            };
+            RotaryTable::new(&config, self.config.head_dim, &positions)
+        });
+        let cond = self.time.as_ref().map(|embedding| {
+            let level = time.unwrap_or_else(|| NoiseLevel::PerSequence(vec![0.0; batch]));
+            embedding.forward(&level, [batch, length], &device)
+        });
+        let mut pass = Pass {
+            mask: &mask,
+            rotary,
+            cache,
+            dims: [batch, length],
+        };
+        let drop = Dropout {
+            p: self.config.dropout,
+            seed: dropout,
+        };
+
+        let shape = [batch, length, self.config.d_model];
+        let mut tapped: Vec<Option<Tensor<3>>> = vec![None; taps.len()];
+        let mut tap = |place: Tap, x: &Tensor<2>| {
+            for (slot, _) in tapped
+                .iter_mut()
+                .zip(taps)
+                .filter(|(_, wanted)| **wanted == place)
+            {
+                *slot = Some(x.clone().reshape(shape));
+            }
+        };
+        tap(Tap::Embedding, &x);
+        for (i, block) in self.layers.iter().enumerate() {
+            x = block.forward(x, i, cond.as_ref(), &mut pass, drop);
+            tap(Tap::Block(i), &x);
+        }
+        let hidden = self.final_hidden(x, cond);
+        let logits = self.logits(&hidden, &asked, [batch, length]);
+        let taps = tapped.into_iter().flatten().collect();
+        Ok(Output {
+            hidden: hidden.reshape(shape),
+            logits,
+            taps,
+        })
+    }
+
+    fn final_hidden(&self, x: Tensor<2>, cond: Option<Tensor<2>>) -> Tensor<2> {
+        let x = self.final_norm.forward(x);
+        match (&self.final_adaln, cond) {
+            (Some(adaln), Some(cond)) => {
+                let [shift, scale] = take(adaln.forward(cond));
+                modulate(x, shift, scale)
+            }
+            _ => x,
+        }
+    }
+
+    /// Logits of the asked cells, `[asked, vocab_size]`.
+    fn logits(
+        &self,
+        hidden: &Tensor<2>,
+        asked: &Asked,
+        [batch, length]: [usize; 2],
+    ) -> Option<Tensor<2>> {
+        let cells: Option<Vec<u32>> = match asked {
+            Asked::None => return None,
+            Asked::All if !self.config.logit_shift => None,
+            Asked::All => Some((0..(batch * length) as u32).collect()),
+            Asked::Rows(cells) => Some(cells.clone()),
+        };
+        let rows = match cells {
+            None => hidden.clone(),
+            Some(mut cells) => {
+                if self.config.logit_shift {
+                    // Cell i is predicted at i - 1; the first cell of a sequence at itself.
+                    let first = |cell: u32| cell.is_multiple_of(length as u32);
+                    cells
+                        .iter_mut()
+                        .for_each(|cell| *cell -= u32::from(!first(*cell)));
+                }
+                ops::embedding(hidden.clone(), &cells)
+            }
+        };
+        Some(match &self.head {
+            Some(head) => head.forward(rows),
+            None => {
+                let bias = self.head_bias.as_ref().map(Param::val);
+                ops::linear(rows, self.embed.val(), bias)
+            }
+        })
+    }
+
+    fn check(&self, input: &Input, cached: usize) -> Result<(), NnError> {
+        let [batch, length] = input.rows.dims();
+        let refuse = |message: String| Err(NnError::Input(message));
+        if batch == 0 || length == 0 {
+            return refuse(format!(
+                "a batch of {batch} sequences of length {length} is empty"
+            ));
+        }
+        match &input.rows {
+            Rows::Ids { ids, .. } => {
+                if ids.len() != batch * length {
+                    return refuse(format!("{} ids for [{batch}, {length}]", ids.len()));
+                }
+                let vocabulary = self.config.vocab_size;
+                if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+                    return refuse(format!(
+                        "token {id} is outside the vocabulary of {vocabulary}"
+                    ));
+                }
+            }
+            Rows::Vectors(vectors) => {
+                let [.., width] = vectors.dims();
+                if width != self.config.d_model {
+                    let d_model = self.config.d_model;
+                    return refuse(format!(
+                        "vectors of width {width}, the network has {d_model}"
+                    ));
+                }
+            }
+        }
+        if let Positions::Explicit(positions) = &input.positions
+            && positions.len() != batch * length
+        {
+            return refuse(format!(
+                "{} positions for [{batch}, {length}]",
+                positions.len()
+            ));
+        }
+        let levels = match &input.time {
+            None => None,
+            Some(NoiseLevel::PerSequence(v)) => Some((v.len(), batch)),
+            Some(NoiseLevel::PerCell(v)) => Some((v.len(), batch * length)),
+        };
+        if let Some((found, wanted)) = levels
+            && found != wanted
+        {
+            return refuse(format!("{found} noise levels where {wanted} are needed"));
+        }
+        if let Some(rotary) = &input.rotary {
+            rotary.validate(self.config.head_dim)?;
+        }
+        if let Some(cache) = &input.cache
+            && cache.batch().is_some_and(|b| b != batch)
+        {
+            return refuse(format!("a cache of another batch than {batch}"));
+        }
+        if let Asked::Rows(cells) = &input.asked
+            && let Some(cell) = cells.iter().find(|&&cell| cell as usize >= batch * length)
+        {
+            return refuse(format!("cell {cell} asked of [{batch}, {length}]"));
+        }
+        if let Some(Tap::Block(i)) = input
+            .taps
+            .iter()
+            .find(|t| matches!(t, Tap::Block(i) if *i >= self.config.n_layers))
+        {
+            return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
+        }
+        input.mask.check(batch, length, cached)
+    }
+}
+
+/// Dropout of one forward pass.
+#[derive(Clone, Copy)]
+struct Dropout {
+    p: f64,
+    seed: Option<u64>,
+}
+
+impl Dropout {
+    /// Drops from `x`, the `place`-th of the pass.
+    fn apply(self, x: Tensor<2>, place: usize) -> Tensor<2> {
+        match self.seed {
+            Some(seed) => ops::dropout(x, self.p, seed.wrapping_add((place as u64) << 32)),
+            None => x,
+        }
+    }
+}
+
+impl Block {
+    fn from_source(
+        name: &str,
+        config: &TransformerConfig,
+        source: &mut dyn ParamSource,
+        device: &Device,
+    ) -> Result<Self, NnError> {
+        let c = config;
+        let adaln = c
+            .time
+            .map(|t| {
+                let name = format!("{name}.adaln");
+                AdaLn::from_source(&name, 6, c.d_model, t.cond, source, device)
+            })
+            .transpose()?;
+        let norm = |part: &str, source: &mut dyn ParamSource| {
+            let name = format!("{name}.{part}");
+            Norm::from_source(&name, c.d_model, c.norm, c.norm_eps, source, device)
+        };
+        Ok(Self {
+            adaln,
+            attn_norm: norm("attn_norm", source)?,
+            attn: Attention::from_source(&format!("{name}.attn"), c, source, device)?,
+            mlp_norm: norm("mlp_norm", source)?,
+            mlp: Mlp::from_source(&format!("{name}.mlp"), c, source, device)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        layer: usize,
+        cond: Option<&Tensor<2>>,
+        pass: &mut Pass,
+        dropout: Dropout,
+    ) -> Tensor<2> {
+        let modulation = match (&self.adaln, cond) {
+            (Some(adaln), Some(cond)) => Some(take::<6>(adaln.forward(cond.clone()))),
+            _ => None,
+        };
+        let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
+            let y = self
+                .attn
+                .forward(self.attn_norm.forward(x.clone()), layer, pass);
+            let x = x + dropout.apply(y, 2 * layer);
+            let y = self.mlp.forward(self.mlp_norm.forward(x.clone()));
+            return x + dropout.apply(y, 2 * layer + 1);
+        };
+        let y = modulate(self.attn_norm.forward(x.clone()), shift_a, scale_a);
+        let x = x + gate_a * dropout.apply(self.attn.forward(y, layer, pass), 2 * layer);
+        let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
+        x + gate_m * dropout.apply(self.mlp.forward(y), 2 * layer + 1)
+    }
+
+    fn packed(self) -> Self {
+        Self {
+            adaln: self.adaln.map(AdaLn::packed),
+            attn: self.attn.packed(),
+            mlp: self.mlp.packed(),
+            ..self
+        }
+    }
+}
+
+fn take<const N: usize>(parts: Vec<Tensor<2>>) -> [Tensor<2>; N] {
+    parts
+        .try_into()
+        .expect("an adaLN linear is built with its number of parts")
+}
+
+/// Collects parameter values in the order of the module tree.
+#[derive(Default)]
+struct Values(Vec<TensorData>);
+
+impl ModuleVisitor for Values {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push(param.val().into_data());
+    }
+
+    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
+}

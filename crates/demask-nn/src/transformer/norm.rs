@@ -1,0 +1,52 @@
+//! The norm of a network: root-mean-square or layer norm, over the last axis.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::weight::param;
+use super::{NormKind, ParamSource};
+use crate::{NnError, ops};
+
+/// A norm with its scale and, if the network has one, its shift.
+#[derive(Module, Debug)]
+pub struct Norm {
+    weight: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
+    eps: f64,
+    centred: bool,
+}
+
+impl Norm {
+    pub(super) fn from_source(
+        name: &str,
+        width: usize,
+        kind: NormKind,
+        eps: f64,
+        source: &mut dyn ParamSource,
+        device: &Device,
+    ) -> Result<Self, NnError> {
+        let weight = param(&format!("{name}.weight"), [width], source, device)?;
+        let bias = (kind == NormKind::Layer { bias: true })
+            .then(|| param(&format!("{name}.bias"), [width], source, device))
+            .transpose()?;
+        Ok(Self {
+            weight,
+            bias,
+            eps,
+            centred: kind != NormKind::Rms,
+        })
+    }
+
+    /// `[rows, width]` to the same shape.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let weight = self.weight.val();
+        let y = match self.centred {
+            true => ops::layer_norm(x, weight, self.eps),
+            false => ops::rms_norm(x, weight, self.eps),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    }
+}
