@@ -1,0 +1,443 @@
+//! The one network: what every configuration of it must hold.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, TensorData};
+use demask_nn::transformer::{MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig};
+use demask_nn::{
+    Asked, AttentionMask, Input, KvCache, NnError, NoiseLevel, ParamSource, Positions, Tap,
+    Transformer, TransformerConfig,
+};
+
+fn llama() -> TransformerConfig {
+    TransformerConfig {
+        vocab_size: 40,
+        d_model: 32,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 8,
+        d_ff: 48,
+        max_length: 64,
+        attention: Default::default(),
+        norm: NormKind::Rms,
+        norm_eps: 1e-5,
+        qk_norm: false,
+        qkv_bias: false,
+        out_bias: false,
+        mlp_bias: false,
+        head_bias: false,
+        rotary: Some(RotaryConfig::new(10_000.0)),
+        mlp: MlpKind::SwiGlu,
+        time: None,
+        tied_head: false,
+        logit_shift: false,
+        dropout: 0.0,
+    }
+}
+
+/// One configuration of each shape of network that a family has.
+fn shapes() -> Vec<(&'static str, TransformerConfig)> {
+    let dream = TransformerConfig {
+        qkv_bias: true,
+        logit_shift: true,
+        ..llama()
+    };
+    let sdar = TransformerConfig {
+        qk_norm: true,
+        head_dim: 12,
+        tied_head: true,
+        ..llama()
+    };
+    let dit = TransformerConfig {
+        norm: NormKind::Layer { bias: false },
+        mlp: MlpKind::GeluTanh,
+        mlp_bias: true,
+        head_bias: true,
+        n_kv_heads: 4,
+        time: Some(TimeConfig {
+            frequencies: 16,
+            cond: 8,
+        }),
+        ..llama()
+    };
+    let partial = RotaryConfig {
+        base: 100.0,
+        fraction: 0.5,
+        layout: RotaryLayout::Interleaved,
+    };
+    let partial = TransformerConfig {
+        rotary: Some(partial),
+        out_bias: true,
+        ..llama()
+    };
+    vec![
+        ("llama", llama()),
+        ("dream", dream),
+        ("sdar", sdar),
+        ("dit", dit),
+        ("partial", partial),
+    ]
+}
+
+/// Random parameters, none of them at its initial zero or one.
+fn network(config: &TransformerConfig) -> Transformer {
+    struct Shaken(Vec<(String, TensorData)>);
+    impl ParamSource for Shaken {
+        fn tensor(&mut self, name: &str, _: &[usize]) -> Result<TensorData, NnError> {
+            let (_, data) = self.0.iter().find(|(n, _)| n == name).unwrap();
+            let values: Vec<f32> = data
+                .as_slice::<f32>()
+                .unwrap()
+                .iter()
+                .enumerate()
+                .map(|(i, v)| v * 4.0 + ((i * 37 % 19) as f32 - 9.0) * 0.01)
+                .collect();
+            Ok(TensorData::new(values, data.shape().clone()))
+        }
+    }
+    let device = Device::flex();
+    let mut values = Vec::new();
+    let plain = Transformer::init(config, 1, &device).unwrap();
+    plain.for_each_param(&mut |name, data| values.push((name.to_owned(), data)));
+    Transformer::from_source(config, &mut Shaken(values), &device).unwrap()
+}
+
+fn ids(n: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * 11 + 3) % 40) as u32).collect()
+}
+
+fn logits(network: &Transformer, input: Input) -> Vec<f32> {
+    network
+        .forward(input)
+        .unwrap()
+        .logits
+        .unwrap()
+        .into_data()
+        .to_vec()
+        .unwrap()
+}
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len());
+    for (i, (x, y)) in a.iter().zip(b).enumerate() {
+        assert!((x - y).abs() <= tolerance, "at {i}: {x} and {y}");
+    }
+}
+
+#[test]
+fn parameters_come_back_under_their_names() {
+    for (name, config) in shapes() {
+        let first = network(&config);
+        let mut stored = HashMap::new();
+        first.for_each_param(&mut |name, data| {
+            assert!(
+                stored.insert(name.to_owned(), data).is_none(),
+                "{name} twice"
+            );
+        });
+        let total: usize = stored.values().map(TensorData::num_elements).sum();
+        assert_eq!(total as u64, config.parameters(), "{name}");
+
+        struct Stored(HashMap<String, TensorData>);
+        impl ParamSource for Stored {
+            fn tensor(&mut self, name: &str, _: &[usize]) -> Result<TensorData, NnError> {
+                self.0
+                    .remove(name)
+                    .ok_or_else(|| NnError::source(name, "is missing"))
+            }
+        }
+        let mut source = Stored(stored);
+        let second = Transformer::from_source(&config, &mut source, &Device::flex()).unwrap();
+        assert!(source.0.is_empty(), "{name}: unused parameters");
+        let run = |network: &Transformer| logits(network, Input::ids(ids(6), 1, 6));
+        assert_eq!(run(&first), run(&second), "{name}");
+    }
+}
+
+#[test]
+fn a_missing_parameter_is_named() {
+    struct Empty;
+    impl ParamSource for Empty {
+        fn tensor(&mut self, name: &str, _: &[usize]) -> Result<TensorData, NnError> {
+            Err(NnError::source(name, "is missing"))
+        }
+    }
+    let error = Transformer::from_source(&llama(), &mut Empty, &Device::flex()).unwrap_err();
+    assert_eq!(error.to_string(), "parameter `embed.weight`: is missing");
+}
+
+#[test]
+fn packed_weights_give_the_same_bits() {
+    for (name, config) in shapes() {
+        let dense = network(&config);
+        let expected = logits(&dense, Input::ids(ids(9), 1, 9));
+        let packed = dense.packed();
+        assert_eq!(
+            logits(&packed, Input::ids(ids(9), 1, 9)),
+            expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_sequence_alone_and_in_a_padded_batch_has_the_same_bits() {
+    for (name, config) in shapes() {
+        let network = network(&config).packed();
+        let (short, long) = (ids(5), ids(13));
+        let alone = logits(&network, Input::ids(short.clone(), 1, 5));
+        let mut both = long.clone();
+        both.extend(&short);
+        both.extend([0; 8]);
+        let input = Input {
+            mask: AttentionMask::full().with_key_lengths(vec![13, 5]),
+            ..Input::ids(both, 2, 13)
+        };
+        let batch = logits(&network, input);
+        assert_eq!(alone, batch[13 * 40..18 * 40], "{name}");
+        assert_eq!(
+            logits(&network, Input::ids(long, 1, 13)),
+            batch[..13 * 40],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn asked_rows_are_rows_of_all_logits() {
+    for (name, config) in shapes() {
+        let network = network(&config);
+        let all = logits(&network, Input::ids(ids(12), 2, 6));
+        let input = Input {
+            asked: Asked::Rows(vec![0, 11, 3, 6]),
+            ..Input::ids(ids(12), 2, 6)
+        };
+        let some = logits(&network, input);
+        for (row, cell) in [0, 11, 3, 6].into_iter().enumerate() {
+            assert_eq!(
+                some[row * 40..][..40],
+                all[cell * 40..][..40],
+                "{name} cell {cell}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_shift_moves_predictions_one_cell_on() {
+    let shifted = TransformerConfig {
+        logit_shift: true,
+        ..llama()
+    };
+    let plain = logits(&network(&llama()), Input::ids(ids(5), 1, 5));
+    let moved = logits(&network(&shifted), Input::ids(ids(5), 1, 5));
+    assert_eq!(moved[..40], plain[..40]);
+    assert_eq!(moved[40..], plain[..4 * 40]);
+}
+
+#[test]
+fn a_cache_continues_a_causal_sequence() {
+    for (name, config) in shapes() {
+        if config.logit_shift {
+            continue; // The row before the request is not part of it.
+        }
+        let network = network(&config);
+        let mask = AttentionMask::causal;
+        let whole = logits(
+            &network,
+            Input {
+                mask: mask(),
+                ..Input::ids(ids(10), 1, 10)
+            },
+        );
+        let mut cache = KvCache::new();
+        let mut parts = Vec::new();
+        for range in [0..4, 4..5, 5..10] {
+            let part = ids(10)[range.clone()].to_vec();
+            let input = Input {
+                mask: mask(),
+                cache: Some(&mut cache),
+                ..Input::ids(part, 1, range.len())
+            };
+            parts.extend(logits(&network, input));
+        }
+        assert_eq!(cache.length(), 10);
+        assert_eq!(parts, whole, "{name}");
+        cache.truncate(4);
+        assert_eq!(cache.length(), 4);
+    }
+}
+
+#[test]
+fn rotary_positions_are_relative() {
+    let network = network(&llama());
+    let plain = logits(&network, Input::ids(ids(6), 1, 6));
+    let moved = Positions::Explicit((100..106).collect());
+    let moved = logits(
+        &network,
+        Input {
+            positions: moved,
+            ..Input::ids(ids(6), 1, 6)
+        },
+    );
+    assert_close(&plain, &moved, 2e-4);
+    let spread = Positions::Explicit((0..6).map(|i| i * 7).collect());
+    let spread = logits(
+        &network,
+        Input {
+            positions: spread,
+            ..Input::ids(ids(6), 1, 6)
+        },
+    );
+    assert!(plain.iter().zip(&spread).any(|(a, b)| (a - b).abs() > 1e-3));
+    let other = Some(RotaryConfig::new(50.0));
+    let other = logits(
+        &network,
+        Input {
+            rotary: other,
+            ..Input::ids(ids(6), 1, 6)
+        },
+    );
+    assert!(plain.iter().zip(&other).any(|(a, b)| (a - b).abs() > 1e-3));
+}
+
+#[test]
+fn the_noise_level_reaches_every_cell_it_is_given_for() {
+    let (_, dit) = shapes().remove(3);
+    let network = network(&dit);
+    let run = |time| {
+        logits(
+            &network,
+            Input {
+                time,
+                ..Input::ids(ids(8), 2, 4)
+            },
+        )
+    };
+    let zero = run(None);
+    assert_eq!(zero, run(Some(NoiseLevel::PerSequence(vec![0.0, 0.0]))));
+    let second = run(Some(NoiseLevel::PerSequence(vec![0.0, 3.0])));
+    assert_eq!(zero[..160], second[..160]);
+    assert!(zero[160..].iter().zip(&second[160..]).all(|(a, b)| a != b));
+    let cells = run(Some(NoiseLevel::PerCell(vec![
+        0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0,
+    ])));
+    assert_eq!(second, cells);
+}
+
+#[test]
+fn taps_and_vectors_go_through_the_same_entry() {
+    let network = network(&llama());
+    let taps = [Tap::Block(1), Tap::Embedding];
+    let output = network
+        .forward(Input {
+            taps: &taps,
+            ..Input::ids(ids(6), 2, 3)
+        })
+        .unwrap();
+    let [last, embedded] = output.taps.try_into().unwrap();
+    assert_eq!(last.dims(), [2, 3, 32]);
+    let again = network
+        .forward(Input {
+            asked: Asked::None,
+            ..Input::vectors(embedded)
+        })
+        .unwrap();
+    assert!(again.logits.is_none());
+    again
+        .hidden
+        .into_data()
+        .assert_eq(&output.hidden.into_data(), true);
+}
+
+#[test]
+fn requests_that_do_not_fit_are_refused() {
+    let network = network(&llama());
+    let says = |input: Input| network.forward(input).unwrap_err().to_string();
+    assert_eq!(
+        says(Input::ids(vec![1, 40], 1, 2)),
+        "network input: token 40 is outside the vocabulary of 40"
+    );
+    assert!(says(Input::ids(vec![], 1, 0)).contains("empty"));
+    assert!(says(Input::ids(vec![1], 1, 2)).contains("1 ids for [1, 2]"));
+    let asked = Asked::Rows(vec![2]);
+    assert!(
+        says(Input {
+            asked,
+            ..Input::ids(ids(2), 1, 2)
+        })
+        .contains("cell 2")
+    );
+    let positions = Positions::Explicit(vec![0]);
+    assert!(
+        says(Input {
+            positions,
+            ..Input::ids(ids(2), 1, 2)
+        })
+        .contains("1 positions")
+    );
+    let time = Some(NoiseLevel::PerCell(vec![0.0]));
+    assert!(
+        says(Input {
+            time,
+            ..Input::ids(ids(2), 1, 2)
+        })
+        .contains("noise levels")
+    );
+    let mask = AttentionMask::bd3(vec![0]);
+    assert!(
+        says(Input {
+            mask,
+            ..Input::ids(ids(4), 1, 4)
+        })
+        .contains("mask describes 2")
+    );
+}
+
+#[test]
+fn every_field_of_a_bad_configuration_is_named() {
+    let bad = [
+        (
+            "n_layers",
+            TransformerConfig {
+                n_layers: 0,
+                ..llama()
+            },
+        ),
+        (
+            "n_kv_heads",
+            TransformerConfig {
+                n_kv_heads: 3,
+                ..llama()
+            },
+        ),
+        (
+            "dropout",
+            TransformerConfig {
+                dropout: 1.0,
+                ..llama()
+            },
+        ),
+        (
+            "norm_eps",
+            TransformerConfig {
+                norm_eps: f64::NAN,
+                ..llama()
+            },
+        ),
+        (
+            "rotary.base",
+            TransformerConfig {
+                rotary: Some(RotaryConfig::new(0.5)),
+                ..llama()
+            },
+        ),
+    ];
+    for (field, config) in bad {
+        let error = Transformer::init(&config, 0, &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("`{field}`")), "{error}");
+    }
+}
