@@ -1,0 +1,192 @@
+//! The objective as it stands in a recipe.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Objective;
+use super::autoregressive::{Autoregressive, AutoregressiveConfig};
+use super::bd3::{Bd3, Bd3Config};
+use super::d3pm::{D3pm, D3pmConfig};
+use super::generic::{Generic, GenericConfig};
+use super::llada_pretrain::{LladaPretrain, LladaPretrainConfig};
+use super::llada_sft::{LladaSft, LladaSftConfig};
+use super::mdlm::{Mdlm, MdlmConfig};
+use super::sedd_absorbing::{SeddAbsorbing, SeddAbsorbingConfig};
+use super::sedd_uniform::{SeddUniform, SeddUniformConfig};
+use super::shifted::{Shifted, ShiftedConfig};
+use super::udlm::{Udlm, UdlmConfig};
+use crate::{DiffusionError, Result};
+
+/// The token values an objective works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Columns of the network's output, mask included where there is one.
+    pub size: usize,
+    /// The mask id, needed by every objective but the uniform and autoregressive ones.
+    pub mask: Option<u32>,
+}
+
+impl Vocabulary {
+    /// A vocabulary of `size` ids with a mask.
+    pub fn masked(size: usize, mask: u32) -> Self {
+        Self {
+            size,
+            mask: Some(mask),
+        }
+    }
+
+    /// A vocabulary of `size` ids without a mask.
+    pub fn plain(size: usize) -> Self {
+        Self { size, mask: None }
+    }
+
+    /// The mask id, or an error that says why it is needed.
+    pub fn need_mask(&self) -> Result<u32> {
+        match self.mask {
+            None => Err(DiffusionError::setting(
+                "mask",
+                "none",
+                "this objective hides tokens behind a mask; the tokenizer must have one",
+            )),
+            Some(mask) if mask as usize >= self.size => Err(DiffusionError::Token {
+                id: mask,
+                place: format!("given as the mask of a vocabulary of {}", self.size),
+                reason: "the mask must be one of the vocabulary's ids",
+            }),
+            Some(mask) => Ok(mask),
+        }
+    }
+}
+
+/// An objective as it stands in a recipe: `{ kind = "mdlm", schedule = { kind = "cosine" } }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ObjectiveConfig {
+    /// See [`mdlm`](super::mdlm).
+    Mdlm(MdlmConfig),
+    /// See [`d3pm`](super::d3pm).
+    D3pm(D3pmConfig),
+    /// See [`sedd_absorbing`](super::sedd_absorbing).
+    SeddAbsorbing(SeddAbsorbingConfig),
+    /// See [`sedd_uniform`](super::sedd_uniform).
+    SeddUniform(SeddUniformConfig),
+    /// See [`udlm`](super::udlm).
+    Udlm(UdlmConfig),
+    /// See [`bd3`](super::bd3).
+    Bd3(Bd3Config),
+    /// See [`llada_pretrain`](super::llada_pretrain).
+    LladaPretrain(LladaPretrainConfig),
+    /// See [`llada_sft`](super::llada_sft).
+    LladaSft(LladaSftConfig),
+    /// See [`shifted`](super::shifted).
+    Shifted(ShiftedConfig),
+    /// See [`autoregressive`](super::autoregressive).
+    Autoregressive(AutoregressiveConfig),
+    /// See [`generic`](super::generic).
+    Generic(GenericConfig),
+}
+
+impl Default for ObjectiveConfig {
+    /// MDLM in continuous time.
+    fn default() -> Self {
+        Self::Mdlm(MdlmConfig::default())
+    }
+}
+
+impl ObjectiveConfig {
+    /// The objective on a vocabulary, or an error that names the setting that is out of range.
+    pub fn build(&self, vocabulary: Vocabulary) -> Result<Arc<dyn Objective>> {
+        Ok(match self {
+            Self::Mdlm(config) => Arc::new(Mdlm::new(config, vocabulary)?),
+            Self::D3pm(config) => Arc::new(D3pm::new(config, vocabulary)?),
+            Self::SeddAbsorbing(config) => Arc::new(SeddAbsorbing::new(config, vocabulary)?),
+            Self::SeddUniform(config) => Arc::new(SeddUniform::new(config, vocabulary)?),
+            Self::Udlm(config) => Arc::new(Udlm::new(config, vocabulary)?),
+            Self::Bd3(config) => Arc::new(Bd3::new(config, vocabulary)?),
+            Self::LladaPretrain(config) => Arc::new(LladaPretrain::new(config, vocabulary)?),
+            Self::LladaSft(config) => Arc::new(LladaSft::new(config, vocabulary)?),
+            Self::Shifted(config) => Arc::new(Shifted::new(config, vocabulary)?),
+            Self::Autoregressive(config) => Arc::new(Autoregressive::new(config, vocabulary)?),
+            Self::Generic(config) => Arc::new(Generic::new(config, vocabulary)?),
+        })
+    }
+
+    /// Every kind at its defaults: the list that registries and `--help` are made from.
+    pub fn every() -> Vec<Self> {
+        vec![
+            Self::Mdlm(MdlmConfig::default()),
+            Self::D3pm(D3pmConfig::default()),
+            Self::SeddAbsorbing(SeddAbsorbingConfig::default()),
+            Self::SeddUniform(SeddUniformConfig::default()),
+            Self::Udlm(UdlmConfig::default()),
+            Self::Bd3(Bd3Config::default()),
+            Self::LladaPretrain(LladaPretrainConfig::default()),
+            Self::LladaSft(LladaSftConfig::default()),
+            Self::Shifted(ShiftedConfig::default()),
+            Self::Autoregressive(AutoregressiveConfig::default()),
+            Self::Generic(GenericConfig::default()),
+        ]
+    }
+
+    /// The `kind` in a recipe.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Mdlm(_) => "mdlm",
+            Self::D3pm(_) => "d3pm",
+            Self::SeddAbsorbing(_) => "sedd_absorbing",
+            Self::SeddUniform(_) => "sedd_uniform",
+            Self::Udlm(_) => "udlm",
+            Self::Bd3(_) => "bd3",
+            Self::LladaPretrain(_) => "llada_pretrain",
+            Self::LladaSft(_) => "llada_sft",
+            Self::Shifted(_) => "shifted",
+            Self::Autoregressive(_) => "autoregressive",
+            Self::Generic(_) => "generic",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_round_trips_and_builds() {
+        for config in ObjectiveConfig::every() {
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(
+                toml::from_str::<ObjectiveConfig>(&text).unwrap(),
+                config,
+                "{text}"
+            );
+            let bare = format!("kind = \"{}\"", config.kind());
+            assert_eq!(toml::from_str::<ObjectiveConfig>(&bare).unwrap(), config);
+            let objective = config.build(Vocabulary::masked(8, 7)).unwrap();
+            assert_eq!(objective.name(), config.kind());
+            let unknown = format!("{bare}\nfoo = 1");
+            assert!(
+                toml::from_str::<ObjectiveConfig>(&unknown).is_err(),
+                "{unknown}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mask_is_asked_for_where_it_is_needed() {
+        for config in ObjectiveConfig::every() {
+            let free = matches!(config.kind(), "sedd_uniform" | "udlm" | "autoregressive");
+            assert_eq!(
+                config.build(Vocabulary::plain(8)).is_ok(),
+                free,
+                "{config:?}"
+            );
+            if !free {
+                assert!(
+                    config.build(Vocabulary::masked(8, 8)).is_err(),
+                    "{config:?}"
+                );
+            }
+        }
+    }
+}
