@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod attention;
 pub mod gemm;
 mod mem;
 mod simd;

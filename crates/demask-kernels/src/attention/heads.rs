@@ -1,0 +1,226 @@
+//! Strided views of `[batch, length, heads, head_dim]`.
+
+use std::marker::PhantomData;
+
+/// What a view covers, and the strides of batch, row (token) and head; `head_dim` is contiguous.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    dims: [usize; 4],
+    strides: [usize; 3],
+}
+
+impl Extent {
+    fn contiguous(dims: [usize; 4]) -> Self {
+        let [_, len, heads, dim] = dims;
+        Self {
+            dims,
+            strides: [len * heads * dim, heads * dim, dim],
+        }
+    }
+
+    fn check(self, held: usize) -> Self {
+        if self.dims.contains(&0) {
+            return self;
+        }
+        let [batch, len, heads, dim] = self.dims;
+        let need = [batch, len, heads]
+            .iter()
+            .zip(self.strides)
+            .try_fold(dim, |sum, (&n, stride)| {
+                sum.checked_add((n - 1).checked_mul(stride)?)
+            });
+        assert!(
+            need.is_some_and(|n| n <= held),
+            "heads: {:?} with strides {:?} does not fit in a slice of {held} values",
+            self.dims,
+            self.strides
+        );
+        self
+    }
+
+    /// Panics when two elements share a place.
+    fn check_disjoint(self) -> Self {
+        let mut axes: Vec<(usize, usize)> = self
+            .strides
+            .iter()
+            .copied()
+            .zip(self.dims)
+            .filter(|&(_, n)| n > 1)
+            .collect();
+        axes.sort_unstable();
+        let mut covered = self.dims[3];
+        for (stride, n) in axes {
+            assert!(
+                stride >= covered,
+                "heads: {:?} with strides {:?} writes some places twice",
+                self.dims,
+                self.strides
+            );
+            covered += (n - 1) * stride;
+        }
+        self
+    }
+
+    fn at(self, batch: usize, row: usize, head: usize) -> usize {
+        batch * self.strides[0] + row * self.strides[1] + head * self.strides[2]
+    }
+}
+
+/// Queries, keys or values to read.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadsRef<'a> {
+    data: &'a [f32],
+    extent: Extent,
+}
+
+impl<'a> HeadsRef<'a> {
+    /// A contiguous `[batch, length, heads, head_dim]`.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn new(data: &'a [f32], dims: [usize; 4]) -> Self {
+        Self {
+            data,
+            extent: Extent::contiguous(dims).check(data.len()),
+        }
+    }
+
+    /// The same dims with strides (in values) of `[batch, row, head]`: `[batch, heads, length,
+    /// head_dim]` memory, a part of a fused buffer, or the filled rows of a cache.
+    ///
+    /// # Panics
+    /// When the last element lies outside the slice.
+    pub fn with_strides(data: &'a [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
+        Self {
+            data,
+            extent: Extent { dims, strides }.check(data.len()),
+        }
+    }
+
+    /// Queries, keys and values in one `[batch, length, (heads + 2·kv_heads)·head_dim]` buffer.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn fused_qkv(
+        data: &'a [f32],
+        [batch, len]: [usize; 2],
+        [heads, kv_heads, dim]: [usize; 3],
+    ) -> (Self, Self, Self) {
+        let row = (heads + 2 * kv_heads) * dim;
+        assert!(
+            data.len() >= batch * len * row,
+            "heads: the fused buffer is too short"
+        );
+        let strides = [len * row, row, dim];
+        let part = |skip: usize, n: usize| {
+            Self::with_strides(
+                data.get(skip..).unwrap_or(&[]),
+                [batch, len, n, dim],
+                strides,
+            )
+        };
+        (
+            part(0, heads),
+            part(heads * dim, kv_heads),
+            part((heads + kv_heads) * dim, kv_heads),
+        )
+    }
+
+    /// `[batch, length, heads, head_dim]`.
+    pub fn dims(&self) -> [usize; 4] {
+        self.extent.dims
+    }
+
+    pub(super) fn row_stride(&self) -> usize {
+        self.extent.strides[1]
+    }
+
+    /// Pointer to the `head_dim` values of one head of one row (wrapping, for rows that don't exist).
+    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *const f32 {
+        self.data
+            .as_ptr()
+            .wrapping_add(self.extent.at(batch, row, head))
+    }
+}
+
+/// A result to write, in the same layouts as [`HeadsRef`]; no two elements share a place.
+#[derive(Debug)]
+pub struct HeadsMut<'a> {
+    data: *mut f32,
+    extent: Extent,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a `HeadsMut` is a unique borrow of the places that it covers.
+unsafe impl Send for HeadsMut<'_> {}
+// SAFETY: the pointer is only reached through crate-internal code that writes disjoint rows.
+unsafe impl Sync for HeadsMut<'_> {}
+
+impl<'a> HeadsMut<'a> {
+    fn make(data: &'a mut [f32], extent: Extent) -> Self {
+        let extent = extent.check(data.len()).check_disjoint();
+        Self {
+            data: data.as_mut_ptr(),
+            extent,
+            life: PhantomData,
+        }
+    }
+
+    /// A contiguous `[batch, length, heads, head_dim]`.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn new(data: &'a mut [f32], dims: [usize; 4]) -> Self {
+        Self::make(data, Extent::contiguous(dims))
+    }
+
+    /// The same dims with strides of `[batch, row, head]`.
+    ///
+    /// # Panics
+    /// When the last element lies outside the slice or two elements share a place.
+    pub fn with_strides(data: &'a mut [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
+        Self::make(data, Extent { dims, strides })
+    }
+
+    /// The three parts of one `[batch, length, (heads + 2·kv_heads)·head_dim]` buffer.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn fused_qkv(
+        data: &'a mut [f32],
+        [batch, len]: [usize; 2],
+        [heads, kv_heads, dim]: [usize; 3],
+    ) -> (Self, Self, Self) {
+        let row = (heads + 2 * kv_heads) * dim;
+        assert!(
+            data.len() >= batch * len * row,
+            "heads: the fused buffer is too short"
+        );
+        let strides = [len * row, row, dim];
+        let base = data.as_mut_ptr();
+        // The parts cover different columns of each row, so their borrows never overlap.
+        let part = |skip: usize, n: usize| Self {
+            data: base.wrapping_add(skip),
+            extent: Extent {
+                dims: [batch, len, n, dim],
+                strides,
+            },
+            life: PhantomData,
+        };
+        (
+            part(0, heads),
+            part(heads * dim, kv_heads),
+            part((heads + kv_heads) * dim, kv_heads),
+        )
+    }
+
+    /// `[batch, length, heads, head_dim]`.
+    pub fn dims(&self) -> [usize; 4] {
+        self.extent.dims
+    }
+
+    /// Pointer to the `head_dim` values of one head of one row.
+    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *mut f32 {
+        self.data.wrapping_add(self.extent.at(batch, row, head))
+    }
+}

@@ -1,0 +1,81 @@
+//! Multi-head attention, tiled so that memory grows linearly with the length.
+//!
+//! | name | file | source |
+//! |---|---|---|
+//! | views | `heads.rs` | `[batch, length, heads, head_dim]` with any strides |
+//! | key ranges | `ranges.rs` | which keys a query sees, as intervals |
+//! | forward | `forward.rs` | online softmax: Milakov & Gimelshein, 2018; Rabe & Staats, 2021; Dao et al., 2022 |
+//! | backward | `backward.rs` | recomputation from the log-sum-exp: Dao, 2023 |
+//!
+//! Tiles of keys begin at multiples of a fixed width, counted from key 0, and every sum runs over
+//! keys (or, for the gradients of keys, over queries) in increasing order. A masked key contributes
+//! an exact 0, so the bits of a query's result depend only on the query, on its visible keys and
+//! on where these stand: not on further masked keys, other queries, other batch rows or threads.
+//! Keys and values must be finite even where masked (0 · ∞ is not 0).
+
+mod backward;
+mod forward;
+mod heads;
+mod ranges;
+#[cfg(test)]
+mod tests;
+
+pub use backward::attention_backward;
+pub use forward::attention_forward;
+pub use heads::{HeadsMut, HeadsRef};
+pub use ranges::KeyRanges;
+
+use crate::gemm::micro::TILE;
+
+/// Checks what forward and backward share; returns query heads per key head.
+fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRanges) -> usize {
+    let ([batch, q_len, heads, dim], [kb, k_len, kv_heads, k_dim]) = (q.dims(), k.dims());
+    assert!(
+        k.dims() == v.dims() && kb == batch && k_dim == dim,
+        "attention: q is {:?}, k is {:?}, v is {:?}; wanted [batch, length, heads, head_dim] with \
+         k and v alike",
+        q.dims(),
+        k.dims(),
+        v.dims()
+    );
+    assert!(
+        kv_heads > 0 && heads.is_multiple_of(kv_heads),
+        "attention: {heads} query heads can't share {kv_heads} key heads evenly"
+    );
+    assert!(
+        ranges.q_len() == q_len
+            && ranges.k_len() == k_len
+            && ranges.batch().is_none_or(|b| b == batch),
+        "attention: the key ranges are for batch {:?}, {} queries and {} keys, but q is {:?} and \
+         k is {:?}",
+        ranges.batch(),
+        ranges.q_len(),
+        ranges.k_len(),
+        q.dims(),
+        k.dims()
+    );
+    heads / kv_heads
+}
+
+/// The intervals of `list` inside the tile `[k0, k0 + TILE)`, relative to it: calls `gap(a, b)` for
+/// every stretch of the tile that is *not* visible and returns whether anything is.
+#[inline(always)]
+fn gaps(list: &[(u32, u32)], k0: usize, mut gap: impl FnMut(usize, usize)) -> bool {
+    let first = list.partition_point(|&(_, end)| end as usize <= k0);
+    let (mut done, mut any) = (0, false);
+    for &(start, end) in &list[first..] {
+        let (start, end) = (start as usize, end as usize);
+        if start >= k0 + TILE {
+            break;
+        }
+        let (a, b) = (start.max(k0) - k0, end.min(k0 + TILE) - k0);
+        if a > done {
+            gap(done, a);
+        }
+        (done, any) = (b, true);
+    }
+    if done < TILE {
+        gap(done, TILE);
+    }
+    any
+}

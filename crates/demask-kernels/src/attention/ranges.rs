@@ -1,0 +1,220 @@
+//! Which keys a query sees.
+
+/// For every (batch row, query) the visible keys as sorted, disjoint half-open intervals
+/// `[start, end)`, stored as one list with offsets. One list may serve every batch row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRanges {
+    batch: Option<usize>,
+    q_len: usize,
+    k_len: usize,
+    /// `ranges[offsets[r]..offsets[r + 1]]` belongs to row r = batch · q_len + query.
+    offsets: Vec<usize>,
+    ranges: Vec<(u32, u32)>,
+    /// Number of visible (query, key) pairs.
+    pairs: usize,
+}
+
+impl KeyRanges {
+    /// Builds from a function that appends the intervals of (batch, query).
+    fn build(
+        batch: Option<usize>,
+        q_len: usize,
+        k_len: usize,
+        mut push: impl FnMut(usize, usize, &mut Vec<(u32, u32)>),
+    ) -> Self {
+        assert!(
+            u32::try_from(k_len).is_ok(),
+            "key ranges: {k_len} keys are too many"
+        );
+        let rows = batch.unwrap_or(1) * q_len;
+        let (mut offsets, mut ranges) = (Vec::with_capacity(rows + 1), Vec::new());
+        offsets.push(0);
+        for row in 0..rows {
+            push(row / q_len, row % q_len, &mut ranges);
+            offsets.push(ranges.len());
+        }
+        let pairs = ranges.iter().map(|&(a, b)| (b - a) as usize).sum();
+        Self {
+            batch,
+            q_len,
+            k_len,
+            offsets,
+            ranges,
+            pairs,
+        }
+    }
+
+    /// Every query sees every key, in every batch row.
+    pub fn full(q_len: usize, k_len: usize) -> Self {
+        Self::build(None, q_len, k_len, |_, _, out| push(out, 0, k_len))
+    }
+
+    /// Query i stands at position `k_len − q_len + i` and sees the keys up to itself.
+    ///
+    /// # Panics
+    /// When there are more queries than keys.
+    pub fn causal(q_len: usize, k_len: usize) -> Self {
+        assert!(
+            q_len <= k_len,
+            "key ranges: {q_len} causal queries but only {k_len} keys"
+        );
+        Self::build(None, q_len, k_len, |_, q, out| {
+            push(out, 0, k_len - q_len + q + 1)
+        })
+    }
+
+    /// Every query of batch row b sees the first `lengths[b]` keys (padding at the end).
+    ///
+    /// # Panics
+    /// When a length is above `k_len`.
+    pub fn key_lengths(q_len: usize, k_len: usize, lengths: &[usize]) -> Self {
+        assert!(
+            lengths.iter().all(|&n| n <= k_len),
+            "key ranges: a length in {lengths:?} is above {k_len} keys"
+        );
+        Self::build(Some(lengths.len()), q_len, k_len, |b, _, out| {
+            push(out, 0, lengths[b])
+        })
+    }
+
+    /// From a predicate on (batch row, query, key).
+    pub fn from_fn(
+        batch: usize,
+        q_len: usize,
+        k_len: usize,
+        sees: impl Fn(usize, usize, usize) -> bool,
+    ) -> Self {
+        Self::build(Some(batch), q_len, k_len, |b, q, out| {
+            scan(out, k_len, |k| sees(b, q, k))
+        })
+    }
+
+    /// From a predicate on (query, key) that holds for every batch row.
+    pub fn shared_from_fn(q_len: usize, k_len: usize, sees: impl Fn(usize, usize) -> bool) -> Self {
+        Self::build(None, q_len, k_len, |_, q, out| {
+            scan(out, k_len, |k| sees(q, k))
+        })
+    }
+
+    /// From lists of intervals: `batch · q_len` of them (or `q_len`, shared, with `batch` `None`).
+    ///
+    /// # Panics
+    /// When the number of lists is wrong, or a list is not sorted, disjoint and inside `k_len`.
+    pub fn from_lists(
+        batch: Option<usize>,
+        q_len: usize,
+        k_len: usize,
+        lists: &[Vec<(usize, usize)>],
+    ) -> Self {
+        let rows = batch.unwrap_or(1) * q_len;
+        assert_eq!(lists.len(), rows, "key ranges: one list for each query");
+        Self::build(batch, q_len, k_len, |b, q, out| {
+            let mut last = 0;
+            for &(start, end) in &lists[b * q_len + q] {
+                assert!(
+                    last <= start && start <= end && end <= k_len,
+                    "key ranges: [{start}, {end}) of query {q} is out of order or beyond {k_len}"
+                );
+                push(out, start, end);
+                last = end;
+            }
+        })
+    }
+
+    /// Number of batch rows, or `None` when one list serves them all.
+    pub fn batch(&self) -> Option<usize> {
+        self.batch
+    }
+
+    /// Number of queries.
+    pub fn q_len(&self) -> usize {
+        self.q_len
+    }
+
+    /// Number of keys.
+    pub fn k_len(&self) -> usize {
+        self.k_len
+    }
+
+    /// The intervals of a query.
+    ///
+    /// # Panics
+    /// When the query does not exist.
+    pub fn of(&self, batch: usize, query: usize) -> &[(u32, u32)] {
+        let row = if self.batch.is_some() {
+            batch * self.q_len + query
+        } else {
+            query
+        };
+        &self.ranges[self.offsets[row]..self.offsets[row + 1]]
+    }
+
+    /// Visible (query, key) pairs of all of `batch` rows.
+    pub(super) fn pairs(&self, batch: usize) -> usize {
+        self.pairs * if self.batch.is_some() { 1 } else { batch }
+    }
+}
+
+fn push(out: &mut Vec<(u32, u32)>, start: usize, end: usize) {
+    if start < end {
+        out.push((start as u32, end as u32));
+    }
+}
+
+fn scan(out: &mut Vec<(u32, u32)>, k_len: usize, sees: impl Fn(usize) -> bool) {
+    let mut start = None;
+    for k in 0..k_len {
+        match (sees(k), start) {
+            (true, None) => start = Some(k),
+            (false, Some(a)) => {
+                push(out, a, k);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    if let Some(a) = start {
+        push(out, a, k_len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constructors_give_the_intervals_by_hand() {
+        let full = KeyRanges::full(2, 3);
+        assert_eq!((full.of(7, 1), full.batch()), (&[(0, 3)][..], None));
+        let causal = KeyRanges::causal(2, 5);
+        assert_eq!(
+            (causal.of(0, 0), causal.of(0, 1)),
+            (&[(0, 4)][..], &[(0, 5)][..])
+        );
+        let padded = KeyRanges::key_lengths(1, 4, &[0, 4, 2]);
+        assert!(padded.of(0, 0).is_empty());
+        assert_eq!(
+            (padded.of(1, 0), padded.of(2, 0)),
+            (&[(0, 4)][..], &[(0, 2)][..])
+        );
+        let odd = KeyRanges::shared_from_fn(1, 6, |_, k| k != 0 && k != 3);
+        assert_eq!(odd.of(0, 0), &[(1, 3), (4, 6)]);
+        let lists = KeyRanges::from_lists(None, 1, 6, &[vec![(1, 3), (4, 4), (4, 6)]]);
+        assert_eq!(odd, lists);
+        assert_eq!((odd.pairs(3), padded.pairs(3)), (12, 6));
+    }
+
+    #[test]
+    fn a_causal_predicate_is_causal() {
+        assert_eq!(
+            KeyRanges::shared_from_fn(9, 9, |q, k| k <= q),
+            KeyRanges::causal(9, 9)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "out of order")]
+    fn unsorted_lists_are_refused() {
+        KeyRanges::from_lists(None, 1, 6, &[vec![(4, 6), (1, 3)]]);
+    }
+}

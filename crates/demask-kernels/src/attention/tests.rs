@@ -1,0 +1,323 @@
+use super::*;
+use crate::simd::with_every_isa;
+use crate::testing::{Lcg, relative_error};
+use crate::threads::with_threads;
+
+/// A problem with contiguous operands.
+struct Case {
+    q_dims: [usize; 4],
+    k_dims: [usize; 4],
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dout: Vec<f32>,
+    scale: f32,
+}
+
+struct Results {
+    out: Vec<f32>,
+    lse: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+}
+
+impl Case {
+    fn new([batch, q_len, k_len]: [usize; 3], [heads, kv_heads, dim]: [usize; 3]) -> Self {
+        let (q_dims, k_dims) = ([batch, q_len, heads, dim], [batch, k_len, kv_heads, dim]);
+        let mut rng = Lcg(7);
+        let (nq, nk) = (q_dims.iter().product(), k_dims.iter().product());
+        let mut many = |n| {
+            rng.vec(n)
+                .into_iter()
+                .map(|x| 2.0 * x)
+                .collect::<Vec<f32>>()
+        };
+        let (q, k, v, dout) = (many(nq), many(nk), many(nk), many(nq));
+        Self {
+            q_dims,
+            k_dims,
+            q,
+            k,
+            v,
+            dout,
+            scale: 1.0 / (dim as f32).sqrt(),
+        }
+    }
+
+    fn run(&self, ranges: &KeyRanges) -> Results {
+        let [batch, q_len, heads, _] = self.q_dims;
+        let nan = |n| vec![f32::NAN; n];
+        let mut r = Results {
+            out: nan(self.q.len()),
+            lse: nan(batch * heads * q_len),
+            dq: nan(self.q.len()),
+            dk: nan(self.k.len()),
+            dv: nan(self.k.len()),
+        };
+        let q = HeadsRef::new(&self.q, self.q_dims);
+        let k = HeadsRef::new(&self.k, self.k_dims);
+        let v = HeadsRef::new(&self.v, self.k_dims);
+        let out = HeadsMut::new(&mut r.out, self.q_dims);
+        attention_forward(q, k, v, ranges, self.scale, out, &mut r.lse);
+        attention_backward(
+            q,
+            k,
+            v,
+            ranges,
+            self.scale,
+            HeadsRef::new(&r.out, self.q_dims),
+            &r.lse,
+            HeadsRef::new(&self.dout, self.q_dims),
+            HeadsMut::new(&mut r.dq, self.q_dims),
+            HeadsMut::new(&mut r.dk, self.k_dims),
+            HeadsMut::new(&mut r.dv, self.k_dims),
+        );
+        r
+    }
+
+    /// The textbook formulas in f64: out, dq, dk, dv.
+    fn reference(&self, ranges: &KeyRanges) -> [Vec<f64>; 4] {
+        let [batch, q_len, heads, dim] = self.q_dims;
+        let [_, k_len, kv_heads, _] = self.k_dims;
+        let mut res =
+            [self.q.len(), self.q.len(), self.k.len(), self.k.len()].map(|n| vec![0.0f64; n]);
+        let row = |x: &[f32], at: usize| -> Vec<f64> {
+            x[at..at + dim].iter().map(|&x| f64::from(x)).collect()
+        };
+        let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
+        for b in 0..batch {
+            for h in 0..heads {
+                for i in 0..q_len {
+                    let q_at = ((b * q_len + i) * heads + h) * dim;
+                    let k_at = |j: usize| ((b * k_len + j) * kv_heads + h * kv_heads / heads) * dim;
+                    let (q, g) = (row(&self.q, q_at), row(&self.dout, q_at));
+                    let seen: Vec<usize> = ranges
+                        .of(b, i)
+                        .iter()
+                        .flat_map(|&(a, z)| a as usize..z as usize)
+                        .collect();
+                    let e: Vec<f64> = seen
+                        .iter()
+                        .map(|&j| (f64::from(self.scale) * dot(&q, &row(&self.k, k_at(j)))).exp())
+                        .collect();
+                    let total: f64 = e.iter().sum();
+                    for (&j, e) in seen.iter().zip(&e) {
+                        for (x, v) in row(&self.v, k_at(j)).iter().enumerate() {
+                            res[0][q_at + x] += e / total * v;
+                        }
+                    }
+                    let d = dot(&g, &res[0][q_at..q_at + dim]);
+                    for (&j, e) in seen.iter().zip(&e) {
+                        let (p, at) = (e / total, k_at(j));
+                        let ds = p * (dot(&g, &row(&self.v, at)) - d) * f64::from(self.scale);
+                        let k = row(&self.k, at);
+                        for x in 0..dim {
+                            res[1][q_at + x] += ds * k[x];
+                            res[2][at + x] += ds * q[x];
+                            res[3][at + x] += p * g[x];
+                        }
+                    }
+                }
+            }
+        }
+        res
+    }
+
+    fn check(&self, ranges: &KeyRanges) {
+        let want = self.reference(ranges);
+        with_every_isa(|isa| {
+            let got = self.run(ranges);
+            for (name, got, want) in [
+                ("out", &got.out, &want[0]),
+                ("dq", &got.dq, &want[1]),
+                ("dk", &got.dk, &want[2]),
+                ("dv", &got.dv, &want[3]),
+            ] {
+                let error = relative_error(got, want);
+                assert!(
+                    error < 2e-6,
+                    "{name} of {:?} on {}: {error:e}",
+                    self.q_dims,
+                    isa.name()
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn one_query_two_keys_by_hand() {
+    // Scores 0 and ln 3: weights 1/4 and 3/4.
+    let (q, k, v) = ([1.0f32], [0.0, 3f32.ln()], [4.0, 8.0]);
+    let (mut out, mut lse) = ([0.0f32], [0.0f32]);
+    attention_forward(
+        HeadsRef::new(&q, [1, 1, 1, 1]),
+        HeadsRef::new(&k, [1, 2, 1, 1]),
+        HeadsRef::new(&v, [1, 2, 1, 1]),
+        &KeyRanges::full(1, 2),
+        1.0,
+        HeadsMut::new(&mut out, [1, 1, 1, 1]),
+        &mut lse,
+    );
+    assert!((out[0] - 7.0).abs() < 1e-6 && (lse[0] - 4f32.ln()).abs() < 1e-6);
+}
+
+#[test]
+fn matches_f64_on_odd_shapes() {
+    for (lens, heads) in [
+        ([1, 1, 1], [1, 1, 1]),
+        ([2, 5, 7], [2, 1, 8]),
+        ([1, 65, 130], [3, 3, 33]),
+        ([2, 19, 64], [4, 2, 64]),
+        ([1, 3, 200], [7, 1, 80]),
+        ([1, 130, 67], [1, 1, 256]),
+    ] {
+        let case = Case::new(lens, heads);
+        let [batch, q_len, k_len] = lens;
+        case.check(&KeyRanges::full(q_len, k_len));
+        if q_len <= k_len {
+            case.check(&KeyRanges::causal(q_len, k_len));
+        }
+        let holes = |b: usize, q: usize, k: usize| (b + 3 * q + 5 * k) % 7 < 3 && k % 90 < 50;
+        case.check(&KeyRanges::from_fn(batch, q_len, k_len, holes));
+    }
+}
+
+#[test]
+fn a_query_that_sees_nothing_gets_zeros() {
+    let case = Case::new([2, 3, 70], [2, 1, 16]);
+    let ranges = KeyRanges::key_lengths(3, 70, &[0, 66]);
+    case.check(&ranges);
+    let r = case.run(&ranges);
+    assert!(r.out[..96].iter().all(|x| x.to_bits() == 0));
+    assert!(r.lse[..6].iter().all(|&x| x == f32::NEG_INFINITY));
+    assert!(r.dq[..96].iter().chain(&r.dk[..1120]).all(|&x| x == 0.0));
+}
+
+#[test]
+fn masked_keys_other_rows_and_threads_do_not_change_a_bit() {
+    let (q_len, k_len, heads, dim) = (75, 150, 4, 40);
+    let case = Case::new([2, q_len, k_len], [heads, 2, dim]);
+    let ranges = KeyRanges::from_fn(2, q_len, k_len, |b, q, k| k < 70 + q - 40 * b && k != 13);
+    with_every_isa(|isa| {
+        let whole = with_threads(1, || case.run(&ranges));
+        let spread = with_threads(3, || case.run(&ranges));
+        for (x, y) in [
+            (&whole.out, &spread.out),
+            (&whole.lse, &spread.lse),
+            (&whole.dq, &spread.dq),
+            (&whole.dk, &spread.dk),
+            (&whole.dv, &spread.dv),
+        ] {
+            assert_eq!(x, y, "threads on {}", isa.name());
+        }
+    });
+    let whole = case.run(&ranges);
+    for (b, query) in [(0, 0), (0, 74), (1, 33), (1, 74)] {
+        // The same query alone, with only the keys up to its last visible one.
+        let keys = 70 + query - 40 * b;
+        let q_at = (b * q_len + query) * heads * dim;
+        let k_at = b * k_len * 2 * dim;
+        let cut = |x: &[f32], n: usize, at: usize| x[at..at + n].to_vec();
+        let alone = Case {
+            q_dims: [1, 1, heads, dim],
+            k_dims: [1, keys, 2, dim],
+            q: cut(&case.q, heads * dim, q_at),
+            k: cut(&case.k, keys * 2 * dim, k_at),
+            v: cut(&case.v, keys * 2 * dim, k_at),
+            dout: cut(&case.dout, heads * dim, q_at),
+            scale: case.scale,
+        };
+        let r = alone.run(&KeyRanges::shared_from_fn(1, keys, |_, k| k != 13));
+        assert_eq!(r.out, whole.out[q_at..q_at + heads * dim]);
+        assert_eq!(r.dq, whole.dq[q_at..q_at + heads * dim]);
+        for h in 0..heads {
+            assert_eq!(r.lse[h], whole.lse[(b * heads + h) * q_len + query]);
+        }
+    }
+}
+
+#[test]
+fn strided_views_read_the_same_bits() {
+    let ([batch, len], [heads, kv_heads, dim]) = ([2, 37], [4, 2, 24]);
+    let case = Case::new([batch, len, len], [heads, kv_heads, dim]);
+    let ranges = KeyRanges::causal(len, len);
+    let want = case.run(&ranges);
+    // One fused buffer.
+    let width = (heads + 2 * kv_heads) * dim;
+    let mut fused = vec![0.0; batch * len * width];
+    for row in 0..batch * len {
+        let (nq, nk) = (heads * dim, kv_heads * dim);
+        let to = &mut fused[row * width..(row + 1) * width];
+        to[..nq].copy_from_slice(&case.q[row * nq..(row + 1) * nq]);
+        to[nq..nq + nk].copy_from_slice(&case.k[row * nk..(row + 1) * nk]);
+        to[nq + nk..].copy_from_slice(&case.v[row * nk..(row + 1) * nk]);
+    }
+    let parts = [heads, kv_heads, dim];
+    let (q, k, v) = HeadsRef::fused_qkv(&fused, [batch, len], parts);
+    let mut grads = vec![f32::NAN; fused.len()];
+    // The result in [batch, heads, length, head_dim] memory.
+    let mut out = vec![f32::NAN; case.q.len()];
+    let mut lse = vec![f32::NAN; batch * heads * len];
+    let strides = [heads * len * dim, dim, len * dim];
+    let view = HeadsMut::with_strides(&mut out, case.q_dims, strides);
+    attention_forward(q, k, v, &ranges, case.scale, view, &mut lse);
+    let (dq, dk, dv) = HeadsMut::fused_qkv(&mut grads, [batch, len], parts);
+    let out_view = HeadsRef::with_strides(&out, case.q_dims, strides);
+    let dout = HeadsRef::new(&case.dout, case.q_dims);
+    attention_backward(
+        q, k, v, &ranges, case.scale, out_view, &lse, dout, dq, dk, dv,
+    );
+    for row in 0..batch * len {
+        let (nq, nk) = (heads * dim, kv_heads * dim);
+        let got = &grads[row * width..(row + 1) * width];
+        assert_eq!(got[..nq], want.dq[row * nq..(row + 1) * nq]);
+        assert_eq!(got[nq..nq + nk], want.dk[row * nk..(row + 1) * nk]);
+        assert_eq!(got[nq + nk..], want.dv[row * nk..(row + 1) * nk]);
+        let (b, i) = (row / len, row % len);
+        for h in 0..heads {
+            let at = ((b * heads + h) * len + i) * dim;
+            assert_eq!(
+                out[at..at + dim],
+                want.out[(row * heads + h) * dim..][..dim]
+            );
+        }
+    }
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let mut case = Case::new([1, 4, 100], [1, 1, 8]);
+    case.q.iter_mut().for_each(|x| *x *= 100.0);
+    case.scale = 1.0;
+    let r = case.run(&KeyRanges::full(4, 100));
+    assert!(
+        r.out
+            .iter()
+            .chain(&r.dq)
+            .chain(&r.dk)
+            .all(|x| x.is_finite())
+    );
+}
+
+#[test]
+#[should_panic(expected = "writes some places twice")]
+fn overlapping_results_are_refused() {
+    HeadsMut::with_strides(&mut [0.0; 64], [1, 4, 2, 8], [64, 8, 8]);
+}
+
+#[test]
+#[should_panic(expected = "3 query heads can't share 2 key heads")]
+fn uneven_groups_are_refused() {
+    let (x, mut y, mut lse) = ([0.0; 24], [0.0; 24], [0.0; 3]);
+    attention_forward(
+        HeadsRef::new(&x, [1, 1, 3, 8]),
+        HeadsRef::new(&x, [1, 1, 2, 8]),
+        HeadsRef::new(&x, [1, 1, 2, 8]),
+        &KeyRanges::full(1, 1),
+        1.0,
+        HeadsMut::new(&mut y, [1, 1, 3, 8]),
+        &mut lse,
+    );
+}
