@@ -1,0 +1,169 @@
+//! The examples layout: one document a row, prompt and answer, padded.
+
+use super::{Overlong, Padding, Row};
+
+/// How examples are laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExampleLayout {
+    pub length: usize,
+    pub bos: Option<u32>,
+    pub eos: u32,
+    pub pad: Option<u32>,
+    pub padding: Padding,
+    pub overlong: Overlong,
+}
+
+/// The rows of one source, without their padding.
+#[derive(Debug, Clone)]
+pub(super) struct Examples {
+    layout: ExampleLayout,
+    tokens: Vec<u32>,
+    /// Start of each row in `tokens`, and its prompt cells.
+    rows: Vec<(usize, usize)>,
+    /// Documents that were longer than a row.
+    pub overlong: usize,
+}
+
+impl Examples {
+    /// Lays out `(prompt, text)` pairs of tokens.
+    pub fn new(
+        documents: impl Iterator<Item = (Vec<u32>, Vec<u32>)>,
+        layout: ExampleLayout,
+    ) -> Self {
+        let mut out = Self {
+            layout,
+            tokens: Vec::new(),
+            rows: Vec::new(),
+            overlong: 0,
+        };
+        for (prompt, text) in documents {
+            let given = prompt.len() + usize::from(layout.bos.is_some());
+            let whole = given + text.len() + 1;
+            if whole > layout.length {
+                out.overlong += 1;
+                // A prompt that fills the row leaves nothing to learn, cut or not.
+                if layout.overlong == Overlong::Drop || given >= layout.length {
+                    continue;
+                }
+            }
+            let start = out.tokens.len();
+            out.rows.push((start, given));
+            out.tokens.extend(layout.bos);
+            out.tokens.extend(prompt);
+            out.tokens.extend(text);
+            out.tokens.push(layout.eos);
+            out.tokens.truncate(start + layout.length);
+        }
+        out
+    }
+
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn row(&self, index: usize) -> Row {
+        let (start, prompt) = self.rows[index];
+        let end = self
+            .rows
+            .get(index + 1)
+            .map_or(self.tokens.len(), |(next, _)| *next);
+        let mut ids = self.tokens[start..end].to_vec();
+        let (fill, length) = match (self.layout.padding, self.layout.pad) {
+            (Padding::Pad, Some(pad)) => (pad, ids.len()),
+            _ => (self.layout.eos, self.layout.length),
+        };
+        ids.resize(self.layout.length, fill);
+        Row {
+            ids,
+            prompt,
+            length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: ExampleLayout = ExampleLayout {
+        length: 6,
+        bos: Some(1),
+        eos: 2,
+        pad: Some(3),
+        padding: Padding::Eos,
+        overlong: Overlong::Drop,
+    };
+
+    fn lay(layout: ExampleLayout, documents: &[(&[u32], &[u32])]) -> Examples {
+        Examples::new(
+            documents.iter().map(|(p, t)| (p.to_vec(), t.to_vec())),
+            layout,
+        )
+    }
+
+    #[test]
+    fn end_tokens_fill_the_row_and_belong_to_the_answer() {
+        let rows = lay(LAYOUT, &[(&[7], &[8]), (&[7], &[8, 9])]);
+        assert_eq!(
+            rows.row(0),
+            Row {
+                ids: vec![1, 7, 8, 2, 2, 2],
+                prompt: 2,
+                length: 6
+            }
+        );
+        assert_eq!(
+            rows.row(1),
+            Row {
+                ids: vec![1, 7, 8, 9, 2, 2],
+                prompt: 2,
+                length: 6
+            }
+        );
+    }
+
+    #[test]
+    fn padding_tokens_end_the_row() {
+        let rows = lay(
+            ExampleLayout {
+                padding: Padding::Pad,
+                ..LAYOUT
+            },
+            &[(&[7], &[8])],
+        );
+        assert_eq!(
+            rows.row(0),
+            Row {
+                ids: vec![1, 7, 8, 2, 3, 3],
+                prompt: 2,
+                length: 4
+            }
+        );
+    }
+
+    #[test]
+    fn long_documents_are_dropped_or_cut() {
+        let long: (&[u32], &[u32]) = (&[7, 7], &[8, 8, 8, 8]);
+        let dropped = lay(LAYOUT, &[long, (&[7], &[8])]);
+        assert_eq!((dropped.rows(), dropped.overlong), (1, 1));
+        let cut = lay(
+            ExampleLayout {
+                overlong: Overlong::Cut,
+                ..LAYOUT
+            },
+            &[long],
+        );
+        assert_eq!(
+            cut.row(0),
+            Row {
+                ids: vec![1, 7, 7, 8, 8, 8],
+                prompt: 3,
+                length: 6
+            }
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! JSON lines: one object a line, through templates, with a filter.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::template::lookup;
+use super::{Document, Documented, Filter, Template};
+use crate::TrainError;
+
+/// The jsonl reader of a recipe.
+pub(super) struct Jsonl<'a> {
+    pub prompt: &'a Template,
+    pub text: &'a Template,
+    pub filter: Option<&'a Filter>,
+}
+
+impl Documented for Jsonl<'_> {
+    fn documents(
+        &self,
+        path: &Path,
+        text: &str,
+        visit: &mut dyn FnMut(Document),
+    ) -> Result<(), TrainError> {
+        for (i, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let fail = |message: String| TrainError::Data {
+                path: path.to_path_buf(),
+                line: Some(i + 1),
+                message,
+            };
+            let object: Value =
+                serde_json::from_str(line).map_err(|e| fail(format!("not JSON: {e}")))?;
+            if let Some(filter) = self.filter
+                && !filter.passes(&object).map_err(&fail)?
+            {
+                continue;
+            }
+            let prompt = self.prompt.render(&object).map_err(&fail)?;
+            let text = self.text.render(&object).map_err(&fail)?;
+            visit(Document { prompt, text });
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn passes(&self, object: &Value) -> Result<bool, String> {
+        let value = lookup(object, &self.field)?;
+        Ok(match value {
+            Value::String(text) => self.any.contains(text),
+            other => self.any.contains(&other.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(filter: Option<&Filter>, text: &str) -> Result<Vec<Document>, TrainError> {
+        let reader = Jsonl {
+            prompt: &Template::from("{mr} =>"),
+            text: &Template::from(" {ref}"),
+            filter,
+        };
+        let mut out = Vec::new();
+        reader.documents(Path::new("e2e.jsonl"), text, &mut |d| out.push(d))?;
+        Ok(out)
+    }
+
+    #[test]
+    fn an_object_becomes_a_prompt_and_a_text() {
+        let line = r#"{"mr":{"name":"The Eagle","food":"Fast food"},"ref":"The Eagle is fast."}"#;
+        let want = Document {
+            prompt: "name: The Eagle | food: Fast food =>".into(),
+            text: " The Eagle is fast.".into(),
+        };
+        assert_eq!(read(None, line).unwrap(), [want]);
+    }
+
+    #[test]
+    fn a_filter_keeps_the_lines_it_names() {
+        let filter = Filter {
+            field: "mr.name".into(),
+            any: vec!["A".into(), "C".into()],
+        };
+        let text = ["A", "B", "C"]
+            .map(|n| format!(r#"{{"mr":{{"name":"{n}"}},"ref":"{n}"}}"#))
+            .join("\n");
+        let got: Vec<String> = read(Some(&filter), &text)
+            .unwrap()
+            .into_iter()
+            .map(|d| d.text)
+            .collect();
+        assert_eq!(got, [" A", " C"]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let error = read(None, "{\"mr\":1,\"ref\":\"x\"}\n\n{\"mr\":1}")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "e2e.jsonl:3: no field `ref`; this line has: mr");
+        let error = read(None, "{").unwrap_err().to_string();
+        assert!(error.starts_with("e2e.jsonl:1: not JSON"), "{error}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The exponential moving average of the weights.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+
+/// A moving average whose decay grows at the start: after `n` updates it is
+/// `min(decay, (1 + n) / (10 + n))`, counted from `n = 1` (as in the SEDD and MDLM code), so that
+/// the random first weights are soon forgotten.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ema {
+    /// The final decay, below 1.
+    pub decay: f64,
+}
+
+impl Ema {
+    /// The decay of update number `n`, from 1.
+    pub fn effective(&self, n: u64) -> f64 {
+        let n = n as f64;
+        self.decay.min((1.0 + n) / (10.0 + n))
+    }
+
+    /// Moves `average` towards `weights` in update number `n`, from 1.
+    pub fn update(&self, n: u64, average: &mut [f32], weights: &[f32]) {
+        let share = (1.0 - self.effective(n)) as f32;
+        let chunks = average.par_chunks_mut(CHUNK).zip(weights.par_chunks(CHUNK));
+        chunks.for_each(|(average, weights)| {
+            for (a, w) in average.iter_mut().zip(weights) {
+                *a -= share * (*a - w);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decay_grows_to_its_end() {
+        let ema = Ema { decay: 0.9 };
+        assert_eq!(ema.effective(1), 2.0 / 11.0);
+        assert_eq!(ema.effective(71), 72.0 / 81.0);
+        assert_eq!(ema.effective(1000), 0.9);
+    }
+
+    #[test]
+    fn an_update_moves_by_one_less_the_decay() {
+        let mut average = [0.0f32, 2.0];
+        Ema { decay: 0.9999 }.update(8, &mut average, &[1.0, 2.0]);
+        assert_eq!(average, [0.5, 2.0]);
+    }
+}

@@ -1,0 +1,148 @@
+//! Recipes: one TOML file, one typed value, one training.
+//!
+//! | section | what it holds | type |
+//! |---|---|---|
+//! | `[run]` | name, seed, length of the training, how often it is checked and saved | [`RunConfig`] |
+//! | `[data]` | files, how they become rows, what is kept for validation | [`DataConfig`] |
+//! | `[tokenizer]` | trained on the data, or taken from a file or a checkpoint | [`TokenizerConfig`] |
+//! | `[network]` | [`TransformerConfig`]; `vocab_size` and `max_length` may be left out | |
+//! | `[objective]` | what training minimises | [`ObjectiveConfig`] |
+//! | `[optimizer]` | AdamW, clipping, batch, averaging of the weights | [`OptimizerConfig`] |
+//! | `[schedule]` | the learning rate over the steps | [`RateConfig`] |
+//! | `[init]` | random weights, or those of a checkpoint | [`InitConfig`] |
+//! | `[card]` | what the model card says | [`CardConfig`] |
+//! | `[generation]` | what the checkpoint recommends for generation | [`GenerationDefaults`] |
+//!
+//! Unknown keys are errors that name the nearest known one and the line.
+
+mod read;
+mod sections;
+mod suggest;
+
+use demask_diffusion::objective::ObjectiveConfig;
+use demask_models::GenerationDefaults;
+use demask_nn::TransformerConfig;
+use serde::{Deserialize, Serialize};
+
+pub use read::roots_of;
+pub use sections::{CardConfig, CheckpointDtype, InitConfig, OptimizerConfig, RunConfig};
+
+use crate::TrainError;
+use crate::data::DataConfig;
+use crate::rate::RateConfig;
+use crate::tokenizer::TokenizerConfig;
+
+/// Everything that determines a training.
+///
+/// Two trainings of the same recipe on the same files end with the same bits, whatever the number
+/// of threads and however often they were interrupted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name, seed and length.
+    pub run: RunConfig,
+    /// What is learned from.
+    pub data: DataConfig,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerConfig,
+    /// Shape of the network. `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from
+    /// `data.length`.
+    #[serde(deserialize_with = "read::network")]
+    pub network: TransformerConfig,
+    /// What is minimised.
+    pub objective: ObjectiveConfig,
+    /// How it is minimised.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the steps.
+    #[serde(default)]
+    pub schedule: RateConfig,
+    /// Where the weights come from.
+    #[serde(default)]
+    pub init: InitConfig,
+    /// What the model card says.
+    #[serde(default)]
+    pub card: CardConfig,
+    /// What the checkpoint recommends for generation.
+    #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
+    pub generation: GenerationDefaults,
+}
+
+impl Recipe {
+    /// Says the first thing that makes the recipe unusable, before any file is opened.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] with the key and the reason.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        self.run.validate()?;
+        self.data.validate()?;
+        self.tokenizer.validate()?;
+        self.optimizer.validate()?;
+        self.schedule.validate(self.run.steps)?;
+        let mut network = self.network.clone();
+        network.vocab_size = network.vocab_size.max(1);
+        network.max_length = network.max_length.max(self.data.length);
+        network
+            .validate()
+            .map_err(|e| TrainError::recipe(e.to_string()))?;
+        if self.network.max_length != 0 && self.network.max_length < self.data.length {
+            return Err(TrainError::recipe(format!(
+                "data.length = {} is longer than network.max_length = {}",
+                self.data.length, self.network.max_length
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Own keys of every section, for the error that says where a misplaced key belongs. A test holds
+/// the list against the sections themselves.
+const KEYS: &[(&str, &[&str])] = &[
+    (
+        "run",
+        &[
+            "name",
+            "seed",
+            "steps",
+            "threads",
+            "eval_every",
+            "eval_rows",
+            "checkpoint_every",
+            "checkpoint_dtype",
+        ],
+    ),
+    (
+        "data",
+        &["length", "layout", "split", "valid_share", "source"],
+    ),
+    (
+        "optimizer",
+        &[
+            "lr",
+            "betas",
+            "eps",
+            "weight_decay",
+            "clip",
+            "batch",
+            "accumulation",
+            "ema",
+        ],
+    ),
+    ("schedule", &["warmup", "shape"]),
+    ("card", &["about", "limits", "licence"]),
+    (
+        "network",
+        &[
+            "d_model",
+            "n_layers",
+            "n_heads",
+            "n_kv_heads",
+            "head_dim",
+            "d_ff",
+            "max_length",
+            "vocab_size",
+            "dropout",
+            "tied_head",
+            "qk_norm",
+        ],
+    ),
+];

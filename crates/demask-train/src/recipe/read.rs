@@ -1,0 +1,227 @@
+//! Reading, overriding and printing recipes.
+
+use std::path::{Path, PathBuf};
+
+use demask_nn::TransformerConfig;
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
+
+use super::{Recipe, suggest};
+use crate::TrainError;
+
+impl Recipe {
+    /// Reads a recipe file and changes it by `overrides`, each `section.key=value`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when the file cannot be read, [`TrainError::Recipe`] with the line when
+    /// something in it is wrong.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+        Self::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Reads a recipe from `text`; `source_name` stands in errors.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`].
+    pub fn parse(text: &str, source_name: &str, overrides: &[String]) -> Result<Self, TrainError> {
+        // The text is read on its own first, so that an error in it has its line.
+        let recipe: Self = toml::from_str(text).map_err(|e| {
+            let at = e.span().map(|s| s.start);
+            let (line, message) = suggest::explain(text, e.message(), at);
+            TrainError::Recipe {
+                source_name: source_name.into(),
+                line,
+                message,
+            }
+        })?;
+        let recipe = recipe.with_overrides(overrides)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Changes one value: `optimizer.lr=1e-3`, `data.source.0.weight=2`, `run.name=second`.
+    ///
+    /// The value is TOML; a bare word is taken as text. A table replaces the table that was there,
+    /// which is how the kind of a tagged section is changed:
+    /// `schedule={ kind = "linear", warmup = 100 }`.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] for an unknown key, a wrong type or an unusable value; the recipe is
+    /// then unchanged.
+    pub fn set(&mut self, assignment: &str) -> Result<(), TrainError> {
+        let changed = self.with_overrides(&[assignment.to_string()])?;
+        changed.validate()?;
+        *self = changed;
+        Ok(())
+    }
+
+    fn with_overrides(&self, overrides: &[String]) -> Result<Self, TrainError> {
+        let mut table = self.table();
+        let mut recipe = self.clone();
+        for assignment in overrides {
+            let (key, value) = split(assignment)?;
+            insert(&mut table, &key, value).map_err(|m| override_error(assignment, m))?;
+            recipe = Recipe::deserialize(table.clone()).map_err(|e| {
+                // The place of a key that was set is the key that was set.
+                let leaf = key.last().map_or("", String::as_str);
+                let text = format!("[{}]\n{leaf} = 0\n", key[..key.len() - 1].join("."));
+                let text = if key.len() == 1 {
+                    format!("{leaf} = 0\n")
+                } else {
+                    text
+                };
+                let at = text.find(leaf);
+                override_error(assignment, suggest::explain(&text, e.message(), at).1)
+            })?;
+        }
+        Ok(recipe)
+    }
+
+    /// The whole recipe with every default written out; [`Recipe::parse`] reads it back to the same
+    /// value.
+    pub fn resolved(&self) -> String {
+        // A recipe holds only tables, numbers, text and lists of them, all of which TOML has.
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    fn table(&self) -> Table {
+        Table::try_from(self).unwrap_or_default()
+    }
+
+    /// The dotted keys in which two recipes differ.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut out = Vec::new();
+        compare(
+            "",
+            &Value::Table(self.table()),
+            &Value::Table(other.table()),
+            &mut out,
+        );
+        out
+    }
+}
+
+/// The folders in which a recipe at `path` looks for its files: the current folder, then the folder
+/// above the recipe's (recipes live in `recipes/` of a repository whose root holds `data/`).
+pub fn roots_of(path: &Path) -> Vec<PathBuf> {
+    let mut roots = vec![PathBuf::from(".")];
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    if let Some(root) = absolute.parent().and_then(Path::parent) {
+        roots.push(root.to_path_buf());
+    }
+    roots
+}
+
+/// Reads `[network]`, in which `vocab_size` and `max_length` (filled in later), `n_kv_heads`
+/// (`n_heads`) and `head_dim` (`d_model / n_heads`) may be left out.
+pub(super) fn network<'de, D: Deserializer<'de>>(d: D) -> Result<TransformerConfig, D::Error> {
+    let mut table = Table::deserialize(d)?;
+    for key in ["vocab_size", "max_length"] {
+        table.entry(key).or_insert(Value::Integer(0));
+    }
+    if let Some(heads) = table.get("n_heads").cloned() {
+        table.entry("n_kv_heads").or_insert(heads);
+    }
+    if let (Some(&Value::Integer(d)), Some(&Value::Integer(heads))) =
+        (table.get("d_model"), table.get("n_heads"))
+        && heads > 0
+    {
+        table.entry("head_dim").or_insert(Value::Integer(d / heads));
+    }
+    TransformerConfig::deserialize(table)
+        .map_err(|e| serde::de::Error::custom(e.message().to_string()))
+}
+
+fn override_error(assignment: &str, message: String) -> TrainError {
+    TrainError::Recipe {
+        source_name: format!("--set {assignment}"),
+        line: None,
+        message,
+    }
+}
+
+fn split(assignment: &str) -> Result<(Vec<String>, Value), TrainError> {
+    let Some((key, value)) = assignment.split_once('=') else {
+        return Err(override_error(
+            assignment,
+            "write it as section.key=value".into(),
+        ));
+    };
+    let key: Vec<String> = key
+        .trim()
+        .split('.')
+        .map(|part| part.trim().to_string())
+        .collect();
+    if key.iter().any(String::is_empty) {
+        return Err(override_error(
+            assignment,
+            "the key has an empty part".into(),
+        ));
+    }
+    let value = value.trim();
+    let parsed = toml::from_str::<Table>(&format!("value = {value}"));
+    let value = match parsed.ok().and_then(|mut table| table.remove("value")) {
+        Some(value) => value,
+        None if !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}', '\n']) => {
+            Value::String(value.to_string())
+        }
+        None => return Err(override_error(assignment, "the value is not TOML".into())),
+    };
+    Ok((key, value))
+}
+
+fn insert(table: &mut Table, key: &[String], value: Value) -> Result<(), String> {
+    let (first, rest) = key.split_first().ok_or("the key is empty")?;
+    if rest.is_empty() {
+        // A whole number is a fine value for a key that holds a float: `optimizer.clip=1`.
+        let value = match (table.get(first), value) {
+            (Some(Value::Float(_)), Value::Integer(n)) => Value::Float(n as f64),
+            (_, value) => value,
+        };
+        table.insert(first.clone(), value);
+        return Ok(());
+    }
+    let inner = table
+        .entry(first.clone())
+        .or_insert_with(|| Value::Table(Table::new()));
+    match inner {
+        Value::Table(inner) => insert(inner, rest, value),
+        Value::Array(list) => {
+            let length = list.len();
+            let entry = rest[0].parse::<usize>().ok().and_then(|i| list.get_mut(i));
+            match (entry, rest.len()) {
+                (Some(Value::Table(inner)), 2..) => insert(inner, &rest[1..], value),
+                (Some(entry), 1) => {
+                    *entry = value;
+                    Ok(())
+                }
+                _ => Err(format!(
+                    "`{first}` is a list of {length}; write its number (from 0) after it, as in {first}.0.key"
+                )),
+            }
+        }
+        _ => Err(format!("`{first}` is a value, not a section")),
+    }
+}
+
+fn compare(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Table(a), Value::Table(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => compare(&path, a, b, out),
+                    _ => out.push(path),
+                }
+            }
+        }
+        _ if a != b => out.push(path.to_string()),
+        _ => {}
+    }
+}

@@ -1,0 +1,268 @@
+//! Parameters beside their moments, average and gradient, by canonical name.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use demask_nn::transformer::params::for_each_shape;
+use demask_nn::{NnError, ParamSource, Transformer, TransformerConfig};
+
+use crate::TrainError;
+use crate::optimizer::{AdamWStep, Communicator, Ema, global_norm};
+use crate::run_dir::{ParamState, TrainState};
+
+/// What the optimiser knows about every parameter, in the order of the network.
+#[derive(Debug)]
+pub(super) struct Params {
+    names: Vec<String>,
+    shapes: Vec<Vec<usize>>,
+    m: Vec<Vec<f32>>,
+    v: Vec<Vec<f32>>,
+    /// Empty without averaging.
+    ema: Vec<Vec<f32>>,
+    /// Sum of the gradients of the passes of a step.
+    grads: Vec<Vec<f32>>,
+}
+
+/// Everything that one update of all parameters needs.
+pub(super) struct Update<'a> {
+    pub step: AdamWStep,
+    pub ema: Option<(Ema, u64)>,
+    pub device: &'a Device,
+}
+
+impl Params {
+    /// Zero moments for a new network; its average starts at its weights.
+    pub fn new(network: &Transformer, averaged: bool) -> Self {
+        let mut out = Self {
+            names: Vec::new(),
+            shapes: Vec::new(),
+            m: Vec::new(),
+            v: Vec::new(),
+            ema: Vec::new(),
+            grads: Vec::new(),
+        };
+        for_each_shape(network.config(), &mut |name, shape| {
+            let n = shape.iter().product();
+            out.names.push(name.into());
+            out.shapes.push(shape.to_vec());
+            out.m.push(vec![0.0; n]);
+            out.v.push(vec![0.0; n]);
+            out.grads.push(vec![0.0; n]);
+        });
+        if averaged {
+            out.ema = weights_of(network);
+        }
+        out
+    }
+
+    /// The parameters of a saved state, in the order of a network of shape `config`.
+    pub fn from_state(
+        config: &TransformerConfig,
+        state: TrainState,
+        averaged: bool,
+    ) -> Result<(Self, WeightMap), NnError> {
+        let mut saved: HashMap<String, ParamState> = state
+            .params
+            .into_iter()
+            .map(|p| (p.name.clone(), p))
+            .collect();
+        let mut out = Self {
+            names: Vec::new(),
+            shapes: Vec::new(),
+            m: Vec::new(),
+            v: Vec::new(),
+            ema: Vec::new(),
+            grads: Vec::new(),
+        };
+        let mut weights = WeightMap::default();
+        let mut missing = None;
+        for_each_shape(config, &mut |name, shape| {
+            let n = shape.iter().product();
+            let whole = |p: &ParamState| {
+                p.shape == shape
+                    && [&p.weight, &p.m, &p.v]
+                        .iter()
+                        .all(|values| values.len() == n)
+                    && p.ema.len() == if averaged { n } else { 0 }
+            };
+            let Some(param) = saved.remove(name).filter(whole) else {
+                missing.get_or_insert_with(|| name.to_string());
+                return;
+            };
+            out.names.push(param.name.clone());
+            out.shapes.push(param.shape);
+            out.m.push(param.m);
+            out.v.push(param.v);
+            out.grads.push(vec![0.0; n]);
+            if averaged {
+                out.ema.push(param.ema);
+            }
+            weights.0.insert(param.name, param.weight);
+        });
+        match missing {
+            Some(name) => Err(NnError::source(
+                name,
+                "missing in the state, or of another shape",
+            )),
+            None => Ok((out, weights)),
+        }
+    }
+
+    /// Adds the gradients of a pass.
+    pub fn add(&mut self, network: &Transformer, grads: Gradients) {
+        network.visit(&mut Collect {
+            grads,
+            params: self,
+            at: 0,
+        });
+    }
+
+    /// Sums the gradients over all processes.
+    pub fn reduce(&mut self, communicator: &mut dyn Communicator) -> Result<(), TrainError> {
+        self.grads
+            .iter_mut()
+            .try_for_each(|grad| communicator.all_reduce_sum(grad))
+    }
+
+    /// The norm of all gradients.
+    pub fn norm(&self) -> f64 {
+        global_norm(self.grads.iter().map(Vec::as_slice))
+    }
+
+    /// The first parameter whose gradient is not finite.
+    pub fn not_finite(&self) -> Option<&str> {
+        let bad = self
+            .grads
+            .iter()
+            .position(|grad| grad.iter().any(|g| !g.is_finite()));
+        bad.map(|at| self.names[at].as_str())
+    }
+
+    /// Forgets the gradients.
+    pub fn clear(&mut self) {
+        self.grads.iter_mut().for_each(|grad| grad.fill(0.0));
+    }
+
+    /// Updates every weight, moment and average, and forgets the gradients.
+    pub fn update(&mut self, network: Transformer, update: &Update) -> Transformer {
+        let network = network.map(&mut Apply {
+            update,
+            params: self,
+            at: 0,
+        });
+        self.clear();
+        network
+    }
+
+    /// The averaged weights, or the weights themselves without averaging.
+    pub fn averaged(&self, network: &Transformer) -> WeightMap {
+        let values = if self.ema.is_empty() {
+            weights_of(network)
+        } else {
+            self.ema.clone()
+        };
+        WeightMap(self.names.iter().cloned().zip(values).collect())
+    }
+
+    /// Everything, for a state folder.
+    pub fn states(&self, network: &Transformer) -> Vec<ParamState> {
+        let weights = weights_of(network);
+        weights
+            .into_iter()
+            .enumerate()
+            .map(|(i, weight)| ParamState {
+                name: self.names[i].clone(),
+                shape: self.shapes[i].clone(),
+                weight,
+                m: self.m[i].clone(),
+                v: self.v[i].clone(),
+                ema: self.ema.get(i).cloned().unwrap_or_default(),
+            })
+            .collect()
+    }
+}
+
+fn weights_of(network: &Transformer) -> Vec<Vec<f32>> {
+    let mut out = Vec::new();
+    network.for_each_param(&mut |_, data| out.push(floats(data)));
+    out
+}
+
+/// The values of a tensor as f32, without a copy where they are that already.
+fn floats(data: TensorData) -> Vec<f32> {
+    data.try_into_vec_as::<f32>()
+        .expect("a float tensor can be read as f32")
+}
+
+/// Weights by name, as a source for a network.
+#[derive(Debug, Default)]
+pub(super) struct WeightMap(pub HashMap<String, Vec<f32>>);
+
+impl ParamSource for WeightMap {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError> {
+        let values = self
+            .0
+            .remove(name)
+            .ok_or_else(|| NnError::source(name, "is not in the source"))?;
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(NnError::source(
+                name,
+                format!(
+                    "has {} values, the network needs shape {shape:?}",
+                    values.len()
+                ),
+            ));
+        }
+        Ok(TensorData::new(values, shape.to_vec()))
+    }
+}
+
+/// Adds up gradients in the order of the module tree, which is the order of the names.
+struct Collect<'a> {
+    grads: Gradients,
+    params: &'a mut Params,
+    at: usize,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = param.val().grad_remove(&mut self.grads) {
+            let sum = &mut self.params.grads[self.at];
+            sum.iter_mut()
+                .zip(floats(grad.into_data()))
+                .for_each(|(s, g)| *s += g);
+        }
+        self.at += 1;
+    }
+}
+
+/// Replaces every parameter by its updated self.
+struct Apply<'a> {
+    update: &'a Update<'a>,
+    params: &'a mut Params,
+    at: usize,
+}
+
+impl ModuleMapper for Apply<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.dims();
+        let mut weights = floats(tensor.inner().into_data());
+        let (i, params) = (self.at, &mut *self.params);
+        // Matrices decay; norms and biases do not.
+        self.update.step.apply(
+            &mut weights,
+            &params.grads[i],
+            &mut params.m[i],
+            &mut params.v[i],
+            D > 1,
+        );
+        if let Some((ema, n)) = &self.update.ema {
+            ema.update(*n, &mut params.ema[i], &weights);
+        }
+        self.at += 1;
+        let tensor = Tensor::from_data(TensorData::new(weights, shape), self.update.device);
+        Param::from_mapped_value(id, tensor.require_grad(), mapper)
+    }
+}

@@ -1,0 +1,125 @@
+//! One forward pass of an objective: the same for training and validation.
+
+use burn::tensor::Tensor;
+use demask_diffusion::objective::Attention;
+use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Time, Wanted};
+use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions, Transformer, ops};
+
+use super::batch::Batch;
+use crate::TrainError;
+
+/// The loss of a pass, not yet divided.
+#[derive(Debug)]
+pub(super) struct PassLoss {
+    /// Sum over the asked rows, `[1]`; `None` when the noise hit no cell.
+    pub sum: Option<Tensor<1>>,
+    /// What sums are divided by.
+    pub normaliser: f64,
+}
+
+/// Corrupts `batch` with `noise` and asks `network` for the loss. `dropout` is the seed of the
+/// dropout masks while training.
+pub(super) fn pass(
+    network: &Transformer,
+    objective: &dyn Objective,
+    batch: &Batch,
+    noise: &Noise,
+    dropout: Option<u64>,
+) -> Result<PassLoss, TrainError> {
+    let corrupted = objective.corrupt(&batch.x0, &batch.loss_cells, noise)?;
+    let normaliser = corrupted.normaliser;
+    if corrupted.asked.is_empty() {
+        return Ok(PassLoss {
+            sum: None,
+            normaliser,
+        });
+    }
+    let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
+    let input = Input {
+        positions: positions(&corrupted),
+        mask: mask(objective, &corrupted, batch)?,
+        time: corrupted
+            .sigma
+            .as_ref()
+            .map(|sigma| level(sigma, rows, length)),
+        asked: Asked::Rows(corrupted.asked.clone()),
+        dropout,
+        ..Input::ids(corrupted.input.data().to_vec(), rows, length)
+    };
+    let Some(logits) = network.forward(input)?.logits else {
+        return Ok(PassLoss {
+            sum: None,
+            normaliser,
+        });
+    };
+    let prediction = match objective.wants() {
+        Wanted::CrossEntropy => LossInput::CrossEntropy(ops::cross_entropy(
+            logits,
+            &corrupted.target,
+            corrupted.forbidden,
+        )),
+        Wanted::Logits => LossInput::Logits(logits),
+    };
+    let losses = objective.loss(prediction, &corrupted)?;
+    Ok(PassLoss {
+        sum: Some(losses.sum()),
+        normaliser,
+    })
+}
+
+/// Both halves of `[x_t ; x_0]` stand at the same positions.
+fn positions(corrupted: &Corrupted) -> Positions {
+    match &corrupted.blocks {
+        None => Positions::Sequential,
+        Some(blocks) => {
+            let half = 0..blocks.len() as u32;
+            let row = || half.clone().chain(half.clone());
+            Positions::Explicit((0..corrupted.input.batch()).flat_map(|_| row()).collect())
+        }
+    }
+}
+
+fn mask(
+    objective: &dyn Objective,
+    corrupted: &Corrupted,
+    batch: &Batch,
+) -> Result<AttentionMask, TrainError> {
+    let mask = match (objective.attention(), &corrupted.blocks) {
+        (Attention::Causal, _) => AttentionMask::causal(),
+        (_, Some(blocks)) => AttentionMask::bd3(blocks.clone()),
+        (_, None) => AttentionMask::full(),
+    };
+    let Some(lengths) = &batch.lengths else {
+        return Ok(mask);
+    };
+    if corrupted.blocks.is_some() {
+        return Err(TrainError::Corpus(
+            "padded rows cannot be trained with block diffusion: set data.layout.padding = \"eos\""
+                .into(),
+        ));
+    }
+    // The objective may have cut the rows shorter, or stacked them twice.
+    let length = corrupted.input.length();
+    let lengths = lengths.iter().map(|n| (*n).min(length));
+    Ok(mask.with_key_lengths(lengths.cycle().take(corrupted.input.batch()).collect()))
+}
+
+/// The noise level of every row of the input. In the clean half of `[x_t ; x_0]` it is zero.
+fn level(sigma: &Time, rows: usize, length: usize) -> NoiseLevel {
+    if sigma.is_per_sequence() {
+        return NoiseLevel::PerSequence(sigma.data().iter().map(|s| *s as f32).collect());
+    }
+    let known = sigma.length();
+    let cell = |b: usize, l: usize| {
+        if l < known {
+            sigma.at(b, l) as f32
+        } else {
+            0.0
+        }
+    };
+    NoiseLevel::PerCell(
+        (0..rows)
+            .flat_map(|b| (0..length).map(move |l| cell(b, l)))
+            .collect(),
+    )
+}

@@ -1,0 +1,485 @@
+//! A running training.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use demask_diffusion::Noise;
+use demask_models::{Model, SaveDtype};
+use demask_nn::Transformer;
+
+use super::batch::Batch;
+use super::params::{Params, Update};
+use super::pass::pass;
+use super::setup::Parts;
+use super::{TrainEvent, TrainObserver, TrainOptions, TrainSummary};
+use crate::data::Row;
+use crate::optimizer::{AdamW, Ema, clip_factor};
+use crate::recipe::CheckpointDtype;
+use crate::run_dir::{CardFacts, Metrics, MetricsFile, RunDir, TrainState};
+use crate::{Recipe, TrainError};
+
+/// Streams of the seed of a run.
+mod stream {
+    pub const TRAIN: u64 = 1;
+    pub const DROPOUT: u64 = 2;
+    pub const VALID: u64 = 3;
+}
+
+/// Keys of a recipe that may change when a training is resumed.
+const MAY_CHANGE: &[&str] = &[
+    "run.name",
+    "run.steps",
+    "run.threads",
+    "run.eval_every",
+    "run.eval_rows",
+    "run.checkpoint_every",
+    "run.checkpoint_dtype",
+    "card.",
+    "generation.",
+];
+
+pub(super) struct Session {
+    parts: Parts,
+    run: RunDir,
+    options: TrainOptions,
+    /// Where training happens: the device with gradients.
+    device: Device,
+    /// `None` only while an update is under way.
+    network: Option<Transformer>,
+    params: Params,
+    metrics: MetricsFile,
+    noise: Noise,
+    time_conditioning: bool,
+    step: u64,
+    tokens: u64,
+    /// Seconds of earlier sittings, and the clock at the start of this one.
+    seconds: (f64, f64),
+    valid: Option<(u64, f64)>,
+    saved: Option<u64>,
+}
+
+/// What one step came to, before it is known to be good.
+struct Passes {
+    loss: f64,
+    normaliser: f64,
+    tokens: u64,
+}
+
+impl Session {
+    /// Reads everything and builds the network, new or from the newest state.
+    pub fn start(
+        recipe: &Recipe,
+        run: RunDir,
+        options: TrainOptions,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Self, TrainError> {
+        let resumed = match (options.resume, run.saved_steps()?.first()) {
+            (true, _) => Some(run.load_state()?),
+            (false, Some(&step)) => {
+                return Err(TrainError::RunExists {
+                    path: run.path().to_path_buf(),
+                    step,
+                });
+            }
+            (false, None) => None,
+        };
+        let parts = Parts::build(recipe, &run, &options.roots)?;
+        for note in parts.corpus.notes() {
+            let _ = observer.event(&TrainEvent::Data(note));
+        }
+        let device = options.device.clone().autodiff();
+        let averaged = parts.recipe.optimizer.ema > 0.0;
+        let (network, params, step, tokens, seconds) = match resumed {
+            None => {
+                let network = parts.network(&options.roots, &device)?;
+                let params = Params::new(&network, averaged);
+                (network, params, 0, 0, 0.0)
+            }
+            Some((state, torn)) => {
+                for error in torn {
+                    let warning = format!("{error}; going on from step {}", state.step);
+                    let _ = observer.event(&TrainEvent::Warning(warning));
+                }
+                check_same(&parts, &run, &state)?;
+                let (step, tokens, seconds) = (state.step, state.tokens, state.seconds);
+                let config = &parts.recipe.network;
+                let (params, mut weights) = Params::from_state(config, state, averaged)?;
+                let network = Transformer::from_source(config, &mut weights, &device)?;
+                (network, params, step, tokens, seconds)
+            }
+        };
+        run.write_recipe(&parts.recipe)?;
+        let metrics = MetricsFile::open(run.path(), step)?;
+        let valid = metrics
+            .lines()
+            .iter()
+            .rev()
+            .find_map(|m| Some((m.step, m.valid?)));
+        let start = (options.clock)();
+        let mut session = Self {
+            noise: Noise::new(parts.recipe.run.seed),
+            parts,
+            run,
+            options,
+            device,
+            network: Some(network),
+            params,
+            metrics,
+            time_conditioning: false,
+            step,
+            tokens,
+            seconds: (seconds, start),
+            valid,
+            saved: (step > 0).then_some(step),
+        };
+        session.probe()?;
+        let _ = observer.event(&TrainEvent::Started {
+            parameters: session.parts.recipe.network.parameters(),
+            vocabulary: session.parts.recipe.network.vocab_size,
+            tokens: session.parts.corpus.tokens(),
+            rows: session.parts.recipe.optimizer.rows_per_step()
+                * session.options.communicator.world_size(),
+            step,
+            steps: session.parts.recipe.run.steps,
+        });
+        Ok(session)
+    }
+
+    /// Trains to the end, or until the observer asks to stop.
+    pub fn run(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainSummary, TrainError> {
+        let config = self.parts.recipe.run.clone();
+        let mut stopped = false;
+        while self.step < config.steps && !stopped {
+            let mut metrics = self.one_step(observer)?;
+            let last = self.step == config.steps;
+            if last || (config.eval_every > 0 && self.step.is_multiple_of(config.eval_every)) {
+                metrics.valid = self.validate()?;
+                metrics.seconds = self.elapsed();
+            }
+            self.metrics.push(metrics)?;
+            stopped = observer.event(&TrainEvent::Step(&metrics)).is_break();
+            if let Some(loss) = metrics.valid {
+                self.valid = Some((self.step, loss));
+                let event = TrainEvent::Validated {
+                    step: self.step,
+                    loss,
+                };
+                stopped |= observer.event(&event).is_break();
+            }
+            if last || stopped || self.step.is_multiple_of(config.checkpoint_every) {
+                stopped |= self.save(observer)?.is_break();
+            }
+        }
+        let summary = TrainSummary {
+            run: self.run.path().to_path_buf(),
+            checkpoint: self.run.checkpoint(),
+            step: self.step,
+            steps: config.steps,
+            stopped: self.step < config.steps,
+            loss: self.metrics.lines().last().map_or(f64::NAN, |m| m.loss),
+            valid: self.valid,
+            tokens: self.tokens,
+            seconds: self.elapsed(),
+        };
+        let _ = observer.event(&TrainEvent::Finished(&summary));
+        Ok(summary)
+    }
+
+    fn elapsed(&self) -> f64 {
+        self.seconds.0 + (self.options.clock)() - self.seconds.1
+    }
+
+    fn network(&self) -> Result<&Transformer, TrainError> {
+        self.network.as_ref().ok_or_else(|| TrainError::State {
+            path: self.run.path().to_path_buf(),
+            message: "an update was interrupted; resume from the saved state".into(),
+        })
+    }
+
+    /// The rows of pass `pass` of step `step`. Processes take turns.
+    fn rows(&self, step: u64, pass: usize) -> Vec<Row> {
+        let optimizer = &self.parts.recipe.optimizer;
+        let world = self.options.communicator.world_size() as u64;
+        let rank = self.options.communicator.rank() as u64;
+        let batch = optimizer.batch as u64;
+        let passes = step * optimizer.accumulation as u64 + pass as u64;
+        let first = (passes * world + rank) * batch;
+        (first..first + batch)
+            .map(|k| self.parts.corpus.train_row(k))
+            .collect()
+    }
+
+    /// The node of the random tree for pass `pass` of step `step` in this process.
+    fn node(&self, stream: u64, step: u64, pass: usize) -> Noise {
+        let rank = self.options.communicator.rank() as u64;
+        self.noise
+            .child(stream)
+            .child(step)
+            .child(pass as u64)
+            .child(rank)
+    }
+
+    /// Corrupts the first batch, to find out what is wrong before anything is trained and whether
+    /// the network is told the noise level.
+    fn probe(&mut self) -> Result<(), TrainError> {
+        let batch = Batch::new(&self.rows(0, 0))?;
+        let node = self.node(stream::TRAIN, 0, 0);
+        let corrupted = self
+            .parts
+            .objective
+            .corrupt(&batch.x0, &batch.loss_cells, &node)?;
+        self.time_conditioning = corrupted.sigma.is_some();
+        if self.time_conditioning && self.parts.recipe.network.time.is_none() {
+            return Err(TrainError::recipe(format!(
+                "objective `{}` gives the noise level to the network: add network.time = {{ frequencies = 256, cond = 128 }}, or turn its time conditioning off",
+                self.parts.objective.name()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes one step, or says why it could not be taken; the weights are then those before it.
+    fn one_step(&mut self, observer: &mut dyn TrainObserver) -> Result<Metrics, TrainError> {
+        let began = (self.options.clock)();
+        let mut passes = self.passes()?;
+        self.params.reduce(self.options.communicator.as_mut())?;
+        // The loss is summed over processes as its share of the normaliser, in two words of f32.
+        let mut shared = [passes.loss as f32, passes.normaliser as f32];
+        if self.options.communicator.world_size() > 1 {
+            self.options.communicator.all_reduce_sum(&mut shared)?;
+            (passes.loss, passes.normaliser) = (f64::from(shared[0]), f64::from(shared[1]));
+        }
+        let scale = 1.0 / passes.normaliser.max(1.0);
+        let loss = passes.loss * scale;
+        let norm = self.params.norm() * scale;
+        if !(loss.is_finite() && norm.is_finite()) {
+            let what = match self.params.not_finite() {
+                Some(name) if loss.is_finite() => format!("gradient of `{name}`"),
+                _ => "loss".into(),
+            };
+            self.params.clear();
+            let kept = self.keep(observer)?;
+            return Err(TrainError::NotFinite {
+                step: self.step + 1,
+                what,
+                kept,
+            });
+        }
+        let lr = self.learning_rate();
+        self.update(
+            lr,
+            scale * clip_factor(norm, self.parts.recipe.optimizer.clip),
+        )?;
+        self.step += 1;
+        self.tokens += passes.tokens * self.options.communicator.world_size() as u64;
+        let took = ((self.options.clock)() - began).max(1e-9);
+        Ok(Metrics {
+            step: self.step,
+            loss,
+            valid: None,
+            lr,
+            grad_norm: norm,
+            tokens: self.tokens,
+            tokens_per_s: passes.tokens as f64 / took,
+            seconds: self.elapsed(),
+        })
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let recipe = &self.parts.recipe;
+        recipe.optimizer.lr * recipe.schedule.factor(self.step, recipe.run.steps)
+    }
+
+    /// Forward and backward of all passes of the next step.
+    fn passes(&mut self) -> Result<Passes, TrainError> {
+        let mut out = Passes {
+            loss: 0.0,
+            normaliser: 0.0,
+            tokens: 0,
+        };
+        let dropout = self.parts.recipe.network.dropout > 0.0;
+        for number in 0..self.parts.recipe.optimizer.accumulation {
+            let batch = Batch::new(&self.rows(self.step, number))?;
+            let node = self.node(stream::TRAIN, self.step, number);
+            let seed = || {
+                self.node(stream::DROPOUT, self.step, number)
+                    .uniform()
+                    .to_bits()
+            };
+            let dropout = dropout.then(seed);
+            let network = self.network()?;
+            let result = pass(
+                network,
+                self.parts.objective.as_ref(),
+                &batch,
+                &node,
+                dropout,
+            )?;
+            out.tokens += batch.tokens;
+            out.normaliser += result.normaliser;
+            if let Some(sum) = result.sum {
+                out.loss += f64::from(sum.clone().into_scalar::<f32>());
+                let grads = sum.backward();
+                // Walking back is the whole cost; a loss that is no number is found out after it.
+                if let Some(network) = &self.network {
+                    self.params.add(network, grads);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn update(&mut self, lr: f64, scale: f64) -> Result<(), TrainError> {
+        let optimizer = &self.parts.recipe.optimizer;
+        let adamw = AdamW {
+            betas: optimizer.betas,
+            eps: optimizer.eps,
+            weight_decay: optimizer.weight_decay,
+        };
+        let number = self.step + 1;
+        let update = Update {
+            step: adamw.at(number, lr, scale),
+            ema: (optimizer.ema > 0.0).then_some((
+                Ema {
+                    decay: optimizer.ema,
+                },
+                number,
+            )),
+            device: &self.device,
+        };
+        self.network()?;
+        self.network = self
+            .network
+            .take()
+            .map(|network| self.params.update(network, &update));
+        Ok(())
+    }
+
+    /// The network with the averaged weights, without gradients.
+    fn averaged(&self) -> Result<Transformer, TrainError> {
+        let mut weights = self.params.averaged(self.network()?);
+        let config = &self.parts.recipe.network;
+        Ok(Transformer::from_source(
+            config,
+            &mut weights,
+            &self.options.device,
+        )?)
+    }
+
+    /// Mean loss of the validation rows under noise that is the same every time.
+    fn validate(&self) -> Result<Option<f64>, TrainError> {
+        let rows = self
+            .parts
+            .corpus
+            .valid_rows(self.parts.recipe.run.eval_rows);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let network = self.averaged()?;
+        let (mut loss, mut normaliser) = (0.0, 0.0);
+        for (number, rows) in rows.chunks(self.parts.recipe.optimizer.batch).enumerate() {
+            let node = self.noise.child(stream::VALID).child(number as u64);
+            let batch = Batch::new(rows)?;
+            let result = pass(&network, self.parts.objective.as_ref(), &batch, &node, None)?;
+            normaliser += result.normaliser;
+            loss += result
+                .sum
+                .map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()));
+        }
+        Ok(Some(loss / normaliser))
+    }
+
+    /// Saves the state of the last good step, if it is not saved yet, and says where it lies.
+    fn keep(&mut self, observer: &mut dyn TrainObserver) -> Result<std::path::PathBuf, TrainError> {
+        if self.saved != Some(self.step) {
+            let _ = self.save(observer)?;
+        }
+        Ok(self.run.state_path(self.step))
+    }
+
+    /// Saves state, checkpoint, card and plot.
+    fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<ControlFlow<()>, TrainError> {
+        if self.options.communicator.rank() != 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let state = TrainState {
+            step: self.step,
+            tokens: self.tokens,
+            seconds: self.elapsed(),
+            fingerprint: self.parts.corpus.fingerprint(),
+            params: self.params.states(self.network()?),
+        };
+        let path = self.run.save_state(&state)?;
+        self.saved = Some(self.step);
+        drop(state);
+        let recipe = &self.parts.recipe;
+        let checkpoint = self.run.checkpoint();
+        let spec = self
+            .parts
+            .spec(self.time_conditioning, self.step, self.tokens);
+        let dtype = match recipe.run.checkpoint_dtype {
+            CheckpointDtype::F32 => SaveDtype::F32,
+            CheckpointDtype::Bf16 => SaveDtype::Bf16,
+        };
+        Model::save(
+            &checkpoint,
+            &self.averaged()?,
+            &spec,
+            &self.parts.tokenizer,
+            dtype,
+        )?;
+        let facts = CardFacts {
+            parameters: recipe.network.parameters(),
+            steps: self.step,
+            tokens: self.tokens,
+            seconds: self.elapsed(),
+            train_tokens: self.parts.corpus.tokens()[0],
+            loss: self.metrics.lines().last().map_or(f64::NAN, |m| m.loss),
+            valid: self.valid,
+            objective: self.parts.objective.name(),
+        };
+        self.run.write_card(recipe, &facts)?;
+        self.run.write_plot(self.metrics.lines())?;
+        Ok(observer.event(&TrainEvent::Saved {
+            step: self.step,
+            state: &path,
+            checkpoint: &checkpoint,
+        }))
+    }
+}
+
+/// Refuses to go on with other data or other settings than the state was trained with.
+fn check_same(parts: &Parts, run: &RunDir, state: &TrainState) -> Result<(), TrainError> {
+    let fail = |message: String| {
+        Err(TrainError::ResumeMismatch {
+            path: run.path().to_path_buf(),
+            message,
+        })
+    };
+    let before = RunDir::recipe(run.path(), &[])?;
+    let changed: Vec<String> = before
+        .differences(&parts.recipe)
+        .into_iter()
+        .filter(|key| {
+            !MAY_CHANGE
+                .iter()
+                .any(|may| key == may || (may.ends_with('.') && key.starts_with(may)))
+        })
+        .collect();
+    if !changed.is_empty() {
+        return fail(format!(
+            "the recipe differs in {}; only run.* and [card] may change. Start a new run to train with other settings",
+            changed.join(", ")
+        ));
+    }
+    if state.fingerprint != parts.corpus.fingerprint() {
+        return fail("the data files are not those it was trained on".into());
+    }
+    if state.step > parts.recipe.run.steps {
+        return fail(format!(
+            "it is at step {}, past run.steps = {}",
+            state.step, parts.recipe.run.steps
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! From a recipe to the parts of a training: tokenizer, data, objective, network.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use demask_diffusion::objective::Attention;
+use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
+use demask_models::{Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer};
+use demask_nn::Transformer;
+use demask_nn::transformer::AttentionKind;
+
+use super::params::WeightMap;
+use crate::data::{Corpus, Documents, find};
+use crate::recipe::InitConfig;
+use crate::run_dir::{RunDir, write_atomic};
+use crate::tokenizer::{TokenizerConfig, special_ids};
+use crate::{Recipe, TrainError};
+
+/// Everything a training needs but the weights.
+pub(super) struct Parts {
+    /// The recipe with `vocab_size` and `max_length` filled in.
+    pub recipe: Recipe,
+    pub tokenizer: Tokenizer,
+    pub ids: SpecialIds,
+    pub corpus: Corpus,
+    pub objective: Arc<dyn Objective>,
+}
+
+impl Parts {
+    /// Reads the data and trains the tokenizer, or takes the one that the run already has.
+    pub fn build(recipe: &Recipe, run: &RunDir, roots: &[PathBuf]) -> Result<Self, TrainError> {
+        let seed = recipe.run.seed;
+        let documents = Documents::read(&recipe.data, roots, seed)?;
+        let kept = run.path().join("tokenizer.json");
+        let tokenizer = if kept.exists() && !run.saved_steps()?.is_empty() {
+            let json = std::fs::read_to_string(&kept).map_err(TrainError::io("read", &kept))?;
+            Tokenizer::from_json(&json)?
+        } else {
+            let tokenizer = recipe.tokenizer.build(&documents, roots)?;
+            write_atomic(&kept, tokenizer.to_json()?.as_bytes())?;
+            tokenizer
+        };
+        let ids = match &recipe.tokenizer {
+            TokenizerConfig::Checkpoint { path } => {
+                checkpoint_ids(&find(path, roots, "checkpoint")?)
+                    .unwrap_or_else(|| special_ids(&tokenizer))
+            }
+            _ => special_ids(&tokenizer),
+        };
+        let mut recipe = recipe.clone();
+        fill_in(&mut recipe, &tokenizer)?;
+        let vocabulary = Vocabulary {
+            size: recipe.network.vocab_size,
+            mask: ids.mask,
+        };
+        let objective = recipe.objective.build(vocabulary)?;
+        agree(&recipe, objective.as_ref())?;
+        let corpus = Corpus::new(&recipe.data, &documents, &tokenizer, &ids, seed)?;
+        Ok(Self {
+            recipe,
+            tokenizer,
+            ids,
+            corpus,
+            objective,
+        })
+    }
+
+    /// What a checkpoint says about itself after `steps` steps and `tokens` tokens.
+    pub fn spec(&self, time_conditioning: bool, steps: u64, tokens: u64) -> ModelSpec {
+        let recipe = &self.recipe;
+        ModelSpec {
+            family: "demask".into(),
+            kind: model_kind(&recipe.objective),
+            network: recipe.network.clone(),
+            ids: self.ids,
+            time_conditioning,
+            generation: recipe.generation.clone(),
+            sampling_eps: match &recipe.objective {
+                ObjectiveConfig::Bd3(bd3) if bd3.time.min > 1e-3 || bd3.time.max < 1.0 => {
+                    Some([bd3.time.min, bd3.time.max])
+                }
+                _ => None,
+            },
+            chat_template: None,
+            provenance: Some(Provenance {
+                recipe: Some(recipe.resolved()),
+                base: match &recipe.init {
+                    InitConfig::Random => None,
+                    InitConfig::Checkpoint { path } => Some(path.display().to_string()),
+                },
+                steps: Some(steps),
+                tokens: Some(tokens),
+                seed: Some(recipe.run.seed),
+                version: Some(env!("CARGO_PKG_VERSION").into()),
+                notes: (!recipe.card.limits.is_empty()).then(|| recipe.card.limits.clone()),
+            }),
+        }
+    }
+
+    /// A new network: random, or with the weights of the checkpoint the recipe names.
+    pub fn network(&self, roots: &[PathBuf], device: &Device) -> Result<Transformer, TrainError> {
+        let config = &self.recipe.network;
+        match &self.recipe.init {
+            InitConfig::Random => Ok(Transformer::init(config, self.recipe.run.seed, device)?),
+            InitConfig::Checkpoint { path } => {
+                let path = find(path, roots, "checkpoint")?;
+                let options = OpenOptions {
+                    packed: false,
+                    ..OpenOptions::default()
+                };
+                let model = Model::open(&path, &options)?;
+                let mut weights = HashMap::new();
+                model.network.for_each_param(&mut |name, data| {
+                    weights.insert(name.to_string(), data.iter::<f32>().collect());
+                });
+                Ok(Transformer::from_source(
+                    config,
+                    &mut WeightMap(weights),
+                    device,
+                )?)
+            }
+        }
+    }
+}
+
+/// How a model trained with this objective writes text.
+pub fn model_kind(objective: &ObjectiveConfig) -> ModelKind {
+    match objective {
+        ObjectiveConfig::SeddUniform(_) | ObjectiveConfig::Udlm(_) => ModelKind::Uniform,
+        ObjectiveConfig::Bd3(bd3) => ModelKind::BlockMasked { block: bd3.block },
+        ObjectiveConfig::Autoregressive(_) => ModelKind::Autoregressive,
+        _ => ModelKind::Masked,
+    }
+}
+
+/// The special ids in the config.json of one of our own checkpoints; other families have them as
+/// tokens only.
+fn checkpoint_ids(folder: &Path) -> Option<SpecialIds> {
+    let json = std::fs::read_to_string(folder.join("config.json")).ok()?;
+    serde_json::from_str::<ModelSpec>(&json)
+        .ok()
+        .map(|spec| spec.ids)
+}
+
+fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+    let network = &mut recipe.network;
+    let needed = tokenizer.vocab_size();
+    if network.vocab_size == 0 {
+        network.vocab_size = needed;
+    }
+    if network.vocab_size < needed {
+        return Err(TrainError::recipe(format!(
+            "network.vocab_size = {}, but the tokenizer has {needed} tokens; leave the key out to take the tokenizer's",
+            network.vocab_size
+        )));
+    }
+    if network.max_length == 0 {
+        network.max_length = recipe.data.length;
+    }
+    network.validate()?;
+    Ok(())
+}
+
+/// Checks that the network is built for what the objective asks of it. A decoder will later read
+/// the network's own settings, so that they are stated, not guessed.
+fn agree(recipe: &Recipe, objective: &dyn Objective) -> Result<(), TrainError> {
+    let name = objective.name();
+    let (right, wanted) = match (objective.attention(), &recipe.objective) {
+        (Attention::Causal, _) => (AttentionKind::Causal, "{ kind = \"causal\" }".to_string()),
+        (Attention::NoisyAndClean, ObjectiveConfig::Bd3(bd3)) => (
+            AttentionKind::BlockCausal { block: bd3.block },
+            format!("{{ kind = \"block_causal\", block = {} }}", bd3.block),
+        ),
+        _ => (AttentionKind::Full, "{ kind = \"full\" }".to_string()),
+    };
+    if recipe.network.attention != right {
+        return Err(TrainError::recipe(format!(
+            "objective `{name}` needs network.attention = {wanted}"
+        )));
+    }
+    if recipe.network.logit_shift != objective.shifted() {
+        return Err(TrainError::recipe(format!(
+            "objective `{name}` needs network.logit_shift = {}",
+            objective.shifted()
+        )));
+    }
+    Ok(())
+}
