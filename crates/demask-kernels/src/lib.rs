@@ -5,6 +5,7 @@
 pub mod attention;
 pub mod gemm;
 mod mem;
+pub mod rowwise;
 mod simd;
 pub mod threads;
 

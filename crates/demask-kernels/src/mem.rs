@@ -103,6 +103,14 @@ unsafe impl Send for MutPtr {}
 unsafe impl Sync for MutPtr {}
 
 impl MutPtr {
+    /// The `len` values from `from` on.
+    ///
+    /// # Safety
+    /// They lie in the slice behind the pointer, and no other task touches them meanwhile.
+    pub unsafe fn slice<'a>(self, from: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's promises.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), len) }
+    }
     pub fn get(self) -> *mut f32 {
         self.0
     }

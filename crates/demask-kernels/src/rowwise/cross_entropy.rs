@@ -1,0 +1,204 @@
+//! Cross-entropy of logits against a target class.
+
+use super::softmax::shift_and_sum;
+use super::{get, put, row_count, same_len};
+use crate::mem::MutPtr;
+use crate::simd::math::exp;
+use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::threads;
+
+/// `loss = log Σ exp(logits) − logits[target]` of each row, and that log-sum-exp for the backward pass.
+///
+/// A negative target is ignored: its loss is 0.
+///
+/// # Shapes
+/// `logits`: `[rows, n]`; `targets`, `loss`, `lse`: `[rows]`.
+///
+/// # Panics
+/// When the shapes do not fit together or a target is `n` or more.
+pub fn cross_entropy(logits: &[f32], n: usize, targets: &[i64], loss: &mut [f32], lse: &mut [f32]) {
+    let rows = row_count("cross_entropy", logits.len(), n);
+    same_len(
+        "cross_entropy",
+        rows,
+        &[targets.len(), loss.len(), lse.len()],
+    );
+    check_targets(targets, n);
+    let isa = Isa::detect();
+    let (loss, lse) = (MutPtr(loss.as_mut_ptr()), MutPtr(lse.as_mut_ptr()));
+    threads::over_rows(rows, logits.len() * 10, |a, b| {
+        // SAFETY: parts do not overlap.
+        let (loss, lse) = unsafe { (loss.slice(a, b - a), lse.slice(a, b - a)) };
+        let (logits, targets) = (&logits[a * n..b * n], &targets[a..b]);
+        dispatch(
+            isa,
+            Forward {
+                logits,
+                n,
+                targets,
+                loss,
+                lse,
+            },
+        );
+    });
+}
+
+/// Gradient of [`cross_entropy`]: `dlogits = (softmax(logits) − onehot(target)) · dloss`; 0 in rows whose target
+/// is negative.
+///
+/// # Shapes
+/// `dlogits` as `logits`; `lse`, from the forward pass, and `dloss`: `[rows]`.
+///
+/// # Panics
+/// When the shapes do not fit together or a target is `n` or more.
+pub fn cross_entropy_backward(
+    logits: &[f32],
+    n: usize,
+    targets: &[i64],
+    lse: &[f32],
+    dloss: &[f32],
+    dlogits: &mut [f32],
+) {
+    same_len("cross_entropy_backward", logits.len(), &[dlogits.len()]);
+    dlogits.copy_from_slice(logits);
+    cross_entropy_backward_in_place(dlogits, n, targets, lse, dloss);
+}
+
+/// As [`cross_entropy_backward`], but the gradient takes the place of the logits.
+///
+/// # Panics
+/// When the shapes do not fit together or a target is `n` or more.
+pub fn cross_entropy_backward_in_place(
+    logits: &mut [f32],
+    n: usize,
+    targets: &[i64],
+    lse: &[f32],
+    dloss: &[f32],
+) {
+    let rows = row_count("cross_entropy_backward", logits.len(), n);
+    same_len(
+        "cross_entropy_backward",
+        rows,
+        &[targets.len(), lse.len(), dloss.len()],
+    );
+    check_targets(targets, n);
+    let (isa, work, logits) = (
+        Isa::detect(),
+        logits.len() * 10,
+        MutPtr(logits.as_mut_ptr()),
+    );
+    threads::over_rows(rows, work, |a, b| {
+        // SAFETY: parts do not overlap.
+        let x = unsafe { logits.slice(a * n, (b - a) * n) };
+        let (targets, lse, dloss) = (&targets[a..b], &lse[a..b], &dloss[a..b]);
+        dispatch(
+            isa,
+            Backward {
+                x,
+                n,
+                targets,
+                lse,
+                dloss,
+            },
+        );
+    });
+}
+
+fn check_targets(targets: &[i64], n: usize) {
+    if let Some(t) = targets.iter().find(|&&t| t >= n as i64) {
+        panic!("cross_entropy: target {t} is not one of the {n} classes");
+    }
+}
+
+struct Forward<'a> {
+    logits: &'a [f32],
+    n: usize,
+    targets: &'a [i64],
+    loss: &'a mut [f32],
+    lse: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (i, x) in self.logits.chunks_exact(self.n).enumerate() {
+            let (shift, sum) = shift_and_sum(s, x);
+            self.lse[i] = shift + sum.ln();
+            self.loss[i] = match usize::try_from(self.targets[i]) {
+                // The difference to the shift first: exact where the target is the largest.
+                Ok(t) => (shift - x[t]) + sum.ln(),
+                Err(_) => 0.0,
+            };
+        }
+    }
+}
+
+struct Backward<'a> {
+    x: &'a mut [f32],
+    n: usize,
+    targets: &'a [i64],
+    lse: &'a [f32],
+    dloss: &'a [f32],
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (i, x) in self.x.chunks_exact_mut(self.n).enumerate() {
+            let Ok(target) = usize::try_from(self.targets[i]) else {
+                x.fill(0.0);
+                continue;
+            };
+            let (lse, g) = (s.splat(self.lse[i]), s.splat(self.dloss[i]));
+            for j in (0..x.len()).step_by(LANES) {
+                let p = exp(s, s.sub(get(s, x, j), lse));
+                put(s, x, j, s.mul(p, g));
+            }
+            x[target] -= self.dloss[i];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_every_isa;
+    use crate::testing::{Lcg, relative_error};
+
+    #[test]
+    fn matches_f64_and_ignores_negative_targets() {
+        let (rows, n) = (5, 301);
+        let mut rng = Lcg(11);
+        let x: Vec<f32> = rng.vec(rows * n).into_iter().map(|x| 8.0 * x).collect();
+        let g = rng.vec(rows);
+        let targets = [0i64, 300, -1, 17, 16];
+        let (mut loss64, mut grad64) = (vec![], vec![]);
+        for i in 0..rows {
+            let row = &x[i * n..(i + 1) * n];
+            let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            let t = usize::try_from(targets[i]).ok();
+            loss64.push(t.map_or(0.0, |t| total.ln() - f64::from(row[t])));
+            for (j, &x) in row.iter().enumerate() {
+                let hit = if t == Some(j) { 1.0 } else { 0.0 };
+                let d = (f64::from(x).exp() / total - hit) * f64::from(g[i]);
+                grad64.push(if t.is_some() { d } else { 0.0 });
+            }
+        }
+        with_every_isa(|_| {
+            let (mut loss, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
+            let mut grad = vec![f32::NAN; rows * n];
+            cross_entropy(&x, n, &targets, &mut loss, &mut lse);
+            cross_entropy_backward(&x, n, &targets, &lse, &g, &mut grad);
+            assert!(relative_error(&loss, &loss64) < 1e-6);
+            assert!(relative_error(&grad, &grad64) < 1e-6);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "target 3 is not one of the 3 classes")]
+    fn targets_beyond_the_classes_are_named() {
+        cross_entropy(&[0.0; 3], 3, &[3], &mut [0.0], &mut [0.0]);
+    }
+}

@@ -1,0 +1,133 @@
+//! Operations on the rows of a matrix, or on each value of a slice.
+//!
+//! | name | file | source |
+//! |---|---|---|
+//! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
+//! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
+//! | softmax, log-softmax | `softmax.rs` | – |
+//! | cross-entropy | `cross_entropy.rs` | – |
+//! | SiLU | `silu.rs` | Elfwing et al., 2017 |
+//! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
+//! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
+//! | rotary positions | `rotary.rs` | Su et al., 2021 |
+//! | embedding | `embedding.rs` | – |
+//! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
+//! | axpy, lerp, sum of squares | `blas1.rs` | – |
+//!
+//! A sum over a row has 16 partial sums (value j goes to partial sum j mod 16), folded in a fixed
+//! order; a sum over rows goes through fixed chunks of rows, added in order. Neither depends on
+//! the number of rows (for the results of a row) or the threads.
+
+mod adamw;
+mod blas1;
+mod cross_entropy;
+mod embedding;
+mod gelu;
+mod layer_norm;
+mod rms_norm;
+mod rotary;
+mod silu;
+mod softmax;
+mod swiglu;
+
+pub use adamw::{AdamW, adamw_step};
+pub use blas1::{axpy, lerp, sum_of_squares};
+pub use cross_entropy::{cross_entropy, cross_entropy_backward, cross_entropy_backward_in_place};
+pub use embedding::{embedding_gather, embedding_scatter_add};
+pub use gelu::{gelu, gelu_backward};
+pub use layer_norm::{LayerNormGrads, layer_norm, layer_norm_backward};
+pub use rms_norm::{rms_norm, rms_norm_backward};
+pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
+pub use silu::{silu, silu_backward};
+pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward, softmax_in_place};
+pub use swiglu::{swiglu, swiglu_backward};
+
+use crate::simd::{LANES, Simd};
+use crate::threads;
+
+/// Rows that share one partial sum of a gradient that is summed over rows.
+const CHUNK_ROWS: usize = 64;
+
+/// Lanes j.. of a slice; lanes beyond its end are 0.
+#[inline(always)]
+fn get<S: Simd>(s: S, x: &[f32], j: usize) -> S::V {
+    get_or(s, x, j, 0.0)
+}
+
+/// Lanes j.. of a slice; lanes beyond its end are `fill`.
+#[inline(always)]
+fn get_or<S: Simd>(s: S, x: &[f32], j: usize, fill: f32) -> S::V {
+    let rest = &x[j..];
+    // SAFETY: `rest` has the number of values that is read.
+    unsafe {
+        if rest.len() >= LANES {
+            s.load(rest.as_ptr())
+        } else {
+            s.load_part(rest.as_ptr(), rest.len(), fill)
+        }
+    }
+}
+
+/// Writes lanes j.. of a slice, as many as it has.
+#[inline(always)]
+fn put<S: Simd>(s: S, x: &mut [f32], j: usize, v: S::V) {
+    let rest = &mut x[j..];
+    // SAFETY: `rest` has the number of values that is written.
+    unsafe {
+        if rest.len() >= LANES {
+            s.store(rest.as_mut_ptr(), v);
+        } else {
+            s.store_part(rest.as_mut_ptr(), rest.len(), v);
+        }
+    }
+}
+
+/// Number of rows of `n` values in a slice.
+fn row_count(what: &str, len: usize, n: usize) -> usize {
+    assert!(
+        n > 0 && len.is_multiple_of(n),
+        "{what}: {len} values are not whole rows of {n}"
+    );
+    len / n
+}
+
+/// Panics unless all lengths agree.
+fn same_len(what: &str, want: usize, others: &[usize]) {
+    assert!(
+        others.iter().all(|&n| n == want),
+        "{what}: operands of {want} and {others:?} values must be equally long"
+    );
+}
+
+/// Calls `f(from, to)` for parts of `0..len`; `cost` is the number of operations a value takes.
+fn over_values(len: usize, cost: usize, f: impl Fn(usize, usize) + Sync) {
+    const PART: usize = 4096;
+    threads::over_rows(len.div_ceil(PART), len.saturating_mul(cost), |a, b| {
+        f(a * PART, (b * PART).min(len));
+    });
+}
+
+/// Runs `f(first row, end row, partial sums)` for fixed chunks of rows in parallel and adds the
+/// partial sums (`width` values a chunk, zero before) in order.
+fn sum_over_rows(
+    rows: usize,
+    width: usize,
+    work: usize,
+    f: impl Fn(usize, usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let chunks = rows.div_ceil(CHUNK_ROWS);
+    let mut partial = vec![0.0f32; chunks * width];
+    let ptr = crate::mem::MutPtr(partial.as_mut_ptr());
+    threads::parallel(chunks, work, |c| {
+        // SAFETY: chunk c has its own `width` values.
+        let sums = unsafe { ptr.slice(c * width, width) };
+        f(c * CHUNK_ROWS, ((c + 1) * CHUNK_ROWS).min(rows), sums);
+    });
+    let mut total = vec![0.0f32; width];
+    for chunk in partial.chunks_exact(width.max(1)) {
+        for (t, p) in total.iter_mut().zip(chunk) {
+            *t += p;
+        }
+    }
+    total
+}

@@ -1,0 +1,232 @@
+//! RMS norm: `y = x / √(mean(x²) + ε) · weight`.
+
+use super::{get, put, row_count, same_len, sum_over_rows};
+use crate::mem::MutPtr;
+use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::threads;
+
+/// RMS norm of rows of `n` values; keeps `1 / √(mean(x²) + eps)` of each row for the backward pass.
+///
+/// A norm of each head is this operation with `n = head_dim`.
+///
+/// # Shapes
+/// `x`, `y`: `[rows, n]`; `weight`: `[n]`; `inverse`: `[rows]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn rms_norm(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    eps: f32,
+    y: &mut [f32],
+    inverse: &mut [f32],
+) {
+    let rows = row_count("rms_norm", x.len(), n);
+    same_len("rms_norm", x.len(), &[y.len()]);
+    same_len("rms_norm", rows, &[inverse.len()]);
+    if let Some(w) = weight {
+        same_len("rms_norm: weight", n, &[w.len()]);
+    }
+    let isa = Isa::detect();
+    let (y, inverse) = (MutPtr(y.as_mut_ptr()), MutPtr(inverse.as_mut_ptr()));
+    threads::over_rows(rows, x.len() * 4, |a, b| {
+        // SAFETY: parts do not overlap.
+        let (y, inverse) = unsafe { (y.slice(a * n, (b - a) * n), inverse.slice(a, b - a)) };
+        dispatch(
+            isa,
+            Forward {
+                x: &x[a * n..b * n],
+                n,
+                weight,
+                eps,
+                y,
+                inverse,
+            },
+        );
+    });
+}
+
+/// Gradients of [`rms_norm`]. With `r` the kept inverse and `g = dy · weight`:
+/// `dx = r · (g − x · r² · mean(g · x))`, `dweight = Σ_rows dy · x · r`. Both are overwritten.
+///
+/// # Shapes
+/// As in [`rms_norm`]; `dweight`: `[n]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn rms_norm_backward(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    inverse: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
+    let rows = row_count("rms_norm_backward", x.len(), n);
+    same_len("rms_norm_backward", x.len(), &[dy.len(), dx.len()]);
+    same_len("rms_norm_backward", rows, &[inverse.len()]);
+    if let Some(w) = weight {
+        same_len("rms_norm_backward: weight", n, &[w.len()]);
+    }
+    let width = dweight.as_ref().map_or(0, |w| w.len());
+    if width > 0 {
+        same_len("rms_norm_backward: dweight", n, &[width]);
+    }
+    let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
+    let total = sum_over_rows(rows, width, x.len() * 8, |a, b, dweight| {
+        // SAFETY: chunks of rows do not overlap.
+        let dx = unsafe { dx.slice(a * n, (b - a) * n) };
+        let (x, dy, inverse) = (&x[a * n..b * n], &dy[a * n..b * n], &inverse[a..b]);
+        dispatch(
+            isa,
+            Backward {
+                x,
+                n,
+                weight,
+                inverse,
+                dy,
+                dx,
+                dweight,
+            },
+        );
+    });
+    if let Some(w) = dweight {
+        w.copy_from_slice(&total);
+    }
+}
+
+struct Forward<'a> {
+    x: &'a [f32],
+    n: usize,
+    weight: Option<&'a [f32]>,
+    eps: f32,
+    y: &'a mut [f32],
+    inverse: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = self.n;
+        let rows = self
+            .x
+            .chunks_exact(n)
+            .zip(self.y.chunks_exact_mut(n))
+            .zip(self.inverse);
+        for ((x, y), inverse) in rows {
+            let mut sum = s.splat(0.0);
+            for j in (0..n).step_by(LANES) {
+                let x = get(s, x, j);
+                sum = s.fma(x, x, sum);
+            }
+            *inverse = 1.0 / (s.sum(sum) / n as f32 + self.eps).sqrt();
+            for j in (0..n).step_by(LANES) {
+                let mut v = s.mul(get(s, x, j), s.splat(*inverse));
+                if let Some(w) = self.weight {
+                    v = s.mul(v, get(s, w, j));
+                }
+                put(s, y, j, v);
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    x: &'a [f32],
+    n: usize,
+    weight: Option<&'a [f32]>,
+    inverse: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    dweight: &'a mut [f32],
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = self.n;
+        let rows = self.x.chunks_exact(n).zip(self.dy.chunks_exact(n));
+        for (((x, dy), dx), &r) in rows.zip(self.dx.chunks_exact_mut(n)).zip(self.inverse) {
+            let mut sum = s.splat(0.0);
+            for j in (0..n).step_by(LANES) {
+                let mut g = get(s, dy, j);
+                if let Some(w) = self.weight {
+                    g = s.mul(g, get(s, w, j));
+                }
+                sum = s.fma(g, get(s, x, j), sum);
+            }
+            let back = s.splat(-(s.sum(sum) / n as f32) * r * r);
+            let r = s.splat(r);
+            for j in (0..n).step_by(LANES) {
+                let (x, dy) = (get(s, x, j), get(s, dy, j));
+                let g = self.weight.map_or(dy, |w| s.mul(dy, get(s, w, j)));
+                put(s, dx, j, s.mul(r, s.fma(x, back, g)));
+                if !self.dweight.is_empty() {
+                    let sum = s.fma(dy, s.mul(x, r), get(s, self.dweight, j));
+                    put(s, self.dweight, j, sum);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_every_isa;
+    use crate::testing::{Lcg, relative_error};
+    use crate::threads::with_threads;
+
+    #[test]
+    fn a_row_by_hand() {
+        // Mean of squares (9 + 16) / 2 = 12.5.
+        let (mut y, mut inverse) = ([0.0; 2], [0.0; 1]);
+        rms_norm(&[3.0, 4.0], 2, Some(&[1.0, 2.0]), 0.0, &mut y, &mut inverse);
+        assert!((y[0] - 0.848_528_1).abs() < 1e-6 && (y[1] - 2.262_741_7).abs() < 1e-6);
+    }
+
+    #[test]
+    fn matches_f64_and_threads_do_not_matter() {
+        for (rows, n) in [(1, 5), (3, 17), (130, 64), (257, 100)] {
+            let mut rng = Lcg(8);
+            let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
+            let (mut y64, mut dx64) = (vec![0.0f64; rows * n], vec![0.0f64; rows * n]);
+            let mut dw64 = vec![0.0f64; n];
+            for i in 0..rows {
+                let row = |v: &[f32], j: usize| f64::from(v[i * n + j]);
+                let mean = (0..n).map(|j| row(&x, j).powi(2)).sum::<f64>() / n as f64;
+                let r = 1.0 / (mean + f64::from(1e-5f32)).sqrt();
+                let gx = (0..n)
+                    .map(|j| row(&dy, j) * f64::from(w[j]) * row(&x, j))
+                    .sum::<f64>();
+                for j in 0..n {
+                    let g = row(&dy, j) * f64::from(w[j]);
+                    y64[i * n + j] = row(&x, j) * r * f64::from(w[j]);
+                    dx64[i * n + j] = r * (g - row(&x, j) * r * r * gx / n as f64);
+                    dw64[j] += row(&dy, j) * row(&x, j) * r;
+                }
+            }
+            with_every_isa(|_| {
+                let run = |threads| {
+                    with_threads(threads, || {
+                        let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
+                        rms_norm(&x, n, Some(&w), 1e-5, &mut y, &mut inverse);
+                        let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
+                        let out = Some(&mut dw[..]);
+                        rms_norm_backward(&x, n, Some(&w), &inverse, &dy, &mut dx, out);
+                        (y, dx, dw)
+                    })
+                };
+                let one = run(1);
+                assert!(relative_error(&one.0, &y64) < 1e-6);
+                assert!(relative_error(&one.1, &dx64) < 2e-6);
+                assert!(relative_error(&one.2, &dw64) < 2e-6);
+                assert_eq!(one, run(2));
+            });
+        }
+    }
+}
