@@ -280,3 +280,9 @@ fn shapes_that_do_not_fit_are_named() {
         None,
     );
 }
+
+#[test]
+#[should_panic(expected = "does not fill")]
+fn sizes_that_overflow_are_refused() {
+    MatrixRef::new(&[], 1 << 32, 1 << 32);
+}

@@ -6,7 +6,7 @@ use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// 2·√(2/π).
-const SCALE: f32 = 1.595_769_1;
+const SCALE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 /// GELU in its tanh form: `y = x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³)))`.

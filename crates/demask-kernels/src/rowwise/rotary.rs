@@ -62,6 +62,16 @@ impl RotaryTable {
         self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
+    /// Cosines, `[rows, rotary_dim / 2]`.
+    pub fn cos(&self) -> &[f32] {
+        &self.cos
+    }
+
+    /// Sines, `[rows, rotary_dim / 2]`.
+    pub fn sin(&self) -> &[f32] {
+        &self.sin
+    }
+
     /// Number of values of each head that turn.
     pub fn rotary_dim(&self) -> usize {
         2 * self.half
