@@ -107,10 +107,6 @@ impl<'a> HeadsRef<'a> {
         [heads, kv_heads, dim]: [usize; 3],
     ) -> (Self, Self, Self) {
         let row = (heads + 2 * kv_heads) * dim;
-        assert!(
-            data.len() >= batch * len * row,
-            "heads: the fused buffer is too short"
-        );
         let strides = [len * row, row, dim];
         let part = |skip: usize, n: usize| {
             Self::with_strides(
@@ -192,18 +188,13 @@ impl<'a> HeadsMut<'a> {
         [heads, kv_heads, dim]: [usize; 3],
     ) -> (Self, Self, Self) {
         let row = (heads + 2 * kv_heads) * dim;
-        assert!(
-            data.len() >= batch * len * row,
-            "heads: the fused buffer is too short"
-        );
-        let strides = [len * row, row, dim];
-        let base = data.as_mut_ptr();
+        let whole = Self::new(data, [batch, len, 1, row]);
         // The parts cover different columns of each row, so their borrows never overlap.
         let part = |skip: usize, n: usize| Self {
-            data: base.wrapping_add(skip),
+            data: whole.data.wrapping_add(skip),
             extent: Extent {
                 dims: [batch, len, n, dim],
-                strides,
+                strides: [len * row, row, dim],
             },
             life: PhantomData,
         };

@@ -22,17 +22,21 @@ fn reach(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usiz
         .expect("matrix: the strides overflow the address space")
 }
 
+/// Panics unless a contiguous matrix fills a slice.
+fn fills(len: usize, rows: usize, cols: usize) {
+    assert!(
+        rows.checked_mul(cols) == Some(len),
+        "matrix: {rows}x{cols} does not fill a slice of {len} values"
+    );
+}
+
 impl<'a> MatrixRef<'a> {
     /// A row-major matrix that fills the slice.
     ///
     /// # Panics
     /// When the slice does not hold exactly `rows · cols` values.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(
-            data.len(),
-            rows * cols,
-            "matrix: {rows}x{cols} does not fill the slice"
-        );
+        fills(data.len(), rows, cols);
         Self {
             data,
             rows,
@@ -117,11 +121,7 @@ impl<'a> MatrixMut<'a> {
     /// # Panics
     /// When the slice does not hold exactly `rows · cols` values.
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(
-            data.len(),
-            rows * cols,
-            "matrix: {rows}x{cols} does not fill the slice"
-        );
+        fills(data.len(), rows, cols);
         Self {
             data,
             rows,

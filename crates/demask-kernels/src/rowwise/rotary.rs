@@ -131,7 +131,11 @@ fn turn(
         "rotary: rows of {width} values overlap"
     );
     assert!(
-        rows == 0 || (rows - 1) * row_stride + width <= x.len(),
+        rows == 0
+            || (rows - 1)
+                .checked_mul(row_stride)
+                .and_then(|last| last.checked_add(width))
+                .is_some_and(|need| need <= x.len()),
         "rotary: {rows} rows at stride {row_stride} do not fit in {} values",
         x.len()
     );
