@@ -20,5 +20,5 @@ pub mod transformer;
 pub use cache::KvCache;
 pub use error::NnError;
 pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
-pub use mask::{AttentionMask, MaskKind};
+pub use mask::{AttentionMask, MaskKind, RequestMask};
 pub use transformer::{ParamSource, Transformer, TransformerConfig};

@@ -1,5 +1,9 @@
 //! Who sees whom: the attention mask as a descriptor, never as a matrix of the full size.
 
+use std::sync::{Arc, OnceLock};
+
+use demask_kernels::attention::KeyRanges;
+
 use crate::NnError;
 
 /// Which keys each query of a request may see.
@@ -70,7 +74,7 @@ impl AttentionMask {
 
     /// Checks the descriptor against a request of `batch` rows, `queries` new cells and `cached`
     /// earlier ones.
-    pub(crate) fn check(&self, batch: usize, queries: usize, cached: usize) -> Result<(), NnError> {
+    fn check(&self, batch: usize, queries: usize, cached: usize) -> Result<(), NnError> {
         let keys = cached + queries;
         let expected = match &self.kind {
             MaskKind::Full | MaskKind::Causal => None,
@@ -135,9 +139,68 @@ impl AttentionMask {
         }
     }
 
+    /// The mask of one request of `batch` rows, `queries` new cells and `cached` earlier ones.
+    ///
+    /// # Errors
+    /// [`NnError::Input`] when the descriptor does not fit the request.
+    pub fn for_request(
+        &self,
+        batch: usize,
+        queries: usize,
+        cached: usize,
+    ) -> Result<RequestMask<'_>, NnError> {
+        self.check(batch, queries, cached)?;
+        Ok(RequestMask {
+            mask: self,
+            batch,
+            queries,
+            cached,
+            ranges: OnceLock::new(),
+        })
+    }
+
+    /// Whether every query sees every key.
+    fn is_full(&self) -> bool {
+        self.kind == MaskKind::Full && self.key_lengths.is_none()
+    }
+}
+
+/// An [`AttentionMask`] on a request of known size; all layers of a pass share it.
+#[derive(Debug)]
+pub struct RequestMask<'a> {
+    mask: &'a AttentionMask,
+    batch: usize,
+    queries: usize,
+    cached: usize,
+    ranges: OnceLock<Arc<KeyRanges>>,
+}
+
+impl RequestMask<'_> {
     /// Whether every query sees every key.
     pub(crate) fn is_full(&self) -> bool {
-        self.kind == MaskKind::Full && self.key_lengths.is_none()
+        self.mask.is_full()
+    }
+
+    /// Whether query `q` of batch row `b` may see key `k`.
+    pub(crate) fn sees(&self, b: usize, q: usize, k: usize) -> bool {
+        self.mask.sees(self.cached, b, q, k)
+    }
+
+    /// The key intervals of every query, for the CPU kernel; worked out once.
+    pub(crate) fn ranges(&self) -> Arc<KeyRanges> {
+        let build = || {
+            let (queries, keys) = (self.queries, self.cached + self.queries);
+            match (&self.mask.kind, &self.mask.key_lengths) {
+                (MaskKind::Full, None) => KeyRanges::full(queries, keys),
+                (MaskKind::Full, Some(lengths)) => KeyRanges::key_lengths(queries, keys, lengths),
+                (MaskKind::Causal, None) => KeyRanges::causal(queries, keys),
+                (_, None) => KeyRanges::shared_from_fn(queries, keys, |q, k| self.sees(0, q, k)),
+                (_, Some(_)) => {
+                    KeyRanges::from_fn(self.batch, queries, keys, |b, q, k| self.sees(b, q, k))
+                }
+            }
+        };
+        Arc::clone(self.ranges.get_or_init(|| Arc::new(build())))
     }
 }
 

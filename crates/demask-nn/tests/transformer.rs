@@ -114,7 +114,7 @@ fn logits(network: &Transformer, input: Input) -> Vec<f32> {
         .logits
         .unwrap()
         .into_data()
-        .to_vec()
+        .try_to_vec()
         .unwrap()
 }
 

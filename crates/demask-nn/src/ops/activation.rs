@@ -26,11 +26,11 @@ pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
     }
 }
 
-pub fn portable_swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+fn portable_swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * up
 }
 
-pub fn portable_gelu(x: Tensor<2>) -> Tensor<2> {
+fn portable_gelu(x: Tensor<2>) -> Tensor<2> {
     const ROOT: f64 = 0.797_884_560_802_865_4; // √(2/π)
     let cubic = x.clone() + x.clone().powi_scalar(3) * 0.044715;
     x * 0.5 * ((cubic * ROOT).tanh() + 1.0)

@@ -26,7 +26,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>)
     }
 }
 
-pub fn portable(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
+fn portable(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
     let [rows, vocabulary] = logits.dims();
     let device = logits.device();
     let logits = match forbidden {

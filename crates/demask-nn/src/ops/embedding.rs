@@ -17,7 +17,7 @@ pub fn embedding(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     }
 }
 
-pub fn portable(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+fn portable(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     let rows: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [ids.len()]), &table.device());
     table.select(0, rows)

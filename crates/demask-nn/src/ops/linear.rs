@@ -38,7 +38,10 @@ mod tests {
         let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &d);
         let w = Tensor::<2>::from_floats([[1.0, 0.0], [0.5, -1.0], [2.0, 1.0]], &d);
         let b = Tensor::<1>::from_floats([0.0, 1.0, 0.0], &d);
-        let y = linear(x, w, Some(b)).into_data().to_vec::<f32>().unwrap();
+        let y = linear(x, w, Some(b))
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert_eq!(y, [1.0, -0.5, 4.0, 3.0, -1.5, 10.0]);
     }
 
@@ -67,11 +70,11 @@ mod tests {
         let (x, w) = (random([77, 96], 4, &d), random([50, 96], 5, &d));
         let all = linear(x.clone(), w.clone(), None)
             .into_data()
-            .to_vec::<f32>()
+            .try_to_vec::<f32>()
             .unwrap();
         for row in [0, 5, 63, 76] {
             let one = linear(x.clone().narrow(0, row, 1), w.clone(), None);
-            let one = one.into_data().to_vec::<f32>().unwrap();
+            let one = one.into_data().try_to_vec::<f32>().unwrap();
             assert_eq!(one, all[row * 50..(row + 1) * 50]);
         }
     }

@@ -27,12 +27,12 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     }
 }
 
-pub fn portable_rms(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+fn portable_rms(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let scale = (x.clone().square().mean_dim(1) + eps).sqrt().recip();
     x * scale * weight.unsqueeze()
 }
 
-pub fn portable_layer(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+fn portable_layer(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     let x = x.clone() - x.mean_dim(1);
     portable_rms(x, weight, eps)
 }

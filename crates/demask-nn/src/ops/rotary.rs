@@ -1,48 +1,43 @@
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
+use demask_kernels::rowwise;
 
 use super::{cpu, on_cpu};
 use crate::transformer::{RotaryConfig, RotaryLayout};
 
 /// Cosines and sines of a request's positions, computed in f64 once for all layers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RotaryTable {
-    /// `[rows, pairs]`; `rows` is `batch * length`, or `length` when all sequences share positions.
-    pub cos: Vec<f32>,
-    /// `[rows, pairs]`.
-    pub sin: Vec<f32>,
-    /// Rotated pairs of a head.
-    pub pairs: usize,
-    /// Which dimensions form a pair.
-    pub layout: RotaryLayout,
+    /// One row for each of `batch * length` cells, or for each of `length` when all sequences
+    /// share positions. Pair `i` of a head turns by `position · base^(-2 i / rotated)`.
+    pub(super) angles: rowwise::RotaryTable,
+    pub(super) layout: RotaryLayout,
 }
 
 impl RotaryTable {
-    /// The angles of `positions`: pair `i` of a head turns by `position · base^(-2 i / rotated)`.
+    /// The angles of `positions` for heads of `head_dim`.
     pub fn new(config: &RotaryConfig, head_dim: usize, positions: &[u32]) -> Self {
-        let rotated = config.rotated(head_dim);
-        let pairs = rotated / 2;
-        let frequency: Vec<f64> = (0..pairs)
-            .map(|i| config.base.powf(-((2 * i) as f64) / rotated as f64))
-            .collect();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for &position in positions {
-            for f in &frequency {
-                let (s, c) = (f64::from(position) * f).sin_cos();
-                cos.push(c as f32);
-                sin.push(s as f32);
-            }
-        }
+        let positions: Vec<f64> = positions.iter().map(|&p| f64::from(p)).collect();
+        let angles = rowwise::RotaryTable::new(&positions, config.rotated(head_dim), config.base);
         Self {
-            cos,
-            sin,
-            pairs,
+            angles,
             layout: config.layout,
         }
     }
 
     /// Number of positions.
     pub fn rows(&self) -> usize {
-        self.cos.len() / self.pairs
+        self.angles.rows()
+    }
+}
+
+impl From<RotaryLayout> for rowwise::RotaryLayout {
+    fn from(layout: RotaryLayout) -> Self {
+        match layout {
+            RotaryLayout::HalfSplit => Self::HalfSplit,
+            RotaryLayout::Interleaved => Self::Interleaved,
+        }
     }
 }
 
@@ -51,7 +46,7 @@ impl RotaryTable {
 ///
 /// # Shapes
 /// `x` and output: `[batch, length, heads, head]`.
-pub fn rotary(x: Tensor<4>, table: &RotaryTable) -> Tensor<4> {
+pub fn rotary(x: Tensor<4>, table: &Arc<RotaryTable>) -> Tensor<4> {
     if on_cpu(&x.device()) {
         cpu::rotary(x, table)
     } else {
@@ -59,16 +54,16 @@ pub fn rotary(x: Tensor<4>, table: &RotaryTable) -> Tensor<4> {
     }
 }
 
-pub fn portable(x: Tensor<4>, table: &RotaryTable) -> Tensor<4> {
+fn portable(x: Tensor<4>, table: &Arc<RotaryTable>) -> Tensor<4> {
     let [batch, length, heads, head] = x.dims();
-    let pairs = table.pairs;
+    let pairs = table.angles.rotary_dim() / 2;
     let rows = if table.rows() == length { 1 } else { batch };
     let device = x.device();
     let angles = |values: &[f32]| {
         let data = TensorData::new(values.to_vec(), [rows, length, 1, pairs]);
         Tensor::<4>::from_data(data, &device)
     };
-    let (cos, sin) = (angles(&table.cos), angles(&table.sin));
+    let (cos, sin) = (angles(table.angles.cos()), angles(table.angles.sin()));
     let rest = head - 2 * pairs;
     let turned = x.clone().narrow(3, 0, 2 * pairs);
     let turned = match table.layout {
@@ -119,7 +114,7 @@ mod tests {
         // Width 4, base 100: frequencies 1 and 0.1; position 1.
         let x = Tensor::<1>::from_floats([1.0, 2.0, 3.0, 4.0], &d).reshape([1, 1, 1, 4]);
         let run = |layout| {
-            let table = RotaryTable::new(&config(1.0, layout), 4, &[1]);
+            let table = Arc::new(RotaryTable::new(&config(1.0, layout), 4, &[1]));
             rotary(x.clone(), &table)
         };
         let (c, s, c2, s2) = (0.5403023, 0.84147098, 0.9950042, 0.0998334);
@@ -147,7 +142,8 @@ mod tests {
         for layout in [RotaryLayout::HalfSplit, RotaryLayout::Interleaved] {
             for (fraction, positions) in [(1.0, vec![0, 1, 2]), (0.5, vec![4, 9, 2, 7, 7, 0])] {
                 let table = RotaryTable::new(&config(fraction, layout), 12, &positions);
-                let run = |f: fn(Tensor<4>, &RotaryTable) -> Tensor<4>| {
+                let table = Arc::new(table);
+                let run = |f: fn(Tensor<4>, &Arc<RotaryTable>) -> Tensor<4>| {
                     let x = random([2, 3, 5, 12], 1, &d).require_grad();
                     let y = f(x.clone(), &table);
                     let grads = (y.clone() * random([2, 3, 5, 12], 2, &d)).sum().backward();

@@ -21,8 +21,8 @@ pub fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> 
 #[track_caller]
 pub fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, tolerance: f32) {
     assert_eq!(a.dims(), b.dims());
-    let a = a.into_data().to_vec::<f32>().unwrap();
-    let b = b.into_data().to_vec::<f32>().unwrap();
+    let a = a.into_data().try_to_vec::<f32>().unwrap();
+    let b = b.into_data().try_to_vec::<f32>().unwrap();
     let scale = b.iter().fold(1f32, |m, x| m.max(x.abs()));
     for (i, (x, y)) in a.iter().zip(&b).enumerate() {
         assert!((x - y).abs() <= tolerance * scale, "at {i}: {x} and {y}");

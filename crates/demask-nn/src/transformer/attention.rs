@@ -1,5 +1,7 @@
 //! The attention of a block.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -7,7 +9,7 @@ use super::norm::Norm;
 use super::weight::Linear;
 use super::{NormKind, ParamSource, TransformerConfig};
 use crate::ops::{self, RotaryTable};
-use crate::{AttentionMask, KvCache, NnError};
+use crate::{KvCache, NnError, RequestMask};
 
 /// Projections, per-head norms and rotation around [`ops::attention`].
 #[derive(Module, Debug)]
@@ -25,8 +27,8 @@ pub struct Attention {
 
 /// What all blocks of one forward pass share.
 pub(super) struct Pass<'a> {
-    pub mask: &'a AttentionMask,
-    pub rotary: Option<RotaryTable>,
+    pub mask: &'a RequestMask<'a>,
+    pub rotary: Option<Arc<RotaryTable>>,
     pub cache: Option<&'a mut KvCache>,
     /// `[batch, length]` of the request.
     pub dims: [usize; 2],

@@ -15,6 +15,8 @@ pub use config::{
 pub use params::ParamSource;
 pub use weight::{Linear, Weight};
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -171,7 +173,7 @@ impl Transformer {
     pub fn forward(&self, input: Input) -> Result<Output, NnError> {
         let [batch, length] = input.rows.dims();
         let cached = input.cache.as_ref().map_or(0, |cache| cache.length());
-        self.check(&input, cached)?;
+        self.check(&input)?;
         let device = self.device();
         let Input {
             rows,
@@ -185,6 +187,7 @@ impl Transformer {
             rotary,
         } = input;
 
+        let mask = mask.for_request(batch, length, cached)?;
         let mut x = match rows {
             Rows::Ids { ids, .. } => ops::embedding(self.embed.val(), &ids),
             Rows::Vectors(vectors) => vectors.reshape([batch * length, self.config.d_model]),
@@ -194,7 +197,7 @@ impl Transformer {
                 Positions::Sequential => (cached as u32..(cached + length) as u32).collect(),
                 Positions::Explicit(positions) => positions,
             };
-            RotaryTable::new(&config, self.config.head_dim, &positions)
+            Arc::new(RotaryTable::new(&config, self.config.head_dim, &positions))
         });
         let cond = self.time.as_ref().map(|embedding| {
             let level = time.unwrap_or_else(|| NoiseLevel::PerSequence(vec![0.0; batch]));
@@ -283,7 +286,7 @@ impl Transformer {
         })
     }
 
-    fn check(&self, input: &Input, cached: usize) -> Result<(), NnError> {
+    fn check(&self, input: &Input) -> Result<(), NnError> {
         let [batch, length] = input.rows.dims();
         let refuse = |message: String| Err(NnError::Input(message));
         if batch == 0 || length == 0 {
@@ -351,7 +354,7 @@ impl Transformer {
         {
             return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
         }
-        input.mask.check(batch, length, cached)
+        Ok(())
     }
 }
 

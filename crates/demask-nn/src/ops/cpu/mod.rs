@@ -4,15 +4,20 @@
 //! operation with a hand-written backward joins its autodiff graph. Each file has the forward on
 //! plain tensors, a `Gradient` that holds what the backward needs, and the public wrapper.
 
+mod activation;
+mod attention;
+mod cross_entropy;
+mod embedding;
 mod gradient;
 mod linear;
+mod norm;
+mod rotary;
 mod storage;
 
+pub use activation::{gelu_tanh, swiglu};
+pub use attention::attention;
+pub use cross_entropy::cross_entropy;
+pub use embedding::embedding;
 pub use linear::{PackedWeight, linear};
-
-pub use super::activation::{portable_gelu as gelu_tanh, portable_swiglu as swiglu};
-pub use super::attention::portable as attention;
-pub use super::cross_entropy::portable as cross_entropy;
-pub use super::embedding::portable as embedding;
-pub use super::norm::{portable_layer as layer_norm, portable_rms as rms_norm};
-pub use super::rotary::portable as rotary;
+pub use norm::{layer_norm, rms_norm};
+pub use rotary::rotary;
