@@ -25,8 +25,8 @@ pub mod objective;
 pub mod process;
 pub mod sampling;
 pub mod schedule;
-//pub mod solver;
-//pub mod toy;
+pub mod solver;
+pub mod toy;
 
 pub use error::{DiffusionError, Result};
 pub use noise::Noise;

@@ -325,7 +325,11 @@ mod tests {
     #[test]
     fn input_is_noisy_then_clean_and_the_first_cell_stays() {
         let x0 = Ids::new(2, 6, (0..12).map(|i| i % 8).collect()).unwrap();
-        let c = build(&config(2))
+        let config = Bd3Config {
+            time: TimeSampling::window(0.0, 1.0),
+            ..config(2)
+        };
+        let c = build(&config)
             .corrupt(&x0, &[true; 12], &Noise::new(5))
             .unwrap();
         assert_eq!(c.blocks.as_deref(), Some(&[0, 0, 1, 1, 2, 2][..]));
