@@ -1,0 +1,174 @@
+//! The whole configuration of an evaluation.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::WindowConfig;
+use crate::metric::entropy::EntropyConfig;
+use crate::metric::gen_ppl::GenPplConfig;
+use crate::metric::likelihood::LikelihoodConfig;
+use crate::metric::mauve::MauveConfig;
+use crate::metric::nelbo::NelboConfig;
+use crate::{EvalError, MetricName};
+
+/// What is measured, on what, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// The metrics, in the order of the report.
+    pub metrics: Vec<MetricName>,
+    /// Human text: to be scored, or to be compared with.
+    pub data: DataConfig,
+    /// Written text: to be judged.
+    pub samples: SamplesConfig,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Rows forwarded at a time. Changes no number.
+    pub batch: usize,
+    /// Settings of `nelbo` and `ppl`.
+    pub nelbo: NelboConfig,
+    /// Settings of `likelihood` and `greedy-match`.
+    pub likelihood: LikelihoodConfig,
+    /// Settings of `gen-ppl`.
+    pub gen_ppl: GenPplConfig,
+    /// Settings of `entropy`.
+    pub entropy: EntropyConfig,
+    /// Settings of `mauve`.
+    pub mauve: MauveConfig,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            metrics: vec![MetricName::Nelbo, MetricName::Ppl],
+            data: DataConfig::default(),
+            samples: SamplesConfig::default(),
+            seed: 0,
+            batch: 8,
+            nelbo: NelboConfig::default(),
+            likelihood: LikelihoodConfig::default(),
+            gen_ppl: GenPplConfig::default(),
+            entropy: EntropyConfig::default(),
+            mauve: MauveConfig::default(),
+        }
+    }
+}
+
+/// Where human text comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// A `.txt` or `.jsonl` file, or either with `.gz`.
+    pub path: Option<PathBuf>,
+    /// The field of a `.jsonl` line that holds a document.
+    pub field: String,
+    /// The field that holds a prompt.
+    pub prompt: String,
+    /// The field that holds the answer to a prompt.
+    pub answer: String,
+    /// Most pairs taken, from the beginning; `None` takes all.
+    pub pairs: Option<usize>,
+    /// How documents become windows.
+    pub window: WindowConfig,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: None,
+            field: "text".into(),
+            prompt: "prompt".into(),
+            answer: "answer".into(),
+            pairs: None,
+            window: WindowConfig::default(),
+        }
+    }
+}
+
+/// Where written text comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SamplesConfig {
+    /// The model writes it now.
+    Written {
+        /// Number of texts.
+        count: usize,
+    },
+    /// It was written before: the documents of a file.
+    File {
+        /// A `.txt` or `.jsonl` file, or either with `.gz`.
+        path: PathBuf,
+        /// The field of a `.jsonl` line that holds a text.
+        #[serde(default = "text")]
+        field: String,
+    },
+}
+
+fn text() -> String {
+    "text".into()
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self::Written { count: 64 }
+    }
+}
+
+impl EvalConfig {
+    /// An error that names the field when a setting is outside its range.
+    pub fn check(&self) -> Result<(), EvalError> {
+        if self.metrics.is_empty() {
+            return Err(EvalError::setting("metrics", "[]", "at least one metric"));
+        }
+        if self.batch == 0 {
+            return Err(EvalError::setting("batch", 0, "at least 1"));
+        }
+        if let SamplesConfig::Written { count: 0 } = self.samples {
+            return Err(EvalError::setting("samples.count", 0, "at least 1"));
+        }
+        if self.entropy.orders.contains(&0) {
+            return Err(EvalError::setting("entropy.orders", &self.entropy.orders, "1 or more"));
+        }
+        self.nelbo.check()?;
+        self.likelihood.check()?;
+        self.mauve.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_and_values_out_of_range_are_named() {
+        let error = serde_json::from_str::<EvalConfig>(r#"{"nelbo":{"drws":3}}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `drws`, expected one of `draws`"));
+        let error = serde_json::from_str::<EvalConfig>(r#"{"samples":{"kind":"file","x":1}}"#);
+        assert!(error.is_err());
+        let config: EvalConfig = serde_json::from_str(
+            r#"{"metrics":["gen-ppl"],"samples":{"kind":"file","path":"a.txt"},
+                "likelihood":{"rule":{"kind":"dream"}}}"#,
+        )
+        .unwrap();
+        config.check().unwrap();
+        let back: EvalConfig =
+            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(back, config);
+        for (json, name) in [
+            (r#"{"batch":0}"#, "batch"),
+            (r#"{"metrics":[]}"#, "metrics"),
+            (r#"{"nelbo":{"draws":0}}"#, "nelbo.draws"),
+            (r#"{"nelbo":{"eps":0}}"#, "nelbo.eps"),
+            (r#"{"likelihood":{"mc_num":10}}"#, "likelihood.mc_num"),
+            (r#"{"likelihood":{"rule":{"kind":"dream","eps":1.5}}}"#, "likelihood.rule.eps"),
+            (r#"{"mauve":{"scale":0}}"#, "mauve.scale"),
+            (r#"{"entropy":{"orders":[0]}}"#, "entropy.orders"),
+            (r#"{"samples":{"kind":"written","count":0}}"#, "samples.count"),
+        ] {
+            let config: EvalConfig = serde_json::from_str(json).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}`")), "{json}: {error}");
+        }
+    }
+}

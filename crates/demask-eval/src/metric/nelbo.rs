@@ -1,0 +1,400 @@
+//! The negative evidence lower bound on held-out text, and the perplexity it bounds.
+//!
+//! | kind of model | bound | source |
+//! |---|---|---|
+//! | masked | continuous-time masked diffusion | MDLM, arXiv 2406.07524, Eq. 10 |
+//! | block masked | the same in each block given the blocks before it, window (1e-3, 1) | BD3-LM, arXiv 2503.09573, Eq. 8 |
+//! | uniform | continuous-time uniform diffusion | UDLM, arXiv 2412.10193, Eq. 18 |
+//! | autoregressive | none needed: exact | — |
+//!
+//! Losses are summed over all windows and divided once by all scored tokens. The standard error is
+//! that of the mean over independent draws of all times and masks; it says how well the bound of
+//! *this* text is known, not how it varies between texts.
+
+use demask_diffusion::objective::autoregressive::AutoregressiveConfig;
+use demask_diffusion::objective::bd3::Bd3Config;
+use demask_diffusion::objective::mdlm::MdlmConfig;
+use demask_diffusion::objective::udlm::UdlmConfig;
+use demask_diffusion::objective::{Attention, LossInput, Objective, Wanted};
+use demask_diffusion::schedule::{Convention, Draw, ScheduleConfig, TimeSampling};
+use demask_diffusion::{Corrupted, Ids, Noise, ObjectiveConfig, Time, Vocabulary};
+use demask_models::ModelKind;
+use demask_nn::{AttentionMask, Asked, Input, NoiseLevel, Positions};
+use serde::{Deserialize, Serialize};
+
+use super::Metric;
+use crate::data::Window;
+use crate::evaluate::Bench;
+use crate::observer::tell;
+use crate::score::{host, logits, nats, twice};
+use crate::{EvalError, EvalObserver, LanguageModel, MetricName, Row};
+
+/// Settings of the bound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NelboConfig {
+    /// Draws of times and masks for every window. An autoregressive model takes one.
+    pub draws: usize,
+    /// Smallest time drawn; the largest is 1.
+    pub eps: f64,
+    /// Times of the windows of a draw are stratified over (0, 1), and the strata are dealt to the
+    /// windows anew for each draw. Blocks of a block model always draw independently: strata in a
+    /// fixed order would tie each block's place in the text to its noise level.
+    pub antithetic: bool,
+    /// A block model's first cell is given and not scored.
+    pub ignore_bos: bool,
+    /// Another objective than that of the model's kind. It must be a bound.
+    pub objective: Option<ObjectiveConfig>,
+}
+
+impl Default for NelboConfig {
+    fn default() -> Self {
+        Self { draws: 16, eps: 1e-3, antithetic: true, ignore_bos: true, objective: None }
+    }
+}
+
+impl NelboConfig {
+    /// An error that names the field when a setting is outside its range.
+    pub fn check(&self) -> Result<(), EvalError> {
+        if self.draws == 0 {
+            return Err(EvalError::setting("nelbo.draws", 0, "at least 1"));
+        }
+        if !(self.eps > 0.0 && self.eps < 1.0) {
+            return Err(EvalError::setting("nelbo.eps", self.eps, "a number in (0, 1)"));
+        }
+        Ok(())
+    }
+}
+
+/// The bound on a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Nelbo {
+    /// Nats a token.
+    pub nats: f64,
+    /// Standard error of [`Nelbo::nats`] over draws; 0 where the value is exact, `None` for one
+    /// draw.
+    pub std_error: Option<f64>,
+    /// Scored tokens.
+    pub tokens: usize,
+    /// Bytes of text behind them.
+    pub bytes: f64,
+    /// Draws taken.
+    pub draws: usize,
+    /// Nats of each window, its mean over draws.
+    pub windows: Vec<f64>,
+}
+
+impl Nelbo {
+    /// `exp` of the nats a token.
+    pub fn perplexity(&self) -> f64 {
+        self.nats.exp()
+    }
+
+    /// Bits a token: bits a character (BPC) or dimension (BPD) where a token is one.
+    pub fn bits_per_token(&self) -> f64 {
+        self.nats / std::f64::consts::LN_2
+    }
+
+    /// Bits a byte of text, which compares models with different tokenizers; `None` where no text
+    /// stands behind the tokens.
+    pub fn bits_per_byte(&self) -> Option<f64> {
+        (self.bytes > 0.0).then(|| self.bits_per_token() * self.tokens as f64 / self.bytes)
+    }
+}
+
+/// The objective that bounds the likelihood of a kind of model.
+pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> ObjectiveConfig {
+    if let Some(objective) = &config.objective {
+        return objective.clone();
+    }
+    let draw = if config.antithetic { Draw::Antithetic } else { Draw::Independent };
+    let time = TimeSampling { draw, min: config.eps, ..TimeSampling::default() };
+    // p = t: the bound does not depend on the schedule, and this one reaches both ends.
+    let schedule = ScheduleConfig::loglinear(Convention::Bd3lms);
+    let time_input = model.time_conditioning();
+    match model.kind() {
+        ModelKind::Masked => {
+            ObjectiveConfig::Mdlm(MdlmConfig { schedule, time, time_input, ..Default::default() })
+        }
+        ModelKind::Uniform => {
+            ObjectiveConfig::Udlm(UdlmConfig { schedule, time, time_input, ..Default::default() })
+        }
+        ModelKind::BlockMasked { block: 1 } => ObjectiveConfig::Bd3(Bd3Config {
+            block: 1,
+            schedule,
+            time: TimeSampling { min: 1.0, ..time },
+            ignore_bos: config.ignore_bos,
+            ..Default::default()
+        }),
+        ModelKind::BlockMasked { block } => ObjectiveConfig::Bd3(Bd3Config {
+            block,
+            schedule,
+            time: TimeSampling { draw: Draw::Independent, ..time },
+            ignore_bos: config.ignore_bos,
+            ..Default::default()
+        }),
+        ModelKind::Autoregressive => {
+            ObjectiveConfig::Autoregressive(AutoregressiveConfig::default())
+        }
+    }
+}
+
+/// The bound on `windows`, forwarding at most `batch` rows at a time.
+pub fn nelbo(
+    model: &dyn LanguageModel,
+    windows: &[Window],
+    config: &NelboConfig,
+    batch: usize,
+    noise: Noise,
+    observer: &mut dyn EvalObserver,
+) -> Result<Nelbo, EvalError> {
+    config.check()?;
+    let chosen = objective_of(model, config);
+    let vocabulary = Vocabulary { size: model.vocab_size(), mask: model.ids().mask };
+    let objective = chosen.build(vocabulary)?;
+    if !objective.is_bound() {
+        return Err(EvalError::setting(
+            "nelbo.objective",
+            objective.name(),
+            "an objective whose expectation bounds the likelihood (as mdlm, bd3, udlm)",
+        ));
+    }
+    let exact = match (&chosen, model.kind()) {
+        (ObjectiveConfig::Autoregressive(_), _) => true,
+        (ObjectiveConfig::Bd3(bd3), _) => bd3.block == 1 && bd3.time.min >= 1.0,
+        _ => false,
+    };
+    let draws = if exact { 1 } else { config.draws };
+    let groups = by_length(windows);
+    let rows_in_all = draws * windows.len();
+    let mut sums = vec![0.0; windows.len()];
+    let mut scored = vec![vec![false; 0]; windows.len()];
+    let mut totals = Vec::with_capacity(draws);
+    let mut done = 0;
+    for draw in 0..draws as u64 {
+        let mut total = 0.0;
+        for (length, members) in &groups {
+            let noise = noise.child(draw).child(*length as u64);
+            let order = dealt(members, noise.child(0));
+            let rows: Vec<&[u32]> = order.iter().map(|w| windows[*w].ids.as_slice()).collect();
+            let x0 = Ids::from_rows(&rows)?;
+            let cells = vec![true; x0.data().len()];
+            let corrupted = objective.corrupt(&x0, &cells, &noise.child(1))?;
+            if draw == 0 {
+                note_scored(&corrupted, &*objective, &order, *length, &mut scored);
+            }
+            let losses = losses(model, &*objective, &corrupted, batch, &mut |rows| {
+                // Objectives with a reconstruction half have two input rows for each window.
+                let of = corrupted.input.batch().max(1);
+                tell(observer, "nelbo", done + rows * members.len() / of, rows_in_all)
+            })?;
+            done += members.len();
+            let mut by_window = vec![0.0; windows.len()];
+            for (loss, cell) in losses.iter().zip(&corrupted.cell) {
+                by_window[order[*cell as usize / length]] += loss;
+            }
+            for &window in members {
+                sums[window] += by_window[window];
+                total += by_window[window];
+            }
+        }
+        totals.push(total);
+    }
+    let (mut tokens, mut bytes) = (0, 0.0);
+    for (window, scored) in windows.iter().zip(&scored) {
+        for (byte, _) in window.bytes.iter().zip(scored).filter(|(_, scored)| **scored) {
+            tokens += 1;
+            bytes += byte;
+        }
+    }
+    if tokens == 0 {
+        return Err(EvalError::Data(
+            "no token is scored: every window is a single token, which this model is only given"
+                .into(),
+        ));
+    }
+    let (mean, error) = super::mean_and_error(&totals);
+    let count = tokens as f64;
+    Ok(Nelbo {
+        nats: mean / count,
+        std_error: if exact { Some(0.0) } else { error.map(|error| error / count) },
+        tokens,
+        bytes,
+        draws,
+        windows: sums.into_iter().map(|sum| sum / draws as f64).collect(),
+    })
+}
+
+/// The windows of each length, longest first, each group in order.
+fn by_length(windows: &[Window]) -> Vec<(usize, Vec<usize>)> {
+    let mut groups = std::collections::BTreeMap::<usize, Vec<usize>>::new();
+    for (i, window) in windows.iter().enumerate().filter(|(_, window)| !window.ids.is_empty()) {
+        groups.entry(window.ids.len()).or_default().push(i);
+    }
+    groups.into_iter().rev().collect()
+}
+
+/// The windows in an order drawn for this draw alone. An antithetic draw gives row `i` the stratum
+/// `i`, so each window's time is uniform over all draws only if its row is.
+fn dealt(members: &[usize], noise: Noise) -> Vec<usize> {
+    let uniforms = noise.uniforms(members.len());
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by(|&a, &b| uniforms[a].total_cmp(&uniforms[b]).then(a.cmp(&b)));
+    order.into_iter().map(|i| members[i]).collect()
+}
+
+/// Notes which cells of each window count. An objective scores all cells, but for the first where
+/// the model is only given it.
+fn note_scored(
+    corrupted: &Corrupted,
+    objective: &dyn Objective,
+    order: &[usize],
+    length: usize,
+    scored: &mut [Vec<bool>],
+) {
+    let first_given = corrupted.scored < order.len() * length;
+    debug_assert!(
+        !first_given || corrupted.scored == order.len() * (length - 1),
+        "`{}` scores all cells or all but the first",
+        objective.name()
+    );
+    for &window in order {
+        scored[window] = (0..length).map(|cell| cell > 0 || !first_given).collect();
+    }
+}
+
+/// The weighted loss of every asked cell, in order, from passes over at most `batch` input rows.
+fn losses(
+    model: &dyn LanguageModel,
+    objective: &dyn Objective,
+    corrupted: &Corrupted,
+    batch: usize,
+    after: &mut dyn FnMut(usize) -> Result<(), EvalError>,
+) -> Result<Vec<f64>, EvalError> {
+    let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
+    let mut losses = Vec::with_capacity(corrupted.asked.len());
+    let mut from = 0;
+    for low in (0..rows).step_by(batch.max(1)) {
+        let high = rows.min(low + batch.max(1));
+        let count = corrupted.asked[from..].partition_point(|a| (*a as usize) < high * length);
+        if count > 0 {
+            let part = slice(corrupted, low..high, from..from + count)?;
+            let found = logits(model, input(objective, &part))?;
+            let prediction = match objective.wants() {
+                Wanted::Logits => LossInput::Logits(found),
+                Wanted::CrossEntropy => {
+                    let nats = nats(found, &part.target, part.forbidden)?;
+                    losses.extend(nats.iter().zip(&part.weight).map(|(nats, w)| nats * w));
+                    from += count;
+                    after(high)?;
+                    continue;
+                }
+            };
+            losses.extend(host(objective.loss(prediction, &part)?, "the bound of a token")?);
+            from += count;
+        }
+        after(high)?;
+    }
+    Ok(losses)
+}
+
+/// The input of the pass an objective asks for.
+fn input(objective: &dyn Objective, part: &Corrupted) -> Input<'static> {
+    let (rows, length) = (part.input.batch(), part.input.length());
+    let time = part.sigma.as_ref().map(|sigma| {
+        let values = sigma.data().iter().map(|value| *value as f32).collect();
+        if sigma.is_per_sequence() {
+            NoiseLevel::PerSequence(values)
+        } else {
+            NoiseLevel::PerCell(values)
+        }
+    });
+    let (mask, positions) = match (objective.attention(), &part.blocks) {
+        (Attention::NoisyAndClean, Some(blocks)) => {
+            (AttentionMask::bd3(blocks.clone()), twice(rows, blocks.len()))
+        }
+        (Attention::Causal, _) => (AttentionMask::causal(), Positions::Sequential),
+        _ => (AttentionMask::full(), Positions::Sequential),
+    };
+    let asked = Asked::Rows(part.asked.clone());
+    Input { time, mask, positions, asked, ..Input::ids(part.input.data().to_vec(), rows, length) }
+}
+
+/// The input rows `rows` and asked rows `asked` of a corrupted batch.
+fn slice(
+    corrupted: &Corrupted,
+    rows: std::ops::Range<usize>,
+    asked: std::ops::Range<usize>,
+) -> Result<Corrupted, EvalError> {
+    let length = corrupted.input.length();
+    let cells = rows.start * length..rows.end * length;
+    let cut = |time: &Time| -> Result<Time, EvalError> {
+        let width = time.length();
+        let data = time.data()[rows.start * width..rows.end * width].to_vec();
+        Ok(if time.is_per_sequence() {
+            Time::per_sequence(data)
+        } else {
+            Time::per_token(rows.len(), width, data)?
+        })
+    };
+    Ok(Corrupted {
+        input: Ids::new(rows.len(), length, corrupted.input.data()[cells].to_vec())?,
+        blocks: corrupted.blocks.clone(),
+        time: cut(&corrupted.time)?,
+        sigma: corrupted.sigma.as_ref().map(cut).transpose()?,
+        asked: corrupted.asked[asked.clone()]
+            .iter()
+            .map(|flat| flat - (rows.start * length) as u32)
+            .collect(),
+        target: corrupted.target[asked.clone()].to_vec(),
+        present: corrupted.present[asked.clone()].to_vec(),
+        row_time: corrupted.row_time[asked.clone()].to_vec(),
+        cell: corrupted.cell[asked.clone()].to_vec(),
+        weight: corrupted.weight[asked].to_vec(),
+        normaliser: corrupted.normaliser,
+        scored: corrupted.scored,
+        forbidden: corrupted.forbidden,
+    })
+}
+
+/// The rows `nelbo` and `ppl` of a report.
+pub(crate) struct Bound {
+    /// The perplexity instead of its logarithm.
+    pub perplexity: bool,
+}
+
+impl Metric for Bound {
+    fn measure(&self, bench: &mut Bench<'_>) -> Result<Vec<Row>, EvalError> {
+        let metric = if self.perplexity { MetricName::Ppl } else { MetricName::Nelbo };
+        let bound = bench.bound(metric)?;
+        let over = match bound.std_error {
+            Some(0.0) => format!("{} tokens", bound.tokens),
+            _ => format!("{} tokens, {} draws", bound.tokens, bound.draws),
+        };
+        let row = |name: &str, value, scale: f64, unit| Row {
+            metric,
+            name: name.into(),
+            value,
+            std_error: bound.std_error.map(|error| error * scale),
+            unit,
+            over: over.clone(),
+        };
+        if self.perplexity {
+            let value = bound.perplexity();
+            return Ok(vec![row("ppl", value, value, "")]);
+        }
+        let bits = 1.0 / std::f64::consts::LN_2;
+        let mut rows = vec![
+            row("nelbo", bound.nats, 1.0, "nats/token"),
+            row("bits per token", bound.bits_per_token(), bits, "bits/token"),
+        ];
+        if let Some(value) = bound.bits_per_byte() {
+            let scale = bits * bound.tokens as f64 / bound.bytes;
+            rows.push(row("bits per byte", value, scale, "bits/byte"));
+        }
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests;

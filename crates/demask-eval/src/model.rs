@@ -1,0 +1,72 @@
+//! What evaluation asks of a model.
+
+use burn::tensor::Device;
+use demask_models::{Model, ModelKind, SpecialIds};
+use demask_nn::{Input, NoiseLevel, Output};
+
+use crate::EvalError;
+
+/// A language model with its tokenizer, as evaluation sees it.
+pub trait LanguageModel {
+    /// How the model writes, which decides what its likelihood is.
+    fn kind(&self) -> ModelKind;
+    /// Special tokens.
+    fn ids(&self) -> &SpecialIds;
+    /// Columns of the logits.
+    fn vocab_size(&self) -> usize;
+    /// Most cells of a row.
+    fn max_length(&self) -> usize;
+    /// Whether the network is given the noise level.
+    fn time_conditioning(&self) -> bool;
+    /// One forward pass, without dropout. A network with a time input that is given none reads
+    /// zero.
+    fn forward(&self, input: Input<'_>) -> Result<Output, EvalError>;
+    /// The tokens of a text; special tokens in it are not recognised.
+    fn encode(&self, text: &str) -> Result<Vec<u32>, EvalError>;
+    /// The text of tokens.
+    fn decode(&self, ids: &[u32]) -> Result<String, EvalError>;
+    /// Where its tensors live.
+    fn device(&self) -> Device;
+}
+
+impl LanguageModel for Model {
+    fn kind(&self) -> ModelKind {
+        self.spec.kind
+    }
+
+    fn ids(&self) -> &SpecialIds {
+        &self.spec.ids
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.spec.network.vocab_size
+    }
+
+    fn max_length(&self) -> usize {
+        self.spec.network.max_length
+    }
+
+    fn time_conditioning(&self) -> bool {
+        self.spec.time_conditioning
+    }
+
+    fn forward(&self, mut input: Input<'_>) -> Result<Output, EvalError> {
+        if self.spec.network.time.is_some() && input.time.is_none() {
+            let [batch, _] = input.rows.dims();
+            input.time = Some(NoiseLevel::PerSequence(vec![0.0; batch]));
+        }
+        Ok(self.network.forward(input)?)
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, EvalError> {
+        Ok(self.tokenizer.encode(text)?)
+    }
+
+    fn decode(&self, ids: &[u32]) -> Result<String, EvalError> {
+        Ok(self.tokenizer.decode(ids)?)
+    }
+
+    fn device(&self) -> Device {
+        self.network.device()
+    }
+}
