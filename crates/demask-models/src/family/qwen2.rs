@@ -1,0 +1,63 @@
+//! Qwen2 and Qwen2.5: "Qwen2 Technical Report", arXiv 2407.10671.
+
+use demask_nn::TransformerConfig;
+use serde_json::Value;
+
+use super::{
+    ConfigFile, Family, FamilyInfo, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab, llama,
+};
+use crate::{ModelError, ModelKind, ModelSpec};
+
+/// Autoregressive dense Qwen2 and Qwen2.5.
+#[derive(Debug)]
+pub struct Qwen2;
+
+impl Family for Qwen2 {
+    fn info(&self) -> &'static FamilyInfo {
+        &FamilyInfo {
+            name: "qwen2",
+            model_types: &["qwen2"],
+            paper: "Qwen2 Technical Report, arXiv 2407.10671",
+            covers: "autoregressive dense Qwen2 and Qwen2.5, as judge or guide",
+            writes: "autoregressive",
+        }
+    }
+
+    fn spec(&self, config: &ConfigFile) -> Result<ModelSpec, ModelError> {
+        let network = TransformerConfig {
+            qkv_bias: true,
+            ..llama::network(config)?
+        };
+        Ok(llama::plain_spec(
+            "qwen2",
+            ModelKind::Autoregressive,
+            network,
+        ))
+    }
+
+    fn source(&self, _spec: &ModelSpec, name: &str) -> Source {
+        llama::source(name)
+    }
+
+    fn specials(&self) -> SpecialTokens {
+        SpecialTokens {
+            eos: &["<|endoftext|>"],
+            pad: &["<|endoftext|>"],
+            eot: &["<|im_end|>"],
+            ..Default::default()
+        }
+    }
+
+    fn tiny(&self) -> Tiny {
+        Tiny {
+            specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            extra_rows: 0,
+            tokenizer: TinyTokenizer::VocabMerges("Qwen2Tokenizer"),
+            config: tiny_config,
+        }
+    }
+}
+
+fn tiny_config(vocab: &TinyVocab) -> Value {
+    llama::tiny("qwen2", "Qwen2ForCausalLM", vocab)
+}

@@ -1,0 +1,163 @@
+//! What a checkpoint is, apart from its weights and its tokenizer.
+
+use demask_nn::TransformerConfig;
+use serde::{Deserialize, Serialize};
+
+/// A checkpoint in words: its network, how it writes, its special tokens.
+///
+/// Serialised, this is the `config.json` of our own checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Name of the family, as in [`crate::family::registry`]; "demask" for our own checkpoints.
+    #[serde(rename = "model_type")]
+    pub family: String,
+    /// How the model writes text.
+    pub kind: ModelKind,
+    /// The network.
+    pub network: TransformerConfig,
+    /// Special tokens.
+    #[serde(default)]
+    pub ids: SpecialIds,
+    /// The noise level is given to the network; otherwise a network with a time input is fed zero
+    /// (MDLM and BD3-LM were trained that way).
+    #[serde(default)]
+    pub time_conditioning: bool,
+    /// What the authors recommend for generation.
+    #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
+    pub generation: GenerationDefaults,
+    /// The range of masked shares the network was trained on, where it was clipped (BD3-LM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_eps: Option<[f64; 2]>,
+    /// Chat template (Jinja), when the checkpoint has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
+    /// Where the weights come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// How a model writes text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ModelKind {
+    /// Masked cells become tokens, in any order.
+    Masked,
+    /// Every cell holds a token and may change (uniform noise).
+    Uniform,
+    /// Masked diffusion inside a block, block after block.
+    BlockMasked {
+        /// Cells in a block.
+        block: usize,
+    },
+    /// Left to right.
+    Autoregressive,
+}
+
+impl ModelKind {
+    /// Whether the model starts from mask tokens, and so needs one.
+    pub fn needs_mask(self) -> bool {
+        matches!(self, Self::Masked | Self::BlockMasked { .. })
+    }
+}
+
+/// Ids of the special tokens, where the model has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialIds {
+    /// Stands in an open cell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<u32>,
+    /// Begins a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<u32>,
+    /// Ends a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos: Option<u32>,
+    /// Fills a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad: Option<u32>,
+    /// Ends a turn of a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eot: Option<u32>,
+}
+
+impl SpecialIds {
+    /// The ids that are set, with the name of their role, in a fixed order.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        [
+            ("mask", self.mask),
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("pad", self.pad),
+            ("eot", self.eot),
+        ]
+        .into_iter()
+        .filter_map(|(name, id)| id.map(|id| (name, id)))
+    }
+}
+
+/// What the authors of a checkpoint recommend for generation. A value that is not set is decided
+/// by the decoder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationDefaults {
+    /// New tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// Denoising steps over the whole answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Cells in a block that is finished before the next one starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<usize>,
+    /// Policy, as it is written on the command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Sampling temperature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Number of most likely tokens that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Classifier-free guidance scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cfg: Option<f64>,
+}
+
+impl GenerationDefaults {
+    /// Whether nothing is recommended.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where the weights of one of our own checkpoints come from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The recipe that trained it (TOML text).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// The checkpoint or family it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Optimiser steps taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Tokens seen in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Seed of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Version of demask that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Anything a user of the weights should know (data, licence, limits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
