@@ -1,13 +1,13 @@
 //! From a recipe to the parts of a training: tokenizer, data, objective, network.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
-use demask_models::{Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer};
+use demask_models::{Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer};
 use demask_nn::Transformer;
 use demask_nn::transformer::AttentionKind;
 
@@ -44,8 +44,8 @@ impl Parts {
         };
         let ids = match &recipe.tokenizer {
             TokenizerConfig::Checkpoint { path } => {
-                checkpoint_ids(&find(path, roots, "checkpoint")?)
-                    .unwrap_or_else(|| special_ids(&tokenizer))
+                let path = find(path, roots, "checkpoint")?;
+                Checkpoint::open(&path, &OpenOptions::default())?.spec.ids
             }
             _ => special_ids(&tokenizer),
         };
@@ -133,15 +133,6 @@ pub fn model_kind(objective: &ObjectiveConfig) -> ModelKind {
         ObjectiveConfig::Autoregressive(_) => ModelKind::Autoregressive,
         _ => ModelKind::Masked,
     }
-}
-
-/// The special ids in the config.json of one of our own checkpoints; other families have them as
-/// tokens only.
-fn checkpoint_ids(folder: &Path) -> Option<SpecialIds> {
-    let json = std::fs::read_to_string(folder.join("config.json")).ok()?;
-    serde_json::from_str::<ModelSpec>(&json)
-        .ok()
-        .map(|spec| spec.ids)
 }
 
 fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {

@@ -1,0 +1,128 @@
+//! A training that was interrupted ends with the same bits as one that was not.
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use common::{folder, options, recipe};
+use demask_train::{Metrics, TrainError, TrainEvent, train};
+
+/// Trains and gives the events that tell a story.
+fn run(
+    folder: &Path,
+    run: &str,
+    overrides: &[&str],
+    resume: bool,
+    stop_after: Option<u64>,
+) -> Result<Vec<String>, TrainError> {
+    let mut seen = Vec::new();
+    let mut observer = |event: &TrainEvent| {
+        match event {
+            TrainEvent::Warning(text) => seen.push(format!("warning: {text}")),
+            TrainEvent::Started { step, .. } => seen.push(format!("from {step}")),
+            TrainEvent::Saved { step, .. } => seen.push(format!("saved {step}")),
+            TrainEvent::Step(metrics) if stop_after == Some(metrics.step) => {
+                return ControlFlow::Break(());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    };
+    let recipe = recipe(overrides);
+    train(&recipe, &folder.join(run), options(folder, resume), &mut observer)?;
+    Ok(seen)
+}
+
+/// Step, loss, validation, rate and norm of every line, to the bit; not the times.
+fn bits(folder: &Path, run: &str) -> Vec<[u64; 6]> {
+    let text = fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let m: Metrics = serde_json::from_str(line).unwrap();
+            let valid = m.valid.map_or(0, f64::to_bits);
+            [m.step, m.loss.to_bits(), valid, m.lr.to_bits(), m.grad_norm.to_bits(), m.tokens]
+        })
+        .collect()
+}
+
+fn tensors(folder: &Path, run: &str, step: u64) -> Vec<u8> {
+    fs::read(folder.join(run).join(format!("state/step-{step}/tensors.safetensors"))).unwrap()
+}
+
+fn checkpoint(folder: &Path, run: &str) -> Vec<u8> {
+    fs::read(folder.join(run).join("checkpoint/model.safetensors")).unwrap()
+}
+
+#[test]
+fn three_steps_and_three_more_are_six() {
+    let folder = folder();
+    let at = folder.path();
+    let whole = run(at, "whole", &[], false, None).unwrap();
+    assert_eq!(whole, ["from 0", "saved 3", "saved 6"]);
+    let first = run(at, "parts", &[], false, Some(3)).unwrap();
+    assert_eq!(first, ["from 0", "saved 3"]);
+    let second = run(at, "parts", &[], true, None).unwrap();
+    assert_eq!(second, ["from 3", "saved 6"]);
+    assert_eq!(bits(at, "whole").len(), 6);
+    assert_eq!(bits(at, "whole"), bits(at, "parts"));
+    assert!(tensors(at, "whole", 6) == tensors(at, "parts", 6), "states differ");
+    assert!(checkpoint(at, "whole") == checkpoint(at, "parts"), "checkpoints differ");
+}
+
+#[test]
+fn a_torn_newest_state_costs_the_steps_since_the_one_before() {
+    let folder = folder();
+    let at = folder.path();
+    run(at, "whole", &[], false, None).unwrap();
+    run(at, "torn", &[], false, None).unwrap();
+    // What a crash in the middle of a step leaves: a torn state, a half-written line of metrics.
+    let state = at.join("torn/state/step-6/tensors.safetensors");
+    let bytes = fs::read(&state).unwrap();
+    fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
+    let metrics = at.join("torn/metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, &text[..text.len() - 20]).unwrap();
+    let story = run(at, "torn", &[], true, None).unwrap();
+    assert!(story[0].starts_with("warning: ") && story[0].contains("torn"), "{story:?}");
+    assert_eq!(story[1..], ["from 3", "saved 6"]);
+    assert_eq!(bits(at, "whole"), bits(at, "torn"));
+    assert!(tensors(at, "whole", 6) == tensors(at, "torn", 6), "states differ");
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bits() {
+    let folder = folder();
+    let at = folder.path();
+    run(at, "one", &["run.threads=1"], false, None).unwrap();
+    run(at, "two", &["run.threads=2"], false, None).unwrap();
+    assert_eq!(bits(at, "one"), bits(at, "two"));
+    assert!(tensors(at, "one", 6) == tensors(at, "two", 6), "states differ");
+}
+
+#[test]
+fn a_resumed_training_may_be_longer_but_not_another() {
+    let folder = folder();
+    let at = folder.path();
+    run(at, "r", &["run.steps=3", "schedule.shape={ kind = \"constant\" }"], false, None).unwrap();
+    let same = ["run.steps=5", "schedule.shape={ kind = \"constant\" }"];
+    assert_eq!(run(at, "r", &same, true, None).unwrap(), ["from 3", "saved 5"]);
+    let error = run(at, "r", &["optimizer.lr=0.5"], true, None).unwrap_err().to_string();
+    assert!(error.contains("optimizer.lr") && error.contains("schedule.shape"), "{error}");
+    fs::write(at.join("text.txt"), "another text altogether. ".repeat(90)).unwrap();
+    let error = run(at, "r", &same, true, None).unwrap_err().to_string();
+    assert!(error.contains("data files are not those"), "{error}");
+}
+
+#[test]
+fn a_run_folder_is_not_overwritten_by_accident() {
+    let folder = folder();
+    let at = folder.path();
+    run(at, "r", &["run.steps=3"], false, None).unwrap();
+    let error = run(at, "r", &["run.steps=3"], false, None).unwrap_err();
+    assert!(matches!(error, TrainError::RunExists { step: 3, .. }), "{error}");
+    assert!(error.to_string().contains("--resume"), "{error}");
+    let error = run(at, "empty", &[], true, None).unwrap_err();
+    assert!(matches!(error, TrainError::NothingToResume { .. }), "{error}");
+}
