@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The built-in model that is embedded; `builtin.rs` knows it under the same name.
+/// The built-in model that is embedded; `checkpoints.rs` knows it under the same name.
 const DEFAULT: &str = "story";
 const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
 
@@ -15,22 +15,29 @@ fn main() {
     watch(&checkpoints, &folder);
 
     let code = if FILES.iter().all(|file| folder.join(file).is_file()) {
-        let bytes = |file: &str| {
-            let path = folder.join(file).canonicalize().expect("the file was just seen");
-            format!("include_bytes!({:?})", path.to_str().expect("a path in UTF-8"))
+        let path = |file: &str| {
+            let path = folder
+                .join(file)
+                .canonicalize()
+                .expect("the file was just seen");
+            format!("{:?}", path.to_str().expect("a path in UTF-8"))
         };
         format!(
-            "Some(Embedded {{ config: {}, weights: {}, tokenizer: {} }})",
-            bytes(FILES[0]),
-            bytes(FILES[1]),
-            bytes(FILES[2])
+            "Some(EmbeddedCheckpoint {{ name: {DEFAULT:?}, config: include_bytes!({}), \
+             weights: include_bytes!({}), tokenizer: include_str!({}) }})",
+            path(FILES[0]),
+            path(FILES[1]),
+            path(FILES[2])
         )
     } else {
         "None".to_owned()
     };
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("embedded.rs");
-    fs::write(out, format!("const EMBEDDED: Option<Embedded> = {code};\n"))
-        .expect("cargo's output folder can be written");
+    fs::write(
+        out,
+        format!("const EMBEDDED: Option<EmbeddedCheckpoint> = {code};\n"),
+    )
+    .expect("cargo's output folder can be written");
     println!("cargo::rustc-env=DEMASK_DEFAULT_MODEL={DEFAULT}");
 }
 

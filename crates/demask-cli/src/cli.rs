@@ -5,6 +5,15 @@ use clap::{Parser, Subcommand};
 
 use crate::args::log::LogArgs;
 use crate::command::completions::Completions;
+use crate::command::docs::Docs;
+use crate::command::eval::Eval;
+use crate::command::generate::Generate;
+use crate::command::inspect::Inspect;
+use crate::command::models::Models;
+use crate::command::policies::Policies;
+use crate::command::proof::Proof;
+use crate::command::systems::Systems;
+use crate::command::train::Train;
 
 /// Diffusion models for text: run, train, measure.
 #[derive(Debug, Parser)]
@@ -23,14 +32,20 @@ pub struct Cli {
     pub log: LogArgs,
 }
 
-/// The commands.
+/// The commands; the help of each is the doc comment of its own type.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
 pub enum Command {
-    #[allow(
-        missing_docs,
-        reason = "the help is the doc comment of the command itself"
-    )]
+    Generate(Generate),
+    Train(Train),
+    Eval(Eval),
+    Inspect(Inspect),
+    Proof(Proof),
+    Models(Models),
+    Policies(Policies),
+    Systems(Systems),
     Completions(Completions),
+    Docs(Docs),
 }
 
 impl Command {
@@ -40,19 +55,19 @@ impl Command {
     /// Whatever the command says; see [`crate::error::report`].
     pub fn run(&self) -> Result<()> {
         match self {
+            Self::Generate(command) => command.run(),
+            Self::Train(command) => command.run(),
+            Self::Eval(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+            Self::Proof(command) => command.run(),
+            Self::Models(command) => command.run(),
+            Self::Policies(command) => command.run(),
+            Self::Systems(command) => command.run(),
             Self::Completions(command) => command.run(),
+            Self::Docs(command) => command.run(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-}
+mod tests;

@@ -2,10 +2,14 @@
 //! what the user sees in `terminal/`, the measured claims in `proof/`.
 
 mod args;
+mod checkpoints;
 mod cli;
 mod command;
 mod error;
+mod proof;
 mod terminal;
+mod threads;
+mod writing;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! How a text is written: the flags of the decoder.
 
-use std::path::PathBuf;
+use demask::text::{DecodeChanges, PolicyConfig};
 
 use super::value;
 
@@ -9,7 +9,7 @@ use super::value;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct DecodeArgs {
-    /// Denoising steps; shared out evenly among the blocks
+    /// Denoising steps over the whole text, shared out evenly among its blocks
     #[arg(long, value_name = "N", value_parser = value::count)]
     pub steps: Option<usize>,
 
@@ -17,8 +17,8 @@ pub struct DecodeArgs {
     #[arg(long, value_name = "N", value_parser = value::count)]
     pub block: Option<usize>,
 
-    /// Which cells are written in a step, as NAME or NAME:key=value,… (see `demask policies`)
-    #[arg(long, value_name = "NAME[:key=value,…]")]
+    /// Which cells are written in a step (see `demask policies`)
+    #[arg(long, value_name = "NAME[:key=value,…]", value_parser = policy)]
     pub policy: Option<String>,
 
     /// 0 takes the most likely token, 1 samples from the model
@@ -34,18 +34,39 @@ pub struct DecodeArgs {
     pub top_k: Option<usize>,
 
     /// Classifier-free guidance against the masked prompt; 0 is off
-    #[arg(long, value_name = "W", value_parser = value::non_negative)]
+    #[arg(long, value_name = "W", value_parser = value::finite, allow_negative_numbers = true)]
     pub cfg: Option<f64>,
 
-    /// Seed of everything random [default: a new one each time; it is printed]
+    /// Seed of everything random [default: a new one each time; the summary names it]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
     /// How many texts to write
     #[arg(short = 'n', long, value_name = "N", value_parser = value::count)]
     pub samples: Option<usize>,
+}
 
-    /// Take the configuration from the `config` of an earlier `--json`; flags change it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+impl DecodeArgs {
+    /// The flags as changes to a configuration.
+    pub fn changes(&self, length: Option<usize>) -> DecodeChanges {
+        DecodeChanges {
+            length,
+            steps: self.steps,
+            block: self.block,
+            policy: self.policy.clone(),
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            cfg: self.cfg,
+            seed: self.seed,
+            samples: self.samples,
+        }
+    }
+}
+
+/// Refuses a policy before a model is loaded; the message names the nearest one.
+fn policy(text: &str) -> Result<String, String> {
+    PolicyConfig::parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }

@@ -1,7 +1,25 @@
 //! What the user sees: colours, tables, the live canvas, Ctrl-C.
 
+use std::io::{self, IsTerminal, Write};
+
 pub mod interrupt;
 pub mod layout;
+pub mod progress;
 pub mod style;
 pub mod table;
 pub mod view;
+
+/// A line on standard output.
+///
+/// # Errors
+/// Writing failed; a closed pipe among others.
+pub fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// A line on stderr for people: a summary, or what is being done.
+pub fn note(text: impl std::fmt::Display) {
+    let colour = style::enabled(io::stderr().is_terminal());
+    // The work does not fail because nobody can be told about it.
+    let _ = writeln!(io::stderr().lock(), "{}", style::dim(text, colour));
+}

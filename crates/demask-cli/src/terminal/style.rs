@@ -27,6 +27,15 @@ pub fn bold(text: impl Display, colour: bool) -> String {
     paint("1", text, colour)
 }
 
+/// As [`bold`], and nothing at all for no text.
+pub fn bold_unless_empty(text: &str, colour: bool) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        bold(text, colour)
+    }
+}
+
 /// A token that was written in this step.
 pub fn fresh(text: impl Display, colour: bool) -> String {
     paint("1;32", text, colour)

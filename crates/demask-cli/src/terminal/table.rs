@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
 /// A table: named columns, rows of cells.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Table {
     /// Names of the columns.
     pub columns: Vec<String>,
@@ -42,7 +42,8 @@ impl Table {
             .map(|c| !self.rows.is_empty() && self.rows.iter().all(|row| is_number(&row[c])))
             .collect();
         let mut text = String::new();
-        for row in std::iter::once(&self.columns).chain(&self.rows) {
+        let head = Some(&self.columns).filter(|names| names.iter().any(|name| !name.is_empty()));
+        for row in head.into_iter().chain(&self.rows) {
             text += &line(row, &widths, &right, width);
         }
         text

@@ -26,7 +26,11 @@ pub struct Entry {
 }
 
 const fn entry(name: &'static str, paper: &'static str, summary: &'static str) -> Entry {
-    Entry { name, paper, summary }
+    Entry {
+        name,
+        paper,
+        summary,
+    }
 }
 
 #[cfg(test)]
@@ -36,9 +40,18 @@ mod tests {
     /// The kinds a tagged configuration knows, as serde lists them when it meets an unknown one.
     pub(crate) fn kinds<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
         let unknown = serde_json::json!({ "kind": "no such kind" });
-        let message = serde_json::from_value::<T>(unknown).unwrap_err().to_string();
-        let (_, known) = message.split_once("expected").expect("serde lists what it knows");
-        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        let message = serde_json::from_value::<T>(unknown)
+            .unwrap_err()
+            .to_string();
+        let (_, known) = message
+            .split_once("expected")
+            .expect("serde lists what it knows");
+        known
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn names(entries: &[Entry]) -> Vec<String> {
@@ -59,7 +72,10 @@ mod tests {
             seen.sort();
             seen.dedup();
             assert_eq!(seen.len(), list.len());
-            assert!(list.iter().all(|e| !e.paper.is_empty() && e.summary.ends_with('.')));
+            assert!(
+                list.iter()
+                    .all(|e| !e.paper.is_empty() && e.summary.ends_with('.'))
+            );
         }
     }
 }

@@ -9,12 +9,28 @@ pub fn schedules() -> &'static [Entry] {
                 "MDLM 2406.07524, BD3-LM 2503.09573, LLaDA 2502.09992",
                 "Masked share t, in three conventions that differ at the ends.",
             ),
-            entry("geometric", "SEDD 2310.16834", "Total noise rises geometrically."),
-            entry("cosine", "MDLM 2406.07524, BD3-LM 2503.09573", "1 - cos(pi t/2)."),
+            entry(
+                "geometric",
+                "SEDD 2310.16834",
+                "Total noise rises geometrically.",
+            ),
+            entry(
+                "cosine",
+                "MDLM 2406.07524, BD3-LM 2503.09573",
+                "1 - cos(pi t/2).",
+            ),
             entry("cosine_squared", "MDLM 2406.07524", "sin^2(pi t/2)."),
             entry("linear", "MDLM 2406.07524", "Total noise rises linearly."),
-            entry("power", "BD3-LM 2503.09573", "Masked share t^k; square and square root."),
-            entry("logarithmic", "BD3-LM 2503.09573", "Masked share ln(1+t)/ln 2."),
+            entry(
+                "power",
+                "BD3-LM 2503.09573",
+                "Masked share t^k; square and square root.",
+            ),
+            entry(
+                "logarithmic",
+                "BD3-LM 2503.09573",
+                "Masked share ln(1+t)/ln 2.",
+            ),
             entry(
                 "clipped",
                 "BD3-LM 2503.09573, section 5",

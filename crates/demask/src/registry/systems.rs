@@ -114,7 +114,10 @@ mod tests {
     fn every_room_exists() {
         let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         for room in systems().iter().flat_map(|system| system.rooms) {
-            assert!(std::path::Path::new(crates).join(room).exists(), "{room} is not there");
+            assert!(
+                std::path::Path::new(crates).join(room).exists(),
+                "{room} is not there"
+            );
         }
     }
 }

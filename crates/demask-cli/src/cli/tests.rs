@@ -1,0 +1,194 @@
+//! Every flag of every command changes what the command does.
+
+use clap::CommandFactory;
+use demask::models::{Checkpoint, ModelSpec};
+
+use super::*;
+use crate::checkpoints;
+use crate::writing::plan::{Chance, model};
+
+/// A folder with a tiny model, a recipe and a configuration: what flags may name.
+struct World {
+    folder: tempfile::TempDir,
+    spec: ModelSpec,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        demask::models::family::random("demask", 1, folder.path()).unwrap();
+        let recipe = include_str!("../../tests/data/tiny.toml");
+        std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+        let other = recipe.replace("steps = 5", "steps = 6");
+        std::fs::write(folder.path().join("other.toml"), other).unwrap();
+        std::fs::write(
+            folder.path().join("decode.json"),
+            r#"{"decode": {"length": 3}}"#,
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("eval.json"), r#"{"eval": {"seed": 9}}"#).unwrap();
+        let spec = Checkpoint::open(folder.path(), &checkpoints::options())
+            .unwrap()
+            .spec;
+        Self { folder, spec }
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.folder.path().join(file).display().to_string()
+    }
+
+    /// The arguments without which a command cannot be called.
+    fn needed(&self, command: &str) -> Vec<String> {
+        match command {
+            "train" => vec![self.path("recipe.toml")],
+            "inspect" => vec!["story".into()],
+            "infill" => vec!["a [[2]] b".into()],
+            "completions" => vec!["bash".into()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// How an argument is given, with a value that is not its default.
+    fn given(&self, command: &str, argument: &str) -> Vec<String> {
+        let words: &[&str] = match (command, argument) {
+            ("generate", "prompt") => &["Hello"],
+            ("infill", "template") => &["x [[3]] y"],
+            ("train", "recipe") => return vec![self.path("other.toml")],
+            ("train", "resume") => return vec!["--resume".into(), self.path("run")],
+            ("inspect", "model") => &["other"],
+            ("proof", "name") => &["gumbel"],
+            ("completions", "shell") => &["zsh"],
+            ("docs", "file") => &["other.md"],
+            ("eval", "config") => return vec!["--config".into(), self.path("eval.json")],
+            (_, "config") => return vec!["--config".into(), self.path("decode.json")],
+            ("eval", "set") => &["--set", "eval.nelbo.draws=3"],
+            ("train", "set") => &["--set", "run.steps=3"],
+            (_, "set") => &["--set", "decode.eos.early_stop=false"],
+            (_, "chat") => &["--chat"],
+            (_, "model") => &["--model", "other"],
+            (_, "threads") => &["--threads", "1"],
+            (_, "length") => &["--length", "5"],
+            (_, "gap") => &["--gap", "5"],
+            (_, "steps") => &["--steps", "5"],
+            (_, "block") => &["--block", "2"],
+            (_, "policy") => &["--policy", "threshold:tau=0.5"],
+            (_, "temperature") => &["--temperature", "0.5"],
+            (_, "top_p") => &["--top-p", "0.5"],
+            (_, "top_k") => &["--top-k", "5"],
+            (_, "cfg") => &["--cfg", "1.5"],
+            (_, "seed") => &["--seed", "5"],
+            (_, "seeds") => &["--seeds", "5"],
+            (_, "samples") => &["--samples", "5"],
+            (_, "samples_file") => &["--samples-file", "texts.txt"],
+            (_, "watch") => &["--watch"],
+            // Standard output is no terminal in a test, where plain is the default.
+            (_, "plain") => return Vec::new(),
+            (_, "json") => &["--json"],
+            (_, "run_dir") => &["--run-dir", "elsewhere"],
+            (_, "data") => &["--data", "file.txt"],
+            (_, "metric") => &["--metric", "entropy"],
+            (_, "judge") => &["--judge", "other"],
+            (_, "list") => &["--list"],
+            (_, "verbose") => &["-v"],
+            other => panic!("say in this test how {other:?} is given"),
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// What the command would do.
+    fn resolved(&self, words: &[String]) -> String {
+        let argv = [&["demask".to_owned()], words].concat();
+        let cli = Cli::try_parse_from(&argv).unwrap_or_else(|e| panic!("{argv:?}: {e}"));
+        let chance = Chance { seed: 77, now: 0 };
+        let what = match &cli.command {
+            Command::Generate(c) => {
+                let name = model(&c.model, &c.config).unwrap();
+                let plan = c
+                    .resolve(name, &self.spec, c.prompt.clone(), chance)
+                    .unwrap();
+                format!("{:?} {plan:?}", c.output.resolve())
+            }
+            Command::Train(c) => format!("{:?}", c.resolve().unwrap()),
+            Command::Eval(c) => format!("{:?}", c.resolve().unwrap()),
+            Command::Proof(c) => format!("{:?}", c.resolve().unwrap()),
+            // These do exactly what their arguments say.
+            Command::Inspect(c) => format!("{c:?}"),
+            Command::Models(c) => format!("{c:?}"),
+            Command::Policies(c) => format!("{c:?}"),
+            Command::Systems(c) => format!("{c:?}"),
+            Command::Completions(c) => format!("{c:?}"),
+            Command::Docs(c) => format!("{c:?}"),
+        };
+        format!("{:?} {what}", cli.log.level())
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_flag_changes_what_is_done() {
+    let world = World::new();
+    // A run folder to resume: the recipe is all that is looked at here.
+    std::fs::create_dir(world.path("run")).unwrap();
+    std::fs::copy(world.path("recipe.toml"), world.path("run/recipe.toml")).unwrap();
+    let mut root = Cli::command();
+    root.build();
+    let mut walked = 0;
+    for command in root.get_subcommands().filter(|c| c.get_name() != "help") {
+        let name = command.get_name();
+        let base = [vec![name.to_owned()], world.needed(name)].concat();
+        let before = world.resolved(&base);
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            if matches!(id, "help" | "version") {
+                continue;
+            }
+            let given = world.given(name, id);
+            if given.is_empty() {
+                continue;
+            }
+            let words = match argument.is_positional() || id == "resume" {
+                true => [vec![name.to_owned()], given].concat(),
+                false => [base.clone(), given].concat(),
+            };
+            assert_ne!(world.resolved(&words), before, "{words:?} changes nothing");
+            walked += 1;
+        }
+    }
+    assert!(walked > 40, "{walked}");
+}
+
+#[test]
+fn a_configuration_is_read_back_to_the_same_value() {
+    let world = World::new();
+    let words = "generate Hello --length 7 --steps 3 --policy entropy:alg_temp=0.3 --temperature 0.1 \
+                 --top-p 0.9 --top-k 11 --cfg 0.7 --samples 2 --threads 2 --chat --block 4";
+    let first: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let plan = |words: &[String], chance: Chance| {
+        let argv = [&["demask".to_owned()], words].concat();
+        let Command::Generate(c) = Cli::try_parse_from(argv).unwrap().command else {
+            panic!("not generate")
+        };
+        c.resolve("m".into(), &world.spec, c.prompt.clone(), chance)
+            .unwrap()
+    };
+    let written = plan(
+        &first,
+        Chance {
+            seed: 1 << 60,
+            now: 5,
+        },
+    );
+    let file = world.path("again.json");
+    let output = serde_json::json!({ "text": "…", "config": written });
+    std::fs::write(&file, output.to_string()).unwrap();
+    let again = ["generate", "--config", &file].map(str::to_owned);
+    assert_eq!(plan(&again, Chance { seed: 2, now: 6 }), written);
+    let changed = [&again[..], &["--top-k".to_owned(), "12".to_owned()]].concat();
+    let changed = plan(&changed, Chance { seed: 2, now: 6 });
+    assert_eq!(changed.decode.top_k, Some(12));
+    assert_eq!(changed.decode.seed, written.decode.seed);
+}

@@ -1,0 +1,217 @@
+//! `demask eval`
+
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use demask::eval::{
+    EvalConfig, EvalError, EvalObserver, LanguageModel, MetricName, Progress, Report,
+    SamplesConfig, Subject, evaluate,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::args::config::ConfigArgs;
+use crate::args::listing::ListingArgs;
+use crate::args::value;
+use crate::checkpoints;
+use crate::error::{Interrupted, usage, with_advice};
+use crate::terminal::interrupt::{self, Listener};
+use crate::terminal::note;
+use crate::terminal::table::Table;
+use crate::threads;
+
+/// Measure a model: likelihood of held-out text, quality and variety of written text
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  demask eval --model story --data data/books/test.jsonl.gz
+  demask eval --model story --data pairs.jsonl --metric likelihood
+  demask eval --model story --metric gen-ppl,entropy --judge story-ar --samples 64
+  demask eval --model story --data test.txt --set eval.nelbo.draws=16 --json")]
+pub struct Eval {
+    /// The model under evaluation: a checkpoint folder or a built-in model [default: story]
+    #[arg(short, long, value_name = "DIR|NAME")]
+    model: Option<String>,
+
+    /// Text to score or to compare with: .txt or .jsonl, either with .gz
+    #[arg(short, long, value_name = "FILE")]
+    data: Option<PathBuf>,
+
+    /// What is measured: nelbo, ppl, likelihood, greedy-match, gen-ppl, entropy, mauve
+    /// [default: nelbo,ppl]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = metric)]
+    metric: Vec<MetricName>,
+
+    /// An autoregressive model that judges written text (gen-ppl, mauve)
+    #[arg(long, value_name = "DIR|NAME")]
+    judge: Option<String>,
+
+    /// How many texts the model writes for metrics of written text
+    #[arg(short = 'n', long, value_name = "N", value_parser = value::count)]
+    samples: Option<usize>,
+
+    /// Judge the texts in this file instead of letting the model write
+    #[arg(long, value_name = "FILE", conflicts_with = "samples")]
+    samples_file: Option<PathBuf>,
+
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Threads [default: all cores]; no number depends on it
+    #[arg(long, value_name = "N", value_parser = value::count)]
+    threads: Option<usize>,
+
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    #[command(flatten)]
+    listing: ListingArgs,
+}
+
+fn metric(name: &str) -> Result<MetricName, EvalError> {
+    MetricName::parse(name)
+}
+
+/// What the flags come to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The model under evaluation.
+    pub model: String,
+    /// Who judges.
+    pub judge: Option<String>,
+    /// Threads; all cores when not given.
+    pub threads: Option<usize>,
+    /// What is measured, and how.
+    pub eval: EvalConfig,
+}
+
+impl Eval {
+    /// The configuration file, then the flags, then `--set`.
+    pub fn resolve(&self) -> Result<Plan> {
+        let mut plan = self.config.layer(&Plan {
+            model: checkpoints::DEFAULT.to_owned(),
+            judge: None,
+            threads: None,
+            eval: EvalConfig::default(),
+        })?;
+        if let Some(model) = &self.model {
+            plan.model.clone_from(model);
+        }
+        plan.judge = self.judge.clone().or(plan.judge);
+        plan.threads = self.threads.or(plan.threads);
+        if !self.metric.is_empty() {
+            plan.eval.metrics.clone_from(&self.metric);
+        }
+        plan.eval.data.path = self.data.clone().or(plan.eval.data.path);
+        plan.eval.seed = self.seed.unwrap_or(plan.eval.seed);
+        if let Some(count) = self.samples {
+            plan.eval.samples = SamplesConfig::Written { count };
+        }
+        if let Some(path) = self.samples_file.clone() {
+            plan.eval.samples = SamplesConfig::File {
+                path,
+                field: "text".to_owned(),
+            };
+        }
+        self.config.apply(&plan)
+    }
+
+    /// Measures and prints the report.
+    pub fn run(&self) -> Result<()> {
+        let plan = self.resolve()?;
+        plan.eval
+            .check()
+            .map_err(|error| usage(error.to_string()))?;
+        threads::limit(plan.threads)?;
+        let model = checkpoints::open(&plan.model)?;
+        let judge = plan.judge.as_deref().map(checkpoints::open).transpose()?;
+        let judge = judge.as_ref().map(|judge| judge as &dyn LanguageModel);
+        let subject = Subject {
+            judge,
+            ..Subject::new(&model)
+        };
+
+        let listener = Listener::new();
+        let begin = Instant::now();
+        let mut watcher = Watcher::new();
+        let report = evaluate(subject, &plan.eval, &mut watcher);
+        drop(listener);
+        watcher.finish();
+        let report = report.map_err(explain)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        for remark in &report.notes {
+            note(remark);
+        }
+        let whole = json!({
+            "rows": report.rows, "notes": report.notes, "seconds": seconds, "config": plan,
+        });
+        self.listing.print(&table(&report), &whole)
+    }
+}
+
+fn explain(error: EvalError) -> anyhow::Error {
+    match error {
+        EvalError::Stopped => Interrupted.into(),
+        EvalError::Needs { .. } => with_advice(
+            usage(error.to_string()),
+            "see `demask eval --help` for examples",
+        ),
+        other => other.into(),
+    }
+}
+
+fn table(report: &Report) -> Table {
+    let mut table = Table::new(Report::HEAD);
+    for row in report.table() {
+        table.row(row);
+    }
+    table
+}
+
+/// A bar for each metric on a terminal, nothing elsewhere.
+struct Watcher {
+    bar: Option<ProgressBar>,
+    stage: &'static str,
+}
+
+impl Watcher {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{prefix:12} {bar:30} {pos}/{len}  {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::new(0).with_style(style));
+        Self { bar, stage: "" }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl EvalObserver for Watcher {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        if let Some(bar) = &self.bar {
+            if self.stage != progress.stage {
+                self.stage = progress.stage;
+                bar.reset();
+                bar.set_prefix(progress.stage);
+            }
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+        }
+        if interrupt::pressed() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `demask generate`
+
+use anyhow::Result;
+use demask::models::ModelSpec;
+
+use crate::args::config::ConfigArgs;
+use crate::args::decode::DecodeArgs;
+use crate::args::model::ModelArgs;
+use crate::args::output::OutputArgs;
+use crate::args::{input, value};
+use crate::checkpoints;
+use crate::writing::plan::{Chance, PlanChanges, WritePlan, model};
+use crate::writing::{self, prompt, report};
+
+/// Write text after a prompt, or from nothing
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+On a terminal the text un-masks live; piped, the finished text is printed. One summary line goes to
+stderr. The seed is new each time unless it is given; the summary and `--json` name it, and
+`--config` with the file that `--json` printed writes the same text again.
+
+Examples:
+  demask generate \"Once upon a time\"
+  demask generate \"Once upon a time\" --temperature 0.8 --steps 32 --length 128
+  echo \"The old house\" | demask generate --policy entropy:alg_temp=0.2
+  demask generate --samples 4 --json > out.json
+  demask generate --config out.json --seed 7
+  demask generate --model ./LLaDA-8B-Instruct --chat \"Why is the sky blue?\" --block 32")]
+pub struct Generate {
+    /// The text to continue; `-` reads standard input, as does a pipe. Nothing: write from nothing
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<String>,
+
+    /// The prompt is a message to a chat model, written in its chat template
+    #[arg(long)]
+    chat: bool,
+
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// New tokens
+    #[arg(short, long, value_name = "N", value_parser = value::count, help_heading = "Decoding")]
+    length: Option<usize>,
+
+    #[command(flatten)]
+    decode: DecodeArgs,
+
+    /// Values of the configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// How the text is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl Generate {
+    /// The plan for a model; `prompt` is the text of the argument or of standard input.
+    pub fn resolve(
+        &self,
+        name: String,
+        spec: &ModelSpec,
+        prompt: Option<String>,
+        chance: Chance,
+    ) -> Result<WritePlan> {
+        let decode = self.decode.changes(self.length);
+        let changes = PlanChanges {
+            prompt,
+            template: None,
+            chat: self.chat,
+            decode,
+        };
+        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)
+    }
+
+    /// Writes and shows the text.
+    pub fn run(&self) -> Result<()> {
+        let output = self.output.resolve();
+        let text = input::text(self.prompt.as_deref())?;
+        let name = model(&self.model, &self.config)?;
+        let checkpoint = checkpoints::find(&name)?;
+        let plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
+        let model = writing::load(checkpoint, &plan)?;
+        let prompt = prompt::encode(&model, &plan)?;
+        let outcome = writing::write(&model, &plan, &prompt, output)?;
+        // A chat answer stands alone; a continuation is read with what it continues.
+        let given = plan
+            .prompt
+            .clone()
+            .filter(|_| !plan.chat)
+            .unwrap_or_default();
+        report::show(&plan, &outcome, output, |written| {
+            (given.clone(), written.text.clone())
+        })?;
+        outcome.exit()
+    }
+}

@@ -1,0 +1,142 @@
+//! What came of the writing: text on stdout, one summary line on stderr, or one JSON object.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use demask::text::Written;
+use serde_json::{Value, json};
+
+use crate::args::output::Output;
+use crate::terminal::layout::harmless;
+use crate::terminal::{note, style};
+use crate::writing::Outcome;
+use crate::writing::plan::WritePlan;
+
+/// Shows the outcome. `whole` makes the text that people read of a written one.
+pub fn show(
+    plan: &WritePlan,
+    outcome: &Outcome,
+    output: Output,
+    whole: impl Fn(&Written) -> (String, String),
+) -> Result<()> {
+    match output {
+        Output::Json => {
+            let mut out = io::stdout().lock();
+            serde_json::to_writer_pretty(&mut out, &object(plan, outcome, &whole))?;
+            writeln!(out)?;
+        }
+        Output::Watch | Output::Plain => text(outcome, &whole)?,
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for remark in outcome.written.iter().flat_map(|written| &written.notes) {
+        if !told.contains(&remark.as_str()) {
+            told.push(remark);
+            note(format!("note: {remark}"));
+        }
+    }
+    if output != Output::Json {
+        note(summary(plan, outcome));
+    }
+    Ok(())
+}
+
+fn text(outcome: &Outcome, whole: &impl Fn(&Written) -> (String, String)) -> io::Result<()> {
+    let terminal = io::stdout().is_terminal();
+    let safe = |text: &str| {
+        if terminal {
+            harmless(text)
+        } else {
+            text.to_owned()
+        }
+    };
+    let mut out = io::stdout().lock();
+    for (i, written) in outcome.written.iter().enumerate() {
+        if i > 0 {
+            writeln!(out, "\n{}\n", style::dim("---", style::enabled(terminal)))?;
+        }
+        let (given, new) = whole(written);
+        let given = style::bold_unless_empty(&safe(&given), style::enabled(terminal));
+        writeln!(out, "{given}{}", safe(&new))?;
+    }
+    out.flush()
+}
+
+/// The sums over all samples that summary and JSON tell.
+struct Totals {
+    new_tokens: usize,
+    forwards: usize,
+    rows: usize,
+    per_second: f64,
+}
+
+impl Totals {
+    fn of(outcome: &Outcome) -> Self {
+        let sum = |f: fn(&Written) -> usize| outcome.written.iter().map(f).sum();
+        let new_tokens = sum(|w| w.new_tokens);
+        let per_second = new_tokens as f64 / outcome.seconds.max(1e-9);
+        Self {
+            new_tokens,
+            forwards: sum(|w| w.forwards),
+            rows: sum(|w| w.rows),
+            per_second,
+        }
+    }
+}
+
+fn summary(plan: &WritePlan, outcome: &Outcome) -> String {
+    let totals = Totals::of(outcome);
+    let stopped = if outcome.is_stopped() {
+        "stopped; "
+    } else {
+        ""
+    };
+    format!(
+        "{stopped}{} tokens, {} forwards, {:.2} s, {:.1} tokens/s ({}, seed {})",
+        totals.new_tokens,
+        totals.forwards,
+        outcome.seconds,
+        totals.per_second,
+        plan.model,
+        plan.decode.seed
+    )
+}
+
+/// The one object of `--json`. Counts are sums over the samples; `text` and `steps` are those of
+/// the first one.
+fn object(
+    plan: &WritePlan,
+    outcome: &Outcome,
+    whole: &impl Fn(&Written) -> (String, String),
+) -> Value {
+    let totals = Totals::of(outcome);
+    let text = |written: &Written| match plan.template {
+        Some(_) => whole(written).1,
+        None => written.text.clone(),
+    };
+    let first = outcome.written.first();
+    let samples = outcome.written.iter().map(|written| {
+        json!({
+            "text": text(written),
+            "new_tokens": written.new_tokens,
+            "steps": written.steps,
+            "forwards": written.forwards,
+            "rows": written.rows,
+            "finish": written.finish,
+            "ids": written.ids,
+        })
+    });
+    json!({
+        "text": first.map(text),
+        "model": plan.model,
+        "prompt_tokens": first.map_or(0, |written| written.prompt_tokens),
+        "new_tokens": totals.new_tokens,
+        "steps": first.map_or(0, |written| written.steps),
+        "forwards": totals.forwards,
+        "rows": totals.rows,
+        "seconds": outcome.seconds,
+        "tokens_per_second": totals.per_second,
+        "seed": plan.decode.seed,
+        "samples": samples.collect::<Vec<_>>(),
+        "config": plan,
+    })
+}

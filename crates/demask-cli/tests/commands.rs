@@ -1,0 +1,184 @@
+//! Every other command as a user calls it.
+
+mod common;
+
+use common::Workplace;
+
+#[test]
+fn a_training_is_made_stopped_and_written_with() {
+    let at = Workplace::new();
+    let printed = at.stdout(["train", "tiny.toml", "--set", "run.name=first"]);
+    assert_eq!(printed, "runs/first/checkpoint\n");
+    let object = at.json([
+        "generate",
+        "the",
+        "--model",
+        "runs/first/checkpoint",
+        "--length",
+        "8",
+        "--json",
+    ]);
+    assert_eq!(
+        object["prompt_tokens"], 4,
+        "the recipe begins texts with the begin token"
+    );
+    let longer = ["train", "--resume", "runs/first", "--set", "run.steps=7"];
+    let output = at.demask(longer).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() || stderr.contains("cannot resume"),
+        "{stderr}"
+    );
+
+    let stderr = at.refused(1, ["train", "tiny.toml", "--set", "run.name=first"]);
+    assert!(stderr.contains("--resume"), "{stderr}");
+    let stderr = at.refused(1, ["train", "tiny.toml", "--set", "run.stps=3"]);
+    assert!(stderr.contains("did you mean `run.steps`?"), "{stderr}");
+    let stderr = at.refused(1, ["train", "nowhere.toml"]);
+    assert!(stderr.contains("nowhere.toml"), "{stderr}");
+    at.refused(2, ["train"]);
+    std::fs::write(at.file("file"), "").unwrap();
+    let stderr = at.refused(1, ["train", "tiny.toml", "--run-dir", "file/run"]);
+    assert!(stderr.contains("file/run"), "{stderr}");
+}
+
+#[test]
+fn models_are_measured() {
+    let at = Workplace::new();
+    let words = [
+        "eval",
+        "--model",
+        "tiny",
+        "--data",
+        "text.txt",
+        "--set",
+        "eval.nelbo.draws=1",
+    ];
+    let limit = [
+        "--set",
+        "eval.data.window.limit=2",
+        "--set",
+        "eval.data.window.length=16",
+    ];
+    let table = at.stdout(words.into_iter().chain(limit));
+    assert!(table.contains("nats"), "{table}");
+    let object = at.json(words.into_iter().chain(limit).chain(["--json"]));
+    assert!(
+        object["rows"][0]["value"]
+            .as_f64()
+            .is_some_and(|nats| nats > 0.0)
+    );
+    std::fs::write(at.file("out.json"), object.to_string()).unwrap();
+    let again = at.json(["eval", "--config", "out.json", "--json"]);
+    assert_eq!(again["rows"], object["rows"]);
+
+    std::fs::write(at.file("samples.txt"), "a b c a b c a b c").unwrap();
+    let entropy = [
+        "eval",
+        "--model",
+        "tiny",
+        "--metric",
+        "entropy",
+        "--samples-file",
+    ];
+    let table = at.stdout(entropy.into_iter().chain(["samples.txt"]));
+    assert!(table.contains("entropy"), "{table}");
+
+    let stderr = at.refused(2, ["eval", "--model", "tiny", "--metric", "entropi"]);
+    assert!(stderr.contains("did you mean `entropy`?"), "{stderr}");
+    let stderr = at.refused(2, ["eval", "--model", "tiny"]);
+    assert!(stderr.contains("--data"), "{stderr}");
+    let stderr = at.refused(1, ["eval", "--model", "tiny", "--data", "nowhere.txt"]);
+    assert!(stderr.contains("nowhere.txt"), "{stderr}");
+}
+
+#[test]
+fn every_family_is_inspected() {
+    let at = Workplace::new();
+    for family in demask::models::family::registry() {
+        let name = family.info().name;
+        let folder = at.file(name);
+        demask::models::family::random(name, 1, &folder).unwrap();
+        let table = at.stdout(["inspect", name]);
+        assert!(
+            table.contains("parameters") && table.contains(name),
+            "{table}"
+        );
+        let report = at.json(["inspect", name, "--json"]);
+        assert!(
+            report["parameters"].as_u64().is_some_and(|n| n > 0),
+            "{report}"
+        );
+    }
+    at.refused(2, ["inspect", "nowhere"]);
+}
+
+#[test]
+fn lists_come_from_the_registry() {
+    let at = Workplace::new();
+    let models = at.json(["models", "--json"]);
+    assert!(
+        models["built_in"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|m| m["name"] == "tiny")
+    );
+    assert!(
+        models["families"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["name"] == "llada")
+    );
+    assert!(at.stdout(["models"]).contains("LLaDA"));
+    let policies = at.json(["policies", "--json"]);
+    assert!(
+        policies
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p["name"] == "entropy")
+    );
+    assert!(at.stdout(["policies"]).contains("alg_temp"));
+    assert!(at.json(["systems", "--json"]).as_array().unwrap().len() > 5);
+    assert!(at.stdout(["systems"]).contains("MDLM"));
+    let other = at.file("checkpoints");
+    let moved = at.file("elsewhere");
+    std::fs::rename(other, &moved).unwrap();
+    let mut command = at.demask(["models", "--json"]);
+    let output = command.env("DEMASK_CHECKPOINTS", &moved).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("tiny"));
+}
+
+#[test]
+fn proofs_are_listed_and_run() {
+    let at = Workplace::new();
+    let list = at.stdout(["proof", "--list"]);
+    for proof in ["exactness", "gumbel", "cached-ancestral"] {
+        assert!(list.contains(proof), "{list}");
+    }
+    let records = at.json(["proof", "cached-ancestral", "--seeds", "1", "--json"]);
+    assert_eq!(records[0]["holds"], true);
+    assert_eq!(records[0]["rows"][0]["same text"], "yes");
+    let table = at.stdout(["proof", "gumbel", "--seeds", "1"]);
+    assert!(table.contains("holds"), "{table}");
+    let stderr = at.refused(2, ["proof", "exactnes"]);
+    assert!(stderr.contains("did you mean `exactness`?"), "{stderr}");
+}
+
+#[test]
+fn completions_and_the_reference_are_written() {
+    let at = Workplace::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(at.stdout(["completions", shell]).contains("generate"));
+    }
+    at.stdout(["docs", "reference.md"]);
+    let reference = std::fs::read_to_string(at.file("reference.md")).unwrap();
+    assert!(reference.contains("### demask generate") && reference.contains("loglinear"));
+    assert!(!reference.contains("### demask docs"), "a hidden command");
+    let stderr = at.refused(1, ["docs", "no/such/folder.md"]);
+    assert!(stderr.contains("no/such/folder.md"), "{stderr}");
+    let stderr = at.refused(2, ["generat"]);
+    assert!(stderr.contains("generate"), "{stderr}");
+}

@@ -1,0 +1,230 @@
+//! `generate` and `infill` as a user calls them.
+
+mod common;
+
+use common::{Workplace, refused};
+use serde_json::Value;
+
+const TINY: [&str; 6] = ["generate", "--model", "tiny", "--length", "8", "--seed=1"];
+
+fn tiny<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&TINY[..], more].concat()
+}
+
+#[test]
+fn the_object_has_every_field_of_the_contract() {
+    let at = Workplace::new();
+    let object = at.json(tiny(&[
+        "Once",
+        "--json",
+        "--samples",
+        "2",
+        "--temperature",
+        "1",
+    ]));
+    for field in ["text", "model", "samples", "config"] {
+        assert!(!object[field].is_null(), "{field}");
+    }
+    assert_eq!(object["prompt_tokens"], 5, "a begin token and four bytes");
+    for field in [
+        "new_tokens",
+        "steps",
+        "forwards",
+        "rows",
+        "seconds",
+        "tokens_per_second",
+    ] {
+        assert!(
+            object[field].as_f64().is_some_and(|n| n > 0.0),
+            "{field}: {}",
+            object[field]
+        );
+    }
+    assert_eq!(
+        (&object["seed"], &object["steps"]),
+        (&Value::from(1), &Value::from(8))
+    );
+    let samples = object["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    assert_eq!(object["text"], samples[0]["text"]);
+    assert_ne!(samples[0]["ids"], samples[1]["ids"]);
+    let sum: u64 = samples
+        .iter()
+        .map(|sample| sample["rows"].as_u64().unwrap())
+        .sum();
+    assert_eq!(object["rows"], sum);
+}
+
+#[test]
+fn a_configuration_writes_the_same_text_again() {
+    let at = Workplace::new();
+    let words = [
+        "generate",
+        "Once",
+        "--model",
+        "tiny",
+        "--length",
+        "8",
+        "--temperature",
+        "1",
+    ];
+    let first = at.json(words.into_iter().chain(["--json"]));
+    std::fs::write(at.file("out.json"), first.to_string()).unwrap();
+    let again = at.json(["generate", "--config", "out.json", "--json"]);
+    assert_eq!(again["samples"], first["samples"]);
+    assert_eq!(again["config"], first["config"]);
+    let one = at.json([
+        "generate",
+        "--config",
+        "out.json",
+        "--json",
+        "--threads",
+        "1",
+    ]);
+    assert_eq!(one["samples"], first["samples"]);
+    let seed = first["seed"].as_u64().unwrap() + 1;
+    let other = at.json([
+        "generate",
+        "--config",
+        "out.json",
+        "--json",
+        "--seed",
+        &seed.to_string(),
+    ]);
+    assert_ne!(other["samples"], first["samples"]);
+}
+
+#[test]
+fn a_seed_that_is_not_given_is_new_each_time_and_named() {
+    let at = Workplace::new();
+    let words = ["generate", "--model", "tiny", "--length", "2"];
+    let seeds: Vec<Value> = (0..2)
+        .map(|_| at.json(words.into_iter().chain(["--json"]))["seed"].clone())
+        .collect();
+    assert_ne!(seeds[0], seeds[1]);
+    let output = at.demask(words).output().unwrap();
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("(tiny, seed ")
+    );
+}
+
+#[test]
+fn piped_text_is_plain_and_prompts_come_from_anywhere() {
+    let at = Workplace::new();
+    let argument = at.stdout(tiny(&["Once"]));
+    assert!(
+        argument.starts_with("Once") && argument.ends_with('\n'),
+        "{argument:?}"
+    );
+    assert!(!argument.contains('\x1b'), "{argument:?}");
+    for more in [tiny(&["-"]), tiny(&[])] {
+        let output = at.demask(more).write_stdin("Once\n").output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), argument);
+    }
+    let nothing = at.json(tiny(&["--json"]));
+    assert_eq!(nothing["prompt_tokens"], 1, "the begin token");
+    let empty = at.json(tiny(&["", "--json"]));
+    assert_eq!(empty["samples"], nothing["samples"]);
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_before_anything_is_loaded() {
+    let at = Workplace::new();
+    for (flag, value, said) in [
+        ("--length", "0", "must be at least 1"),
+        ("--steps", "0", "must be at least 1"),
+        ("--steps", "many", "is not a whole number"),
+        ("--temperature", "NaN", "must be a finite number"),
+        ("--temperature", "-1", "must be a finite number"),
+        ("--top-p", "1.5", "at most 1"),
+        ("--policy", "entrpy", "did you mean `entropy`?"),
+        ("--policy", "threshold:tu=1", "did you mean `tau`?"),
+        ("--policy", "threshold:tau=x", "needs a finite number"),
+        ("--set", "decode.lenght=3", "did you mean `length`?"),
+        ("--set", "x", "key=value"),
+    ] {
+        let argument = format!("{flag}={value}");
+        let stderr = at.refused(2, ["generate", "--model", "tiny", &argument]);
+        assert!(stderr.contains(said), "{argument}: {stderr}");
+    }
+    let stderr = at.refused(2, ["generate", "--json", "--plain"]);
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
+}
+
+#[test]
+fn models_that_do_not_open_say_what_would() {
+    let at = Workplace::new();
+    let stderr = at.refused(2, ["generate", "--model", "tny"]);
+    assert!(
+        stderr.contains("help: ") && stderr.contains("`tiny`"),
+        "{stderr}"
+    );
+    let stderr = at.refused(2, ["generate", "--model", "GSAI-ML/LLaDA-8B-Base"]);
+    assert!(stderr.contains("download"), "{stderr}");
+    let weights = at.file("checkpoints/tiny/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    let stderr = at.refused(1, ["generate", "--model", "tiny"]);
+    assert!(stderr.contains("model.safetensors"), "{stderr}");
+}
+
+#[test]
+fn input_that_cannot_be_used_is_refused() {
+    let at = Workplace::new();
+    let output = at
+        .demask(tiny(&["-"]))
+        .write_stdin(b"ab\xffcd".to_vec())
+        .output()
+        .unwrap();
+    let stderr = refused(2, output);
+    assert!(
+        stderr.contains("byte 0xff at offset 2") && stderr.contains("iconv"),
+        "{stderr}"
+    );
+    let long = "word ".repeat(2000);
+    let stderr = at.refused(2, tiny(&[&long]));
+    assert!(stderr.contains("prompt"), "{stderr}");
+    let stderr = at.refused(2, tiny(&["Hello", "--chat"]));
+    assert!(stderr.contains("chat template"), "{stderr}");
+    let stderr = at.refused(1, tiny(&["--config", "nowhere.json"]));
+    assert!(stderr.contains("nowhere.json"), "{stderr}");
+    std::fs::write(at.file("bad.json"), r#"{"decode": {"lenght": 3}}"#).unwrap();
+    let stderr = at.refused(2, tiny(&["--config", "bad.json"]));
+    assert!(stderr.contains("lenght"), "{stderr}");
+}
+
+#[test]
+fn steps_that_do_not_divide_are_said() {
+    let at = Workplace::new();
+    let output = at
+        .demask(tiny(&["--block", "4", "--steps", "5"]))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && stderr.contains("note: "),
+        "{stderr}"
+    );
+}
+
+/// A reader that goes away early is no failure: `demask … | head -c 1`.
+#[test]
+#[cfg(unix)]
+fn a_closed_pipe_is_no_failure() {
+    use std::process::{Command, Stdio};
+    let at = Workplace::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_demask"))
+        .current_dir(at.path())
+        .args(["systems", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
