@@ -1,0 +1,251 @@
+//! The whole configuration of a run, and what changes it.
+
+use demask_models::{ModelKind, ModelSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::TextError;
+use crate::compat::Compat;
+use crate::constraint::ConstraintConfig;
+use crate::draw::{Draw, DrawKind};
+use crate::eos::EosConfig;
+use crate::guide::GuideConfig;
+use crate::length::{LengthConfig, PaceConfig};
+use crate::policy::PolicyConfig;
+
+/// Everything that decides what is written, apart from the model and the prompt. The same value
+/// with the same model and prompt gives the same bits, in any batch and on any number of threads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecodeConfig {
+    /// New cells after the prompt. A template brings its own.
+    pub length: usize,
+    /// Denoising steps over the whole answer, shared out evenly among its blocks.
+    pub steps: usize,
+    /// How the answer is cut into blocks.
+    pub plan: LengthConfig,
+    /// How many cells each step of a block commits.
+    pub pace: PaceConfig,
+    /// Which cells are committed in a step.
+    pub policy: PolicyConfig,
+    /// 0 takes the most likely token, 1 draws from the prediction as it is.
+    pub temperature: f64,
+    /// Tokens are dropped once the probability before them exceeds this, in (0, 1].
+    pub top_p: Option<f64>,
+    /// Only this many of the most likely tokens are kept.
+    pub top_k: Option<usize>,
+    /// How a token is drawn at a temperature above 0.
+    pub draw: DrawKind,
+    /// What changes a prediction, in this order.
+    pub guides: Vec<GuideConfig>,
+    /// What may stand where.
+    pub constraints: Vec<ConstraintConfig>,
+    /// The rules about end tokens.
+    pub eos: EosConfig,
+    /// Quirks of a published sampler to reproduce.
+    pub compat: Compat,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Texts for each prompt. Sample `i` of a prompt is the same however many are asked for.
+    pub samples: usize,
+}
+
+impl Default for DecodeConfig {
+    /// 128 cells in 128 steps, low-confidence remasking, greedy.
+    fn default() -> Self {
+        Self {
+            length: 128,
+            steps: 128,
+            plan: LengthConfig::Whole,
+            pace: PaceConfig::Fixed,
+            policy: PolicyConfig::default(),
+            temperature: 0.0,
+            top_p: None,
+            top_k: None,
+            draw: DrawKind::Gumbel,
+            guides: Vec::new(),
+            constraints: Vec::new(),
+            eos: EosConfig::default(),
+            compat: Compat::None,
+            seed: 0,
+            samples: 1,
+        }
+    }
+}
+
+/// Changes to a [`DecodeConfig`]: the settings of the command line, each of which may be missing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecodeChanges {
+    /// New cells. Without `steps`, a configuration of one step a cell stays one.
+    pub length: Option<usize>,
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Cells in a block.
+    pub block: Option<usize>,
+    /// A policy, as [`PolicyConfig::parse`] reads it.
+    pub policy: Option<String>,
+    /// Temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus.
+    pub top_p: Option<f64>,
+    /// Number of most likely tokens kept.
+    pub top_k: Option<usize>,
+    /// Scale of classifier-free guidance; 0 takes it out.
+    pub cfg: Option<f64>,
+    /// Seed.
+    pub seed: Option<u64>,
+    /// Texts for each prompt.
+    pub samples: Option<usize>,
+}
+
+impl DecodeConfig {
+    /// The configuration for a model: our defaults, then what its authors recommend.
+    ///
+    /// # Errors
+    /// A recommendation that cannot be used.
+    pub fn for_model(spec: &ModelSpec) -> Result<Self, TextError> {
+        let mut base = Self::default();
+        // A short context must not make the default fail: leave half of it to the prompt.
+        base.length = base.length.min((spec.network.max_length / 2).max(1));
+        base.steps = base.length;
+        match spec.kind {
+            ModelKind::BlockMasked { block } => base.plan = LengthConfig::Blocks { block },
+            ModelKind::Uniform => base.policy = PolicyConfig::parse("ancestral")?,
+            ModelKind::Autoregressive | ModelKind::Masked => {}
+        }
+        let g = &spec.generation;
+        base.with(&DecodeChanges {
+            length: g.length,
+            steps: g.steps,
+            block: g.block,
+            policy: g.policy.clone(),
+            temperature: g.temperature,
+            top_p: g.top_p,
+            top_k: g.top_k,
+            cfg: g.cfg,
+            seed: None,
+            samples: None,
+        })
+    }
+
+    /// The same configuration with changes.
+    ///
+    /// # Errors
+    /// A value that cannot be used, under the name of its flag.
+    pub fn with(&self, changes: &DecodeChanges) -> Result<Self, TextError> {
+        let mut config = self.clone();
+        if let Some(length) = changes.length {
+            if config.steps == config.length {
+                config.steps = length;
+            }
+            config.length = length;
+        }
+        if let Some(steps) = changes.steps {
+            config.steps = steps;
+        }
+        if let Some(block) = changes.block {
+            config.plan = config.plan.with_block(block);
+        }
+        if let Some(policy) = &changes.policy {
+            config.policy = PolicyConfig::parse(policy)?;
+        }
+        if let Some(temperature) = changes.temperature {
+            config.temperature = temperature;
+        }
+        config.top_p = changes.top_p.or(config.top_p);
+        config.top_k = changes.top_k.or(config.top_k);
+        if let Some(scale) = changes.cfg {
+            config
+                .guides
+                .retain(|guide| !matches!(guide, GuideConfig::ClassifierFree { .. }));
+            if scale != 0.0 {
+                config.guides.push(GuideConfig::ClassifierFree { scale });
+            }
+        }
+        config.seed = changes.seed.unwrap_or(config.seed);
+        config.samples = changes.samples.unwrap_or(config.samples);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks every value that can be checked without a model.
+    ///
+    /// # Errors
+    /// [`TextError::Setting`] with the name of the flag and what would be accepted.
+    pub fn check(&self) -> Result<(), TextError> {
+        let positive = [
+            ("length", self.length),
+            ("steps", self.steps),
+            ("samples", self.samples),
+        ];
+        for (flag, value) in positive {
+            if value == 0 {
+                return Err(TextError::setting(flag, 0, "must be at least 1"));
+            }
+        }
+        if self.plan.block() == Some(0) {
+            return Err(TextError::setting(
+                "block",
+                0,
+                "a block needs at least 1 cell",
+            ));
+        }
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            let reason = "must be a finite number, 0 (most likely token) or larger";
+            return Err(TextError::setting("temperature", self.temperature, reason));
+        }
+        if let Some(p) = self.top_p
+            && !(p > 0.0 && p <= 1.0)
+        {
+            return Err(TextError::setting(
+                "top-p",
+                p,
+                "must be above 0 and at most 1",
+            ));
+        }
+        if self.top_k == Some(0) {
+            return Err(TextError::setting("top-k", 0, "must be at least 1"));
+        }
+        if let PaceConfig::Expected { eps } = self.pace
+            && !(eps > 0.0 && eps < 1.0)
+        {
+            return Err(TextError::setting(
+                "pace.eps",
+                eps,
+                "must be above 0 and below 1",
+            ));
+        }
+        for guide in &self.guides {
+            guide.build(Some(0))?;
+        }
+        self.policy.check()
+    }
+
+    /// How tokens are drawn, compatibility mode applied.
+    pub fn token_draw(&self) -> Draw {
+        let kind = match self.compat {
+            Compat::DreamOfficial => DrawKind::Categorical,
+            Compat::None | Compat::LladaOfficial => self.draw,
+        };
+        let Self {
+            temperature,
+            top_p,
+            top_k,
+            ..
+        } = *self;
+        Draw {
+            temperature,
+            top_p,
+            top_k,
+            kind,
+        }
+    }
+
+    /// The pace, compatibility mode applied.
+    pub(crate) fn effective_pace(&self) -> PaceConfig {
+        match (self.compat, self.pace) {
+            (Compat::DreamOfficial, PaceConfig::Fixed) => PaceConfig::Expected { eps: 1e-3 },
+            (_, pace) => pace,
+        }
+    }
+}

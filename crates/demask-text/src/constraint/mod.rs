@@ -1,0 +1,87 @@
+//! Constraints: what may stand where.
+//!
+//! | constraint | file | what it does |
+//! |---|---|---|
+//! | `bans` | [`bans`] | tokens that are never written |
+//! | `fixed` | [`fixed`] | cells of the answer that are given before the first step (templates, infilling) |
+
+pub mod bans;
+pub mod fixed;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TextError;
+use crate::canvas::Row;
+
+pub use bans::Bans;
+pub use fixed::Fixed;
+
+/// Restricts what may be written. One value serves one text and may remember what it saw.
+pub trait Constraint: Debug + Send {
+    /// The name in tables and messages.
+    fn name(&self) -> &'static str;
+
+    /// Fixes cells of the answer before the first step: sets entries of `cells` to their token.
+    ///
+    /// # Errors
+    /// When the answer is too short for what must stand in it.
+    fn fix(&mut self, cells: &mut [Option<u32>]) -> Result<(), TextError> {
+        let _ = cells;
+        Ok(())
+    }
+
+    /// Forbids tokens in one cell of the row: sets their logits, `[vocab]`, to minus infinity.
+    fn forbid(&mut self, row: &Row, cell: usize, logits: &mut [f32]) {
+        let _ = (row, cell, logits);
+    }
+}
+
+/// A constraint as it stands in a configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConstraintConfig {
+    /// See [`bans`].
+    Bans {
+        /// The ids that are never written.
+        ids: Vec<u32>,
+    },
+    /// See [`fixed`].
+    Fixed {
+        /// Token by cell of the answer, counted from 0.
+        cells: BTreeMap<usize, u32>,
+    },
+}
+
+impl ConstraintConfig {
+    /// The constraint for one text.
+    ///
+    /// # Errors
+    /// Ids outside a vocabulary of `vocab` tokens.
+    pub fn build(&self, vocab: usize) -> Result<Box<dyn Constraint>, TextError> {
+        let check = |flag, mut ids: Box<dyn Iterator<Item = u32> + '_>| match ids
+            .find(|&id| id as usize >= vocab)
+        {
+            Some(id) => Err(TextError::setting(
+                flag,
+                id,
+                format!("no such token in a vocabulary of {vocab}"),
+            )),
+            None => Ok(()),
+        };
+        Ok(match self {
+            Self::Bans { ids } => {
+                check("bans", Box::new(ids.iter().copied()))?;
+                Box::new(Bans { ids: ids.clone() })
+            }
+            Self::Fixed { cells } => {
+                check("fixed", Box::new(cells.values().copied()))?;
+                Box::new(Fixed {
+                    cells: cells.clone(),
+                })
+            }
+        })
+    }
+}

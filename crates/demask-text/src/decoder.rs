@@ -1,0 +1,303 @@
+//! The loop: length plan, denoiser, guides, constraints, policy, commit.
+
+use demask_diffusion::Noise;
+use demask_models::ModelKind;
+
+use crate::TextError;
+use crate::canvas::{Canvas, Grid, Row};
+use crate::config::DecodeConfig;
+use crate::denoiser::{DenoiseRequest, Denoiser, Sight};
+use crate::event::{Finish, Observer, StepEvent};
+use crate::prompt::{Prompt, Written};
+use crate::session::{Session, Shared, Work};
+use crate::uniforms::Uniforms;
+
+/// Texts that are written side by side unless another number is asked for.
+const BATCH: usize = 16;
+
+/// Writes texts with a diffusion model.
+///
+/// One step of a text is: length plan, forward pass, guides, constraints, policy, commit and
+/// reopen, event. The texts of a run share their forward passes; each has steps and blocks of its
+/// own, and when one ends the next takes its place. What a text becomes does not depend on its
+/// neighbours.
+pub struct Decoder<'a> {
+    denoiser: &'a dyn Denoiser,
+    config: DecodeConfig,
+    source: Box<dyn Uniforms + 'a>,
+    batch: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used, or not with this denoiser.
+    pub fn new(denoiser: &'a dyn Denoiser, config: DecodeConfig) -> Result<Self, TextError> {
+        let source = Box::new(Noise::new(config.seed));
+        Shared::new(denoiser, &config, source.as_ref())?;
+        Ok(Self {
+            denoiser,
+            config,
+            source,
+            batch: BATCH,
+        })
+    }
+
+    /// At most `batch` texts at once (at least one): memory against speed, never a different text.
+    pub fn with_batch(self, batch: usize) -> Self {
+        Self {
+            batch: batch.max(1),
+            ..self
+        }
+    }
+
+    /// Other random numbers than those of the configuration's seed.
+    pub fn with_uniforms(self, source: impl Uniforms + 'a) -> Self {
+        Self {
+            source: Box::new(source),
+            ..self
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &DecodeConfig {
+        &self.config
+    }
+
+    /// Writes `samples` texts for each prompt, in the order of the prompts. When the observer stops
+    /// the run, all texts are returned as far as they got.
+    ///
+    /// # Errors
+    /// A prompt that does not fit the model (checked before the first forward pass), a constraint
+    /// that leaves nothing to write, a prediction that is not a number, a denoiser that fails.
+    pub fn run(
+        &self,
+        prompts: &[Prompt],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Written>, TextError> {
+        let shared = Shared::new(self.denoiser, &self.config, self.source.as_ref())?;
+        let shared = shared.for_prompts(prompts);
+        for (index, prompt) in prompts.iter().enumerate() {
+            shared.check(index, prompt)?;
+        }
+        let mut run = Run {
+            shared: &shared,
+            prompts,
+            canvas: Canvas::default(),
+            sessions: Vec::new(),
+            next: 0,
+            written: Vec::new(),
+            stopped: false,
+        };
+        run.go(self.batch, observer)?;
+        Ok(run
+            .written
+            .into_iter()
+            .map(|(_, written)| written)
+            .collect())
+    }
+}
+
+/// A run on its way: the rows of the canvas and the sessions that write them, side by side.
+struct Run<'a> {
+    shared: &'a Shared<'a>,
+    prompts: &'a [Prompt],
+    canvas: Canvas,
+    sessions: Vec<Session>,
+    /// The next text to begin.
+    next: usize,
+    /// Finished texts with their number, in its order.
+    written: Vec<(usize, Written)>,
+    stopped: bool,
+}
+
+impl Run<'_> {
+    fn go(&mut self, batch: usize, observer: &mut dyn Observer) -> Result<(), TextError> {
+        loop {
+            self.begin(batch, observer)?;
+            let works = self.prepare(observer)?;
+            self.collect()?;
+            if self.stopped {
+                return self.abandon(observer);
+            }
+            if !works.is_empty() {
+                self.step(&works, observer)?;
+                self.collect()?;
+            }
+            if self.stopped {
+                return self.abandon(observer);
+            }
+            if self.sessions.is_empty() && self.next == self.total() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn total(&self) -> usize {
+        self.prompts.len() * self.shared.config.samples
+    }
+
+    /// Begins texts until the batch is full.
+    fn begin(&mut self, batch: usize, observer: &mut dyn Observer) -> Result<(), TextError> {
+        while self.sessions.len() < batch && self.next < self.total() && !self.stopped {
+            let (session, row) = self.start()?;
+            tell(observer, &mut self.stopped, &session.start_event(&row));
+            self.sessions.push(session);
+            self.canvas.push(row);
+        }
+        Ok(())
+    }
+
+    /// The next text, laid out.
+    fn start(&mut self) -> Result<(Session, Row), TextError> {
+        let samples = self.shared.config.samples;
+        let (prompt, sample) = (self.next / samples, self.next % samples);
+        let given = (prompt, &self.prompts[prompt]);
+        let started = Session::start(self.shared, self.next, given, sample)?;
+        self.next += 1;
+        Ok(started)
+    }
+
+    /// What each text needs from the next forward pass, in the order of the rows that go on.
+    fn prepare(&mut self, observer: &mut dyn Observer) -> Result<Vec<Work>, TextError> {
+        let mut works = Vec::new();
+        let stopped = &mut self.stopped;
+        for (session, row) in self.sessions.iter_mut().zip(self.canvas.rows()) {
+            let work = session.prepare(self.shared, row, &mut |e| tell(observer, stopped, e))?;
+            works.extend(work);
+        }
+        Ok(works)
+    }
+
+    /// One forward pass and what follows from it.
+    fn step(&mut self, works: &[Work], observer: &mut dyn Observer) -> Result<(), TextError> {
+        let request = self.request(works);
+        let vocab = self.shared.denoiser.vocab_size();
+        let prediction = self.shared.denoiser.predict(&request)?;
+        let (logits, rows) = (prediction.logits, prediction.rows);
+        if logits.len() != request.asked.len() * vocab || rows.len() != request.batch {
+            return Err(TextError::Denoiser(format!(
+                "{} logits of {} rows for {} asked cells of {} rows and {vocab} tokens",
+                logits.len(),
+                rows.len(),
+                request.asked.len(),
+                request.batch,
+            )));
+        }
+        // The rows themselves come first, then the versions of each row: so do their logits.
+        let own: usize = works.iter().map(|work| work.ask.cells.len() * vocab).sum();
+        let (own, versions) = logits.split_at(own);
+        let (mut at, mut version, mut version_row) = (0, 0, works.len());
+        for (i, work) in works.iter().enumerate() {
+            let (session, row) = (&mut self.sessions[i], self.canvas.row_mut(i));
+            let size = work.ask.cells.len() * vocab;
+            let mut mine = own[at..at + size].to_vec();
+            at += size;
+            let mut forwarded = rows[i];
+            for (guide, variants) in self.shared.guides.iter().zip(&work.variants) {
+                let slices: Vec<&[f32]> = (0..variants.len())
+                    .map(|v| &versions[version + v * size..][..size])
+                    .collect();
+                version += variants.len() * size;
+                forwarded += rows[version_row..version_row + variants.len()]
+                    .iter()
+                    .sum::<usize>();
+                version_row += variants.len();
+                guide.apply(row, &work.ask.cells, &mut mine, &slices)?;
+            }
+            for (&cell, logits) in work.ask.cells.iter().zip(mine.chunks_exact_mut(vocab)) {
+                session.constrain(self.shared, row, cell, logits)?;
+            }
+            let stopped = &mut self.stopped;
+            let mut emit = |e: &StepEvent| tell(observer, stopped, e);
+            session.take(self.shared, row, work, &mine, forwarded, &mut emit)?;
+        }
+        Ok(())
+    }
+
+    /// The request for a forward pass: the visible part of each row, then all other versions.
+    fn request(&self, works: &[Work]) -> DenoiseRequest {
+        let own = self
+            .canvas
+            .rows()
+            .iter()
+            .zip(works)
+            .map(|(row, w)| &row.ids()[..w.visible]);
+        let versions = works
+            .iter()
+            .flat_map(|w| w.variants.iter().flatten().map(Vec::as_slice));
+        let grid = Grid::from_rows(own.chain(versions), self.shared.mask);
+        let owners = works
+            .iter()
+            .flat_map(|w| std::iter::repeat_n(w, w.variants.iter().flatten().count()));
+        let (mut asked, mut levels) = (Vec::new(), Vec::new());
+        for (b, work) in works.iter().chain(owners).enumerate() {
+            let base = b * grid.length;
+            asked.extend(work.ask.cells.iter().map(|&cell| (base + cell) as u32));
+            levels.push(work.level);
+        }
+        let sight = match self.shared.denoiser.kind() {
+            ModelKind::BlockMasked { block } => Sight::BlockCausal { block },
+            _ => Sight::Full,
+        };
+        let Grid {
+            ids,
+            batch,
+            length,
+            key_lengths,
+        } = grid;
+        DenoiseRequest {
+            ids,
+            batch,
+            length,
+            key_lengths,
+            sight,
+            levels,
+            asked,
+        }
+    }
+
+    /// Takes finished texts off the canvas.
+    fn collect(&mut self) -> Result<(), TextError> {
+        let mut i = 0;
+        while i < self.sessions.len() {
+            if self.sessions[i].finish.is_some() {
+                self.take_off(i)?;
+            } else {
+                i += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_off(&mut self, i: usize) -> Result<(), TextError> {
+        let (session, row) = (self.sessions.remove(i), self.canvas.remove(i));
+        let index = session.index;
+        let written = session.written(self.shared, &row)?;
+        let place = self.written.partition_point(|(other, _)| *other < index);
+        self.written.insert(place, (index, written));
+        Ok(())
+    }
+
+    /// Ends all texts where they are, those that were not begun among them.
+    fn abandon(&mut self, observer: &mut dyn Observer) -> Result<(), TextError> {
+        for session in &mut self.sessions {
+            session.end(Finish::Stopped, &mut |e| {
+                tell(observer, &mut self.stopped, e)
+            });
+        }
+        while self.next < self.total() {
+            let (mut session, row) = self.start()?;
+            session.finish = Some(Finish::Stopped);
+            self.sessions.push(session);
+            self.canvas.push(row);
+        }
+        self.collect()
+    }
+}
+
+/// Tells the observer, and notes if it wants to stop.
+fn tell(observer: &mut dyn Observer, stopped: &mut bool, event: &StepEvent) {
+    *stopped |= observer.event(event).is_break();
+}

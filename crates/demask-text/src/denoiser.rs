@@ -1,0 +1,115 @@
+//! What the decoder asks of a network.
+
+use demask_models::{ModelKind, SpecialIds};
+
+use crate::TextError;
+
+/// A network that maps a canvas to a prediction for the asked cells.
+///
+/// A prediction must not depend on the other rows of the request, on padding, or on which other
+/// cells are asked: the decoder's promise of the same text in any batch rests on it.
+pub trait Denoiser {
+    /// How the network writes: which process it reverses.
+    fn kind(&self) -> ModelKind;
+
+    /// Number of logits of a cell.
+    fn vocab_size(&self) -> usize;
+
+    /// The special tokens.
+    fn ids(&self) -> &SpecialIds;
+
+    /// Most cells of a row, prompt and answer together.
+    fn max_length(&self) -> usize;
+
+    /// One forward pass.
+    ///
+    /// # Errors
+    /// When the request does not fit the network.
+    fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError>;
+
+    /// Ids below [`vocab_size`](Self::vocab_size) that stand for no token (spare rows of the
+    /// output matrix) and are therefore never written.
+    fn unassigned(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Whether the text of a token begins with a space. Without a tokenizer: no token's does.
+    fn begins_with_space(&self, id: u32) -> bool {
+        let _ = id;
+        false
+    }
+
+    /// The text of `ids`. Without a tokenizer: the ids, separated by spaces.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses an id.
+    fn text(&self, ids: &[u32]) -> Result<String, TextError> {
+        Ok(ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// One request to a [`Denoiser`].
+///
+/// Classifier-free guidance asks for a second version of each row in the same request, with the
+/// prompt masked: to the denoiser it is one more row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenoiseRequest {
+    /// The canvas, `[batch, length]` row-major, padded at the end.
+    pub ids: Vec<u32>,
+    /// Number of rows.
+    pub batch: usize,
+    /// Cells of a row, padding included.
+    pub length: usize,
+    /// Cells of each row without padding, `[batch]`: keys at and past it are seen by nobody.
+    pub key_lengths: Vec<usize>,
+    /// Who sees whom.
+    pub sight: Sight,
+    /// The noise level of each row, `[batch]`: the chance, between 0 and 1, that a token of the
+    /// part being written has been hit. Only networks with a time input read it.
+    pub levels: Vec<f64>,
+    /// The cells whose prediction is wanted, each as `row * length + cell`, rising.
+    pub asked: Vec<u32>,
+}
+
+/// Who sees whom in a [`DenoiseRequest`], padding aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Every cell sees every cell.
+    Full,
+    /// A cell sees the cells of its own block of `block` positions and of the blocks before it.
+    BlockCausal {
+        /// Cells in a block, counted from position 0 of the row.
+        block: usize,
+    },
+}
+
+/// What a [`Denoiser`] answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Logits of the asked cells, `[asked, vocab_size]` row-major. They may be unnormalised; minus
+    /// infinity means impossible.
+    pub logits: Vec<f32>,
+    /// Cells that were really forwarded for each row, `[batch]`, padding aside.
+    pub rows: Vec<usize>,
+}
+
+impl DenoiseRequest {
+    /// A request for all cells of a grid: full sight, noise level 0.
+    pub fn all(grid: crate::Grid) -> Self {
+        let crate::Grid {
+            ids,
+            batch,
+            length,
+            key_lengths,
+        } = grid;
+        Self {
+            ids,
+            batch,
+            length,
+            key_lengths,
+            sight: Sight::Full,
+            levels: vec![0.0; batch],
+            asked: (0..(batch * length) as u32).collect(),
+        }
+    }
+}

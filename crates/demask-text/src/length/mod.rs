@@ -1,0 +1,114 @@
+//! Length plans: how the answer is cut into blocks and how much of it stands on the canvas.
+//!
+//! | plan | file | from |
+//! |---|---|---|
+//! | `whole` | [`whole`] | all cells at once (MDLM, arXiv 2406.07524; Dream, arXiv 2508.15487) |
+//! | `semi_autoregressive` | [`semi_autoregressive`] | blocks in order, later ones visible as masks (LLaDA, arXiv 2502.09992) |
+//! | `blocks` | [`blocks`] | blocks in order, later ones not there yet (BD3-LM, arXiv 2503.09573; SDAR, arXiv 2510.06303) |
+//!
+//! [`pace`] shares the cells of a block out among its steps.
+
+pub mod blocks;
+pub mod pace;
+pub mod semi_autoregressive;
+pub mod whole;
+
+use std::fmt::Debug;
+
+use demask_models::ModelKind;
+use serde::{Deserialize, Serialize};
+
+use crate::TextError;
+use crate::canvas::Row;
+
+pub use pace::{Pace, PaceConfig};
+
+/// How the answer is cut into blocks.
+pub trait LengthPlan: Debug + Send + Sync {
+    /// The name in tables and messages.
+    fn name(&self) -> &'static str;
+
+    /// The block of each of `length` answer cells, rising from 0. `start` is the position of the
+    /// first one in its row.
+    fn layout(&self, start: usize, length: usize) -> Vec<u32>;
+
+    /// How many cells of the row are on the canvas while `block` is being written.
+    fn visible(&self, row: &Row, block: u32) -> usize {
+        let _ = block;
+        row.length()
+    }
+}
+
+/// A length plan as it stands in a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LengthConfig {
+    /// See [`whole`].
+    #[default]
+    Whole,
+    /// See [`semi_autoregressive`].
+    SemiAutoregressive {
+        /// Cells in a block.
+        block: usize,
+    },
+    /// See [`blocks`].
+    Blocks {
+        /// Cells in a block.
+        block: usize,
+    },
+}
+
+impl LengthConfig {
+    /// The block size, if the answer is cut.
+    pub fn block(&self) -> Option<usize> {
+        match *self {
+            Self::Whole => None,
+            Self::SemiAutoregressive { block } | Self::Blocks { block } => Some(block),
+        }
+    }
+
+    /// The same kind of plan with another block size; a whole answer becomes semi-autoregressive.
+    pub fn with_block(self, block: usize) -> Self {
+        match self {
+            Self::Whole | Self::SemiAutoregressive { .. } => Self::SemiAutoregressive { block },
+            Self::Blocks { .. } => Self::Blocks { block },
+        }
+    }
+
+    /// The plan for a model of this kind.
+    ///
+    /// # Errors
+    /// A block of 0 cells, or a plan the network was not trained for.
+    pub fn build(&self, kind: ModelKind) -> Result<Box<dyn LengthPlan>, TextError> {
+        if self.block() == Some(0) {
+            return Err(TextError::setting(
+                "block",
+                0,
+                "a block needs at least 1 cell",
+            ));
+        }
+        if let ModelKind::BlockMasked { block: trained } = kind {
+            return match *self {
+                Self::Blocks { block } if block == trained => Ok(Box::new(blocks::Blocks {
+                    block,
+                    aligned: true,
+                })),
+                other => Err(TextError::setting(
+                    "block",
+                    other.block().map_or("whole".to_owned(), |b| b.to_string()),
+                    format!("the network was trained on blocks of {trained} and writes by them"),
+                )),
+            };
+        }
+        Ok(match *self {
+            Self::Whole => Box::new(whole::Whole),
+            Self::SemiAutoregressive { block } => {
+                Box::new(semi_autoregressive::SemiAutoregressive { block })
+            }
+            Self::Blocks { block } => Box::new(blocks::Blocks {
+                block,
+                aligned: false,
+            }),
+        })
+    }
+}

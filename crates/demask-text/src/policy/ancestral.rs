@@ -1,0 +1,107 @@
+//! The reverse process itself, on the grid `t = linspace(1, eps, S + 1)` with noise level `p = t`:
+//! `ddpm` of MDLM (arXiv 2406.07524) for masks, the posterior of UDLM (arXiv 2412.10193, equation 15)
+//! for uniform noise.
+//!
+//! The posterior of a masked cell factors into whether it is revealed and which token it becomes. The
+//! first part does not look at the prediction, so only revealed cells are asked for and a step
+//! without any is not forwarded: `ddpm_cache`, for networks without a time input.
+
+use demask_diffusion::process::{Discrete, Uniform};
+
+use super::{Ask, Candidates, Choice, Policy, Score, Step};
+use crate::TextError;
+use crate::draw::{argmax, categorical};
+use crate::event::Write;
+use crate::policy::score::probability;
+use crate::uniforms::Use;
+
+/// Draws from the posterior of each step; one last step takes the most likely token of what is left.
+#[derive(Debug, Clone, Copy)]
+pub struct Ancestral {
+    /// The last time of the grid.
+    pub eps: f64,
+    /// The uniform process, for a model that was trained on it; `None` for masks.
+    pub uniform: Option<Uniform>,
+}
+
+impl Ancestral {
+    fn time(&self, i: usize, steps: usize) -> f64 {
+        1.0 - i as f64 * (1.0 - self.eps) / steps as f64
+    }
+
+    /// The step after the grid: the denoiser alone.
+    fn is_last(step: &Step<'_>) -> bool {
+        step.index >= step.steps
+    }
+}
+
+impl Policy for Ancestral {
+    fn ask(&mut self, step: &Step<'_>) -> Ask {
+        let t = self.time(step.index.min(step.steps), step.steps);
+        let cells = if self.uniform.is_some() || Self::is_last(step) {
+            step.open.to_vec()
+        } else {
+            let chance = 1.0 - self.time(step.index + 1, step.steps) / t;
+            let hit = |&cell: &usize| step.uniform(Use::Reveal, cell) < chance;
+            step.open.iter().copied().filter(hit).collect()
+        };
+        Ask {
+            cells,
+            level: Some(t),
+        }
+    }
+
+    fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
+        if Self::is_last(step) {
+            let write = c.iter().map(|(cell, logits)| {
+                let wide: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+                let token = argmax(&wide);
+                let confidence = probability(logits, token, &[]);
+                Write {
+                    cell,
+                    token,
+                    confidence,
+                    provisional: false,
+                }
+            });
+            return Ok(Choice {
+                write: write.collect(),
+                reopen: vec![],
+            });
+        }
+        let Some(uniform) = self.uniform else {
+            let proposals = Score::Drawn.propose(step, c);
+            let all: Vec<usize> = (0..proposals.len()).collect();
+            return Ok(Choice::write(&proposals, &all));
+        };
+        let [t, s] = [step.index, step.index + 1].map(|i| self.time(i, step.steps));
+        let mut write = Vec::new();
+        for (cell, logits) in c.iter() {
+            let present = step.row.ids()[cell];
+            let mut p_x0 = step.draw.distribution(logits);
+            p_x0.truncate(uniform.vocab());
+            let mut posterior = vec![0.0; uniform.vocab()];
+            uniform.posterior(&p_x0, present, s, t, &mut posterior);
+            for (p, &z) in posterior.iter_mut().zip(logits) {
+                // The noise floor must not bring forbidden tokens back.
+                if z == f32::NEG_INFINITY {
+                    *p = 0.0;
+                }
+            }
+            let token = categorical(&posterior, step.uniform(Use::Token, cell));
+            if token != present {
+                let confidence = probability(logits, token, &[]);
+                write.push(Write {
+                    cell,
+                    token,
+                    confidence,
+                    provisional: true,
+                });
+            }
+        }
+        Ok(Choice {
+            write,
+            reopen: vec![],
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! A policy as it stands in a configuration or on the command line.
+
+use std::fmt;
+
+use demask_diffusion::process::Uniform;
+use demask_models::ModelKind;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::*;
+use crate::TextError;
+
+/// A policy with its settings: `{"kind": "threshold", "tau": 0.9}`, or in one word
+/// `threshold:tau=0.9` (see [`parse`](Self::parse)).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PolicyConfig {
+    /// See [`low_confidence`].
+    LowConfidence {},
+    /// See [`random`].
+    Random {},
+    /// See [`origin`].
+    Origin {
+        /// Last time of the grid.
+        #[serde(default = "origin_eps")]
+        eps: f64,
+    },
+    /// See [`maskgit_plus`].
+    MaskgitPlus {
+        /// Temperature of a random choice among the cells.
+        #[serde(default)]
+        alg_temp: Option<f64>,
+    },
+    /// See [`topk_margin`].
+    TopkMargin {
+        /// Temperature of a random choice among the cells.
+        #[serde(default)]
+        alg_temp: Option<f64>,
+    },
+    /// See [`entropy`].
+    Entropy {
+        /// Temperature of a random choice among the cells.
+        #[serde(default)]
+        alg_temp: Option<f64>,
+    },
+    /// See [`threshold`].
+    Threshold {
+        /// Probability to reach.
+        #[serde(default = "tau")]
+        tau: f64,
+    },
+    /// See [`factor`].
+    Factor {
+        /// Bound on the joint error.
+        #[serde(default = "one")]
+        f: f64,
+    },
+    /// See [`entropy_bound`].
+    EntropyBound {
+        /// Bound in nats.
+        #[serde(default = "gamma")]
+        gamma: f64,
+    },
+    /// See [`first_hitting`].
+    FirstHitting {},
+    /// See [`ancestral`].
+    Ancestral {
+        /// Last time of the grid.
+        #[serde(default = "ancestral_eps")]
+        eps: f64,
+    },
+}
+
+fn origin_eps() -> f64 {
+    1e-3
+}
+
+fn ancestral_eps() -> f64 {
+    1e-5
+}
+
+fn tau() -> f64 {
+    0.9
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn gamma() -> f64 {
+    0.1
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self::LowConfidence {}
+    }
+}
+
+impl PolicyConfig {
+    /// Reads `name` or `name:key=value,key=value`.
+    ///
+    /// # Errors
+    /// [`TextError::Unknown`] for a name or key that does not exist, with the nearest one;
+    /// [`TextError::Setting`] for a value that cannot be used.
+    ///
+    /// ```
+    /// use demask_text::policy::PolicyConfig;
+    /// let policy = PolicyConfig::parse("threshold:tau=0.8").unwrap();
+    /// assert_eq!(policy, PolicyConfig::Threshold { tau: 0.8 });
+    /// let message = PolicyConfig::parse("treshold").unwrap_err().to_string();
+    /// assert!(message.contains("did you mean `threshold`?"));
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        let (name, settings) = text.split_once(':').unwrap_or((text, ""));
+        let name = name.trim();
+        let info = registry()
+            .iter()
+            .find(|info| info.name == name)
+            .ok_or_else(|| {
+                TextError::unknown("policy", name, registry().iter().map(|info| info.name))
+            })?;
+        let mut value = Map::from_iter([("kind".to_owned(), Value::from(name))]);
+        for setting in settings.split(',').filter(|s| !s.trim().is_empty()) {
+            let (key, number) = setting.split_once('=').ok_or_else(|| {
+                TextError::setting(
+                    "policy",
+                    text,
+                    format!("`{}` is not key=value", setting.trim()),
+                )
+            })?;
+            let (key, number) = (key.trim(), number.trim());
+            if !info.keys.iter().any(|known| known.name == key) {
+                let what = format!("key of policy `{name}`");
+                return Err(TextError::unknown(
+                    what,
+                    key,
+                    info.keys.iter().map(|k| k.name),
+                ));
+            }
+            let parsed = match number {
+                "none" => Value::Null,
+                _ => {
+                    let parsed = number
+                        .parse::<f64>()
+                        .ok()
+                        .and_then(serde_json::Number::from_f64);
+                    let number = parsed.ok_or_else(|| {
+                        let reason = format!("`{key}` needs a finite number, not `{number}`");
+                        TextError::setting("policy", text, reason)
+                    })?;
+                    Value::Number(number)
+                }
+            };
+            if value.insert(key.to_owned(), parsed).is_some() {
+                return Err(TextError::setting(
+                    "policy",
+                    text,
+                    format!("`{key}` is given twice"),
+                ));
+            }
+        }
+        let config: Self = serde_json::from_value(Value::Object(value))
+            .map_err(|error| TextError::setting("policy", text, error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LowConfidence {} => "low_confidence",
+            Self::Random {} => "random",
+            Self::Origin { .. } => "origin",
+            Self::MaskgitPlus { .. } => "maskgit_plus",
+            Self::TopkMargin { .. } => "topk_margin",
+            Self::Entropy { .. } => "entropy",
+            Self::Threshold { .. } => "threshold",
+            Self::Factor { .. } => "factor",
+            Self::EntropyBound { .. } => "entropy_bound",
+            Self::FirstHitting {} => "first_hitting",
+            Self::Ancestral { .. } => "ancestral",
+        }
+    }
+
+    /// Its key and value, if it has one.
+    fn setting(&self) -> Option<(&'static str, Option<f64>)> {
+        match *self {
+            Self::LowConfidence {} | Self::Random {} | Self::FirstHitting {} => None,
+            Self::Origin { eps } | Self::Ancestral { eps } => Some(("eps", Some(eps))),
+            Self::MaskgitPlus { alg_temp }
+            | Self::TopkMargin { alg_temp }
+            | Self::Entropy { alg_temp } => Some(("alg_temp", alg_temp)),
+            Self::Threshold { tau } => Some(("tau", Some(tau))),
+            Self::Factor { f } => Some(("f", Some(f))),
+            Self::EntropyBound { gamma } => Some(("gamma", Some(gamma))),
+        }
+    }
+
+    /// Its entry in the table.
+    pub fn info(&self) -> &'static PolicyInfo {
+        let name = self.name();
+        let found = registry().iter().find(|info| info.name == name);
+        // Every variant has an entry: a test walks them.
+        found.unwrap_or(&registry()[0])
+    }
+
+    /// Whether it keeps the pace of `steps`.
+    pub fn is_paced(&self) -> bool {
+        self.info().paced
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// [`TextError::Setting`] with the key and what would be accepted.
+    pub fn check(&self) -> Result<(), TextError> {
+        let Some((key, Some(value))) = self.setting() else {
+            return Ok(());
+        };
+        let (good, wanted) = match key {
+            "eps" => (value > 0.0 && value < 1.0, "above 0 and below 1"),
+            "tau" => (value > 0.0 && value <= 1.0, "above 0 and at most 1"),
+            "f" => (value > 0.0 && value.is_finite(), "a finite number above 0"),
+            _ => (
+                value >= 0.0 && value.is_finite(),
+                "a finite number, 0 or larger",
+            ),
+        };
+        if good {
+            return Ok(());
+        }
+        Err(TextError::setting(
+            "policy",
+            self,
+            format!("`{key}` must be {wanted}"),
+        ))
+    }
+
+    /// The policy for one row of a model of this kind with `vocab` token values.
+    ///
+    /// # Errors
+    /// A setting out of range, or a policy that cannot write with this model.
+    pub fn build(&self, kind: ModelKind, vocab: usize) -> Result<Box<dyn Policy>, TextError> {
+        self.check()?;
+        let uniform = kind == ModelKind::Uniform;
+        if uniform && !matches!(self, Self::Ancestral { .. }) {
+            return Err(TextError::Unsupported {
+                what: format!("policy `{}`", self.name()),
+                with: "a model of uniform noise".into(),
+                reason: "no cell of it is ever open; use `ancestral`".into(),
+            });
+        }
+        Ok(match *self {
+            Self::LowConfidence {} => Box::new(low_confidence::LowConfidence),
+            Self::Random {} => Box::new(random::Random),
+            Self::Origin { eps } => Box::new(origin::Origin { eps }),
+            Self::MaskgitPlus { alg_temp } => Box::new(maskgit_plus::MaskgitPlus { alg_temp }),
+            Self::TopkMargin { alg_temp } => Box::new(topk_margin::TopkMargin { alg_temp }),
+            Self::Entropy { alg_temp } => Box::new(entropy::Entropy { alg_temp }),
+            Self::Threshold { tau } => Box::new(threshold::Threshold { tau }),
+            Self::Factor { f } => Box::new(factor::Factor { f }),
+            Self::EntropyBound { gamma } => Box::new(entropy_bound::EntropyBound { gamma }),
+            Self::FirstHitting {} => Box::new(first_hitting::FirstHitting::default()),
+            Self::Ancestral { eps } => {
+                let uniform = uniform.then(|| Uniform::new(vocab)).transpose()?;
+                Box::new(ancestral::Ancestral { eps, uniform })
+            }
+        })
+    }
+}
+
+/// The form that [`PolicyConfig::parse`] reads back.
+impl fmt::Display for PolicyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self.setting() {
+            Some((key, Some(value))) => write!(f, ":{key}={value}"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Policies: which open cells are committed in a step, with which tokens, and which written cells
+//! are opened again.
+//!
+//! | policy | file | from |
+//! |---|---|---|
+//! | `low_confidence` | [`low_confidence`] | LLaDA, arXiv 2502.09992 (MaskGIT, arXiv 2202.04200) |
+//! | `random` | [`random`] | LLaDA, arXiv 2502.09992 |
+//! | `origin` | [`origin`] | Dream, arXiv 2508.15487 |
+//! | `maskgit_plus` | [`maskgit_plus`] | Dream, arXiv 2508.15487 |
+//! | `topk_margin` | [`topk_margin`] | Dream, arXiv 2508.15487 (margin: arXiv 2502.06768) |
+//! | `entropy` | [`entropy`] | Dream, arXiv 2508.15487 |
+//! | `threshold` | [`threshold`] | Fast-dLLM, arXiv 2505.22618 |
+//! | `factor` | [`factor`] | Fast-dLLM, arXiv 2505.22618 |
+//! | `entropy_bound` | [`entropy_bound`] | EB-Sampler, arXiv 2505.24857 |
+//! | `first_hitting` | [`first_hitting`] | arXiv 2409.02908; BD3-LM, arXiv 2503.09573 |
+//! | `ancestral` | [`ancestral`] | MDLM, arXiv 2406.07524; UDLM, arXiv 2412.10193 |
+//!
+//! Most of them are one line: a [`Score`] and a selector of [`select`]. The token itself is drawn
+//! by [`Draw`], and the length plan decides which cells a step may touch.
+
+pub mod ancestral;
+mod config;
+pub mod entropy;
+pub mod entropy_bound;
+pub mod factor;
+pub mod first_hitting;
+pub mod low_confidence;
+pub mod maskgit_plus;
+pub mod origin;
+pub mod random;
+mod registry;
+pub mod score;
+pub mod select;
+pub mod threshold;
+pub mod topk_margin;
+
+use std::fmt::Debug;
+
+use crate::TextError;
+use crate::canvas::Row;
+use crate::draw::Draw;
+use crate::eos::HeldBack;
+use crate::event::Write;
+use crate::uniforms::{At, Uniforms, Use};
+
+pub use config::PolicyConfig;
+pub use registry::{KeyInfo, PolicyInfo, registry};
+pub use score::{Proposal, Score};
+
+/// Decides, step by step, what is written into one row. One value writes one row, from its first
+/// step to its last, and may remember what it saw.
+pub trait Policy: Debug + Send {
+    /// Before the forward pass: the cells whose prediction this step needs. If there are none, the
+    /// step is over and nothing is forwarded.
+    fn ask(&mut self, step: &Step<'_>) -> Ask;
+
+    /// After the forward pass: what is written and what is opened again. `candidates` are the asked
+    /// cells with their logits, already guided and constrained.
+    ///
+    /// # Errors
+    /// When the policy cannot work on this row.
+    fn choose(&mut self, step: &Step<'_>, candidates: &Candidates<'_>)
+    -> Result<Choice, TextError>;
+}
+
+/// One step of one row, as a policy sees it.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// The row.
+    pub row: &'a Row,
+    /// The cells that may be written: unsettled, and in the window of the length plan. Rising,
+    /// never empty.
+    pub open: &'a [usize],
+    /// The step within its block.
+    pub index: usize,
+    /// Planned steps of the block. A policy with a pace of its own may take fewer or more.
+    pub steps: usize,
+    /// How many cells the pace commits in this step.
+    pub quota: usize,
+    /// The step within the text, which random numbers are indexed by.
+    pub total: usize,
+    /// How tokens are drawn.
+    pub draw: &'a Draw,
+    /// Tokens that are committed last.
+    pub held_back: &'a HeldBack,
+    /// Which sample of its prompt this row is.
+    pub sample: usize,
+    /// Where random numbers come from.
+    pub source: &'a dyn Uniforms,
+}
+
+/// What a policy needs from the forward pass of a step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ask {
+    /// The cells whose prediction is wanted, some of [`Step::open`], rising.
+    pub cells: Vec<usize>,
+    /// The noise level the network is given; by default the open share of the block.
+    pub level: Option<f64>,
+}
+
+/// The predictions of the asked cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates<'a> {
+    cells: &'a [usize],
+    logits: &'a [f32],
+    vocab: usize,
+}
+
+/// What a policy decided.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Choice {
+    /// The tokens to write.
+    pub write: Vec<Write>,
+    /// The written cells to open again.
+    pub reopen: Vec<usize>,
+}
+
+impl Step<'_> {
+    /// The first `n` uniforms of this step for `cell`.
+    pub fn uniforms(&self, purpose: Use, cell: usize, n: usize) -> Vec<f64> {
+        if n == 0 {
+            return Vec::new();
+        }
+        let at = At {
+            sample: self.sample,
+            step: self.total,
+            cell,
+            purpose,
+        };
+        self.source.at(at, n)
+    }
+
+    /// One uniform of this step for `cell`.
+    pub fn uniform(&self, purpose: Use, cell: usize) -> f64 {
+        self.uniforms(purpose, cell, 1)[0]
+    }
+}
+
+impl Ask {
+    /// All cells of the step, at the usual noise level.
+    pub fn all(step: &Step<'_>) -> Self {
+        Self {
+            cells: step.open.to_vec(),
+            level: None,
+        }
+    }
+
+    /// All cells of the step if its pace commits any of them.
+    fn if_due(step: &Step<'_>) -> Self {
+        if step.quota > 0 {
+            Self::all(step)
+        } else {
+            Self::default()
+        }
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// The cells and their logits, `[cells, vocab]` row-major.
+    ///
+    /// # Panics
+    /// When the two do not fit.
+    pub fn new(cells: &'a [usize], logits: &'a [f32], vocab: usize) -> Self {
+        assert_eq!(cells.len() * vocab, logits.len(), "logits of each cell");
+        Self {
+            cells,
+            logits,
+            vocab,
+        }
+    }
+
+    /// Each cell with its logits, rising.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a [f32])> + use<'a> {
+        self.cells
+            .iter()
+            .copied()
+            .zip(self.logits.chunks_exact(self.vocab.max(1)))
+    }
+}
+
+impl Choice {
+    /// Writes the proposals at these indices.
+    fn write(proposals: &[Proposal], chosen: &[usize]) -> Self {
+        let write = chosen.iter().map(|&i| proposals[i].write()).collect();
+        Self {
+            write,
+            reopen: Vec::new(),
+        }
+    }
+}
+
+impl Proposal {
+    fn write(&self) -> Write {
+        let Self {
+            cell,
+            token,
+            probability,
+            ..
+        } = *self;
+        Write {
+            cell,
+            token,
+            confidence: probability,
+            provisional: false,
+        }
+    }
+}
+
+/// The scores of proposals, in their order.
+fn scores(proposals: &[Proposal]) -> Vec<f64> {
+    proposals.iter().map(|p| p.score).collect()
+}
+
+/// A step of Dream's confidence rules: score, then top-k or, with `alg_temp`, a noisy top-k.
+fn dream(
+    score: Score,
+    alg_temp: Option<f64>,
+    step: &Step<'_>,
+    candidates: &Candidates<'_>,
+) -> Choice {
+    let proposals = score.propose(step, candidates);
+    let scores = scores(&proposals);
+    let chosen = match alg_temp.filter(|t| *t > 0.0) {
+        None => select::top(&scores, step.quota),
+        Some(temperature) => {
+            let u: Vec<f64> = proposals
+                .iter()
+                .map(|p| step.uniform(Use::Select, p.cell))
+                .collect();
+            select::noisy(&scores, step.quota, temperature, &u)
+        }
+    };
+    Choice::write(&proposals, &chosen)
+}
+
+#[cfg(test)]
+mod tests;

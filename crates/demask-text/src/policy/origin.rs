@@ -1,0 +1,37 @@
+//! Each open cell is committed independently with the chance that the linear noise schedule gives
+//! it (Dream, arXiv 2508.15487, `alg = "origin"`; the ancestral step of an absorbing process on
+//! Dream's time grid).
+
+use super::{Ask, Candidates, Choice, Policy, Score, Step};
+use crate::TextError;
+use crate::uniforms::Use;
+
+/// Commits a cell with chance `1 - t_{i+1}/t_i`, `t = linspace(1, eps, S + 1)`; the last step
+/// commits the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The last time of the grid.
+    pub eps: f64,
+}
+
+impl Policy for Origin {
+    fn ask(&mut self, step: &Step<'_>) -> Ask {
+        let time = |i: usize| 1.0 - i as f64 * (1.0 - self.eps) / step.steps as f64;
+        let chance = if step.index + 1 >= step.steps {
+            1.0
+        } else {
+            1.0 - time(step.index + 1) / time(step.index)
+        };
+        let hit = |&cell: &usize| chance >= 1.0 || step.uniform(Use::Reveal, cell) < chance;
+        Ask {
+            cells: step.open.iter().copied().filter(hit).collect(),
+            level: None,
+        }
+    }
+
+    fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
+        let proposals = Score::Drawn.propose(step, c);
+        let all: Vec<usize> = (0..proposals.len()).collect();
+        Ok(Choice::write(&proposals, &all))
+    }
+}

@@ -1,0 +1,121 @@
+//! Scores: how sure a prediction is of one cell.
+
+use super::{Candidates, Step};
+use crate::draw::softmax;
+use crate::uniforms::Use;
+
+/// What confidence is read from. Larger is surer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Score {
+    /// The probability of the drawn token, without temperature or filters (LLaDA).
+    Probability,
+    /// The probability of the drawn token, after temperature and filters (Dream `maskgit_plus`).
+    Drawn,
+    /// The largest probability minus the second, after temperature and filters (Dream
+    /// `topk_margin`).
+    Margin,
+    /// `sum p ln(p + 1e-10)` after temperature and filters (Dream `entropy`).
+    NegEntropy,
+}
+
+/// A token drawn for a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proposal {
+    /// The cell.
+    pub cell: usize,
+    /// The token.
+    pub token: u32,
+    /// Its probability without temperature or filters.
+    pub probability: f64,
+    /// How sure the prediction is; minus infinity for a token that is held back.
+    pub score: f64,
+}
+
+impl Score {
+    /// Draws a token for each candidate and scores it.
+    pub fn propose(self, step: &Step<'_>, candidates: &Candidates<'_>) -> Vec<Proposal> {
+        candidates
+            .iter()
+            .map(|(cell, logits)| self.one(step, cell, logits))
+            .collect()
+    }
+
+    fn one(self, step: &Step<'_>, cell: usize, logits: &[f32]) -> Proposal {
+        let distribution = step.draw.distribution(logits);
+        let u = step.uniforms(Use::Token, cell, step.draw.uniforms(logits.len()));
+        let token = step.draw.token(logits, &distribution, &u);
+        let probability = probability(logits, token, &[]);
+        let held = step.held_back;
+        let score = if held.last.contains(&token) {
+            f64::NEG_INFINITY
+        } else {
+            match self {
+                Self::Probability if held.left_out.is_empty() => probability,
+                Self::Probability => self::probability(logits, token, &held.left_out),
+                Self::Drawn => distribution[token as usize],
+                Self::Margin => margin(&distribution),
+                Self::NegEntropy => neg_entropy(&distribution),
+            }
+        };
+        Proposal {
+            cell,
+            token,
+            probability,
+            score,
+        }
+    }
+}
+
+/// The probability of `token` in the softmax of a row from which `left_out` is taken.
+pub(crate) fn probability(logits: &[f32], token: u32, left_out: &[u32]) -> f64 {
+    if left_out.contains(&token) {
+        return 0.0;
+    }
+    let mut row: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    left_out
+        .iter()
+        .for_each(|&id| row[id as usize] = f64::NEG_INFINITY);
+    softmax(&mut row);
+    row[token as usize]
+}
+
+/// The entropy of the softmax of a row, in nats.
+pub(crate) fn entropy(logits: &[f32]) -> f64 {
+    let mut row: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    softmax(&mut row);
+    row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
+}
+
+fn margin(p: &[f64]) -> f64 {
+    let (mut first, mut second) = (0.0f64, 0.0f64);
+    for &p in p {
+        if p > first {
+            (first, second) = (p, first);
+        } else if p > second {
+            second = p;
+        }
+    }
+    first - second
+}
+
+fn neg_entropy(p: &[f64]) -> f64 {
+    p.iter().map(|p| p * (p + 1e-10).ln()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_by_hand() {
+        assert!((margin(&[0.2, 0.5, 0.3]) - 0.2).abs() < 1e-15);
+        assert_eq!(margin(&[0.5, 0.5]), 0.0);
+        // 2 * 0.5 ln 0.5
+        assert!((neg_entropy(&[0.5, 0.5, 0.0]) + 0.693_147_18).abs() < 1e-8);
+        assert!((entropy(&[0.0, 0.0]) - 0.693_147_18).abs() < 1e-8);
+        let logits = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
+        assert!((probability(&logits, 1, &[]) - 0.25).abs() < 1e-7);
+        assert!((probability(&logits, 1, &[0]) - 0.5).abs() < 1e-7);
+        assert_eq!(probability(&logits, 0, &[0]), 0.0);
+    }
+}

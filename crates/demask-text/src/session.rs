@@ -1,0 +1,567 @@
+//! One text on its way from the first step to the last.
+
+use demask_models::ModelKind;
+
+use crate::TextError;
+use crate::canvas::{Cell, Row};
+use crate::compat::Compat;
+use crate::config::DecodeConfig;
+use crate::constraint::Constraint;
+use crate::denoiser::Denoiser;
+use crate::draw::Draw;
+use crate::eos::{HeldBack, end_tokens, ended_at};
+use crate::event::{Finish, StepEvent};
+use crate::guide::Guide;
+use crate::length::{LengthPlan, Pace};
+use crate::policy::{Ask, Candidates, Choice, Policy, Step};
+use crate::prompt::{Prompt, Written, kept};
+use crate::uniforms::{At, Uniforms, Use};
+
+/// What all texts of a run share.
+pub(crate) struct Shared<'a> {
+    pub denoiser: &'a dyn Denoiser,
+    pub config: &'a DecodeConfig,
+    pub source: &'a dyn Uniforms,
+    pub plan: Box<dyn LengthPlan>,
+    pub guides: Vec<Box<dyn Guide>>,
+    pub draw: Draw,
+    pub held_back: HeldBack,
+    /// Tokens that end a text.
+    pub ends: Vec<u32>,
+    /// Tokens that are never written: the mask, rows of no token, and what `logits_eos_inf` says.
+    pub never: Vec<u32>,
+    /// Tokens that do not begin with a space; empty when no prompt asks.
+    pub spaceless: Vec<u32>,
+    /// Number of token values that uniform noise ranges over.
+    pub values: usize,
+    /// What stands in an open cell and in padding.
+    pub mask: u32,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(
+        denoiser: &'a dyn Denoiser,
+        config: &'a DecodeConfig,
+        source: &'a dyn Uniforms,
+    ) -> Result<Self, TextError> {
+        config.check()?;
+        let (kind, ids, vocab) = (denoiser.kind(), *denoiser.ids(), denoiser.vocab_size());
+        if kind == ModelKind::Autoregressive {
+            return Err(TextError::Unsupported {
+                what: "the diffusion decoder".into(),
+                with: "an autoregressive model".into(),
+                reason: "such a model writes from left to right; use `ar::write`".into(),
+            });
+        }
+        if kind.needs_mask() && ids.mask.is_none() {
+            return Err(TextError::Unsupported {
+                what: "a masked canvas".into(),
+                with: "a model without a mask token".into(),
+                reason: "name it in the tokenizer or as `ids.mask` in config.json".into(),
+            });
+        }
+        let last = vocab.saturating_sub(1) as u32;
+        // A mask at the end of the vocabulary is no value of uniform noise.
+        let values = if ids.mask == Some(last) {
+            vocab - 1
+        } else {
+            vocab
+        };
+        // Made once here so that a policy that does not fit is refused before the first text.
+        config.policy.build(kind, values)?;
+        let guides = config
+            .guides
+            .iter()
+            .filter_map(|g| g.build(ids.mask).transpose());
+        let mut never = denoiser.unassigned();
+        never.extend(ids.mask);
+        if config.eos.logits_eos_inf {
+            never.extend(ids.eos);
+        }
+        Ok(Self {
+            denoiser,
+            config,
+            source,
+            plan: config.plan.build(kind)?,
+            guides: guides.collect::<Result<_, _>>()?,
+            draw: config.token_draw(),
+            held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),
+            ends: end_tokens(&ids),
+            never,
+            spaceless: Vec::new(),
+            values,
+            mask: ids.mask.or(ids.pad).or(ids.eos).unwrap_or(0),
+        })
+    }
+
+    /// Looks up which tokens begin with a space, if a prompt needs to know.
+    pub fn for_prompts(mut self, prompts: &[Prompt]) -> Self {
+        if prompts.iter().any(|prompt| !prompt.spaced.is_empty()) {
+            let ids = 0..self.denoiser.vocab_size() as u32;
+            self.spaceless = ids
+                .filter(|&id| !self.denoiser.begins_with_space(id))
+                .collect();
+        }
+        self
+    }
+
+    /// Checks a prompt against the model.
+    pub fn check(&self, index: usize, prompt: &Prompt) -> Result<(), TextError> {
+        let vocab = self.denoiser.vocab_size();
+        let given = prompt.ids.iter().chain(prompt.cells.iter().flatten());
+        let refuse = |reason: String| Err(TextError::Prompt { index, reason });
+        if let Some(id) = given.into_iter().find(|&&id| id as usize >= vocab) {
+            return refuse(format!("token {id} is outside the vocabulary of {vocab}"));
+        }
+        let answer = self.answer_length(prompt);
+        let (total, limit) = (prompt.ids.len() + answer, self.denoiser.max_length());
+        if total > limit {
+            return refuse(format!(
+                "{} tokens and {answer} new ones are {total} cells, the model's context has {limit}; \
+                 shorten the prompt or lower `length`",
+                prompt.ids.len(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn answer_length(&self, prompt: &Prompt) -> usize {
+        if prompt.cells.is_empty() {
+            self.config.length
+        } else {
+            prompt.cells.len()
+        }
+    }
+}
+
+/// The state of one text besides its row.
+pub(crate) struct Session {
+    /// Which text of the run.
+    pub index: usize,
+    prompt: usize,
+    sample: usize,
+    /// Whether each cell held a token at the start.
+    given: Vec<bool>,
+    policy: Box<dyn Policy>,
+    constraints: Vec<Box<dyn Constraint>>,
+    /// Cells whose token must begin with a space.
+    spaced: Vec<usize>,
+    /// Steps of each block.
+    steps: Vec<usize>,
+    block: u32,
+    pace: Pace,
+    /// Step within the block.
+    at: usize,
+    /// Step within the text.
+    total: usize,
+    forwards: usize,
+    rows: usize,
+    pub finish: Option<Finish>,
+    notes: Vec<String>,
+}
+
+/// What a text needs from the next forward pass.
+pub(crate) struct Work {
+    /// The cells that may be written in this step.
+    pub window: Vec<usize>,
+    pub quota: usize,
+    pub ask: Ask,
+    pub level: f64,
+    /// Cells of the row that are on the canvas.
+    pub visible: usize,
+    /// Other versions of the row, guide by guide.
+    pub variants: Vec<Vec<Vec<u32>>>,
+}
+
+impl Session {
+    /// Lays out the row of a prompt.
+    pub fn start(
+        shared: &Shared<'_>,
+        index: usize,
+        (number, prompt): (usize, &Prompt),
+        sample: usize,
+    ) -> Result<(Self, Row), TextError> {
+        let config = shared.config;
+        let (kind, vocab) = (shared.denoiser.kind(), shared.denoiser.vocab_size());
+        let mut constraints = config
+            .constraints
+            .iter()
+            .map(|c| c.build(vocab))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut answer = prompt.cells.clone();
+        if answer.is_empty() {
+            answer = vec![None; config.length];
+        }
+        for constraint in &mut constraints {
+            constraint.fix(&mut answer)?;
+        }
+
+        let start = prompt.ids.len();
+        let masked = kind.needs_mask();
+        let is_open = |id: &Option<u32>| id.is_none_or(|id| masked && id == shared.mask);
+        let tokens: Vec<Option<u32>> = prompt
+            .ids
+            .iter()
+            .copied()
+            .map(Some)
+            .chain(answer.iter().copied())
+            .collect();
+        let given: Vec<bool> = tokens.iter().map(|id| !is_open(id)).collect();
+        let mut blocks = vec![0; start];
+        blocks.extend(shared.plan.layout(start, answer.len()));
+        let open = if masked {
+            Cell::Open
+        } else {
+            Cell::Provisional
+        };
+        let cells = given
+            .iter()
+            .map(|&given| if given { Cell::Fixed } else { open })
+            .collect();
+        let fill = |(cell, id): (usize, &Option<u32>)| match id {
+            Some(id) => *id,
+            None if masked => shared.mask,
+            None => {
+                let at = At {
+                    sample,
+                    step: 0,
+                    cell,
+                    purpose: Use::Prior,
+                };
+                let u = shared.source.at(at, 1)[0];
+                ((u * shared.values as f64) as usize).min(shared.values - 1) as u32
+            }
+        };
+        let ids = tokens.iter().enumerate().map(fill).collect();
+        let row = Row::new(ids, cells, blocks, start);
+
+        let count = row.last_block() as usize + 1;
+        let (steps, notes) = share_out(config, &row, count);
+        let mut session = Self {
+            index,
+            prompt: number,
+            sample,
+            given,
+            policy: config.policy.build(kind, shared.values)?,
+            constraints,
+            spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
+            steps,
+            block: 0,
+            pace: Pace::new(config.effective_pace(), 0, 1),
+            at: 0,
+            total: 0,
+            forwards: 0,
+            rows: 0,
+            finish: None,
+            notes,
+        };
+        session.enter(shared, &row);
+        Ok((session, row))
+    }
+
+    /// The event that begins this text.
+    pub fn start_event(&self, row: &Row) -> StepEvent {
+        StepEvent::Start {
+            row: self.index,
+            prompt: self.prompt,
+            sample: self.sample,
+            start: row.start(),
+            ids: row.ids().to_vec(),
+            cells: row.cells().to_vec(),
+            blocks: row.blocks().to_vec(),
+        }
+    }
+
+    /// Begins the current block.
+    fn enter(&mut self, shared: &Shared<'_>, row: &Row) {
+        let mut open = row.window(self.block);
+        if shared.config.compat.ignores_prompt_masks() {
+            open.retain(|&i| i >= row.start());
+        }
+        let steps = self.steps[self.block as usize];
+        self.pace = Pace::new(shared.config.effective_pace(), open.len(), steps);
+        self.at = 0;
+    }
+
+    /// Goes on to the next step that needs a forward pass; `None` when the text is finished.
+    pub fn prepare(
+        &mut self,
+        shared: &Shared<'_>,
+        row: &Row,
+        emit: &mut dyn FnMut(&StepEvent),
+    ) -> Result<Option<Work>, TextError> {
+        let compat = shared.config.compat;
+        loop {
+            let window = row.window(self.block);
+            let leaves_rest = compat == Compat::LladaOfficial && self.at >= self.pace.steps();
+            if window.is_empty() || leaves_rest {
+                let end = row.end_of(self.block);
+                emit(&StepEvent::Block {
+                    row: self.index,
+                    block: self.block,
+                    end,
+                });
+                if self.block == row.last_block() {
+                    self.end(Finish::Length, emit);
+                    return Ok(None);
+                }
+                self.block += 1;
+                self.enter(shared, row);
+                continue;
+            }
+            let quota = self.pace.quota(self.at, window.len());
+            let ask = {
+                let step = step(
+                    shared,
+                    row,
+                    &window,
+                    quota,
+                    &self.pace,
+                    self.at,
+                    self.total,
+                    self.sample,
+                );
+                self.policy.ask(&step)
+            };
+            if ask.cells.is_empty() && !compat.forwards_empty_steps() {
+                if self.at > self.pace.steps() {
+                    return Err(TextError::Unsupported {
+                        what: format!("policy `{}`", shared.config.policy),
+                        with: format!("step {} of text {}", self.total, self.index),
+                        reason: "it asks for no cell although cells are open".into(),
+                    });
+                }
+                self.at += 1;
+                self.total += 1;
+                continue;
+            }
+            let size = row.block_size(self.block).max(window.len());
+            let level = ask.level.unwrap_or(window.len() as f64 / size as f64);
+            let visible = shared.plan.visible(row, self.block);
+            let variants = shared
+                .guides
+                .iter()
+                .map(|guide| guide.variants(row, &row.ids()[..visible], &self.given))
+                .collect();
+            return Ok(Some(Work {
+                window,
+                quota,
+                ask,
+                level,
+                visible,
+                variants,
+            }));
+        }
+    }
+
+    /// Forbids what must not be written, and checks what is left.
+    pub fn constrain(
+        &mut self,
+        shared: &Shared<'_>,
+        row: &Row,
+        cell: usize,
+        logits: &mut [f32],
+    ) -> Result<(), TextError> {
+        let broken = |reason| TextError::Logits {
+            cell,
+            step: self.total,
+            reason,
+        };
+        if logits.iter().any(|z| z.is_nan()) {
+            return Err(broken("is not a number"));
+        }
+        if logits.contains(&f32::INFINITY) {
+            return Err(broken("is infinite"));
+        }
+        if logits.iter().all(|z| *z == f32::NEG_INFINITY) {
+            return Err(broken("leaves no token possible"));
+        }
+        let forbid = |logits: &mut [f32], id: u32| {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        };
+        shared.never.iter().for_each(|&id| forbid(logits, id));
+        if row.cells()[cell..].contains(&Cell::Fixed) {
+            // The template goes on after this gap, so the text cannot end in it.
+            shared.ends.iter().for_each(|&id| forbid(logits, id));
+        }
+        if self.spaced.contains(&cell) {
+            shared.spaceless.iter().for_each(|&id| forbid(logits, id));
+        }
+        for constraint in &mut self.constraints {
+            constraint.forbid(row, cell, logits);
+        }
+        if logits.iter().all(|z| *z == f32::NEG_INFINITY) {
+            let mut names = vec!["special tokens"];
+            names.extend(self.constraints.iter().map(|c| c.name()));
+            let constraints = names.join(", ");
+            return Err(TextError::Constraint {
+                cell,
+                step: self.total,
+                constraints,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the step: lets the policy choose, writes, and tells what happened.
+    pub fn take(
+        &mut self,
+        shared: &Shared<'_>,
+        row: &mut Row,
+        work: &Work,
+        logits: &[f32],
+        forwarded: usize,
+        emit: &mut dyn FnMut(&StepEvent),
+    ) -> Result<(), TextError> {
+        let Choice {
+            mut write,
+            mut reopen,
+        } = {
+            let step = step(
+                shared,
+                row,
+                &work.window,
+                work.quota,
+                &self.pace,
+                self.at,
+                self.total,
+                self.sample,
+            );
+            if work.ask.cells.is_empty() {
+                Choice::default()
+            } else {
+                let vocab = shared.denoiser.vocab_size();
+                self.policy
+                    .choose(&step, &Candidates::new(&work.ask.cells, logits, vocab))?
+            }
+        };
+        write.sort_by_key(|w| w.cell);
+        reopen.sort_unstable();
+        reopen
+            .iter()
+            .for_each(|&cell| row.reopen(cell, shared.mask));
+        write
+            .iter()
+            .for_each(|w| row.write(w.cell, w.token, w.provisional));
+        self.forwards += 1;
+        self.rows += forwarded;
+        emit(&StepEvent::Step {
+            row: self.index,
+            step: self.total,
+            block: self.block,
+            forwards: self.forwards,
+            rows: self.rows,
+            level: work.level,
+            committed: write,
+            reopened: reopen,
+        });
+        self.at += 1;
+        self.total += 1;
+        let may_stop = shared.config.eos.early_stop && !shared.config.compat.runs_to_the_end();
+        if may_stop && ended_at(row, &shared.ends).is_some() {
+            self.end(Finish::EndToken, emit);
+        }
+        Ok(())
+    }
+
+    /// Ends the text.
+    pub fn end(&mut self, finish: Finish, emit: &mut dyn FnMut(&StepEvent)) {
+        self.finish = Some(finish);
+        emit(&StepEvent::Finished {
+            row: self.index,
+            finish,
+        });
+    }
+
+    /// The text as it stands.
+    pub fn written(self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
+        let kept = kept(row, &shared.ends);
+        let cell = |i: &usize| row.cells()[*i];
+        let shown: Vec<u32> = kept
+            .clone()
+            .filter(|i| cell(i) != Cell::Open)
+            .map(|i| row.ids()[i])
+            .collect();
+        let given = (row.start()..row.length())
+            .filter(|i| cell(i) == Cell::Fixed)
+            .count();
+        Ok(Written {
+            prompt: self.prompt,
+            sample: self.sample,
+            text: shared.denoiser.text(&shown)?,
+            ids: row.answer().to_vec(),
+            prompt_tokens: row.start() + given,
+            new_tokens: kept
+                .filter(|i| !matches!(cell(i), Cell::Open | Cell::Fixed))
+                .count(),
+            open: row
+                .cells()
+                .iter()
+                .filter(|cell| cell.is_unsettled())
+                .count(),
+            steps: self.total,
+            forwards: self.forwards,
+            rows: self.rows,
+            finish: self.finish.unwrap_or(Finish::Stopped),
+            notes: self.notes,
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "gathers a view from two owners")]
+fn step<'a>(
+    shared: &'a Shared<'_>,
+    row: &'a Row,
+    open: &'a [usize],
+    quota: usize,
+    pace: &Pace,
+    index: usize,
+    total: usize,
+    sample: usize,
+) -> Step<'a> {
+    Step {
+        row,
+        open,
+        index,
+        steps: pace.steps(),
+        quota,
+        total,
+        draw: &shared.draw,
+        held_back: &shared.held_back,
+        sample,
+        source: shared.source,
+    }
+}
+
+/// Shares the steps out among the blocks, the remainder to the first; each block gets at least one.
+fn share_out(config: &DecodeConfig, row: &Row, blocks: usize) -> (Vec<usize>, Vec<String>) {
+    let steps = (0..blocks)
+        .map(|b| (config.steps / blocks + usize::from(b < config.steps % blocks)).max(1))
+        .collect();
+    let mut notes = Vec::new();
+    if !config.policy.is_paced() {
+        return (steps, notes);
+    }
+    if config.steps < blocks {
+        notes.push(format!(
+            "{} steps for {blocks} blocks: each block took one step, {blocks} in all",
+            config.steps
+        ));
+    } else if !config.steps.is_multiple_of(blocks) {
+        notes.push(format!(
+            "{} steps do not divide by {blocks} blocks: the first {} took one step more",
+            config.steps,
+            config.steps % blocks
+        ));
+    }
+    let last = row.block_size(row.last_block());
+    if let Some(block) = config.plan.block()
+        && last < block
+        && blocks > 1
+    {
+        notes.push(format!("the last block has {last} cells of {block}"));
+    }
+    (steps, notes)
+}
