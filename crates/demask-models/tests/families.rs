@@ -474,8 +474,10 @@ fn wrong_number_types_and_missing_files() {
     let path = dir.path().join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     // F32 → I32 keeps the lengths right and the meaning wrong.
-    let text = bytes.iter().map(|b| *b as char).collect::<String>();
-    let at = text.find("\"F32\"").unwrap();
+    let at = bytes
+        .windows(5)
+        .position(|window| window == b"\"F32\"")
+        .unwrap();
     let mut wrong = bytes.clone();
     wrong[at + 1] = b'I';
     fs::write(&path, &wrong).unwrap();

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use super::*;
 use crate::tokenizer::byte_bpe::bytes_only;
 use crate::{ModelError, SpecialIds, Tokenizer};
@@ -12,7 +14,8 @@ const LLADA_SPECIALS: [&str; 6] = [
 ];
 
 fn tokenizer() -> Tokenizer {
-    bytes_only(&LLADA_SPECIALS).unwrap()
+    static BYTES: LazyLock<Tokenizer> = LazyLock::new(|| bytes_only(&LLADA_SPECIALS).unwrap());
+    BYTES.clone()
 }
 
 fn template(source: &str) -> ChatTemplate {

@@ -6,6 +6,7 @@
 //! | `vocab.json` and `merges.txt` (GPT-2, Qwen2, Dream) | [`byte_bpe`] |
 //! | llama2.c `tokenizer.bin` | [`llama2c`] |
 
+mod bpe_check;
 pub mod byte_bpe;
 pub mod llama2c;
 mod pieces;
@@ -76,6 +77,9 @@ impl Tokenizer {
     }
 
     pub(crate) fn parse(label: String, text: &str) -> Result<Self, ModelError> {
+        bpe_check::check(text).map_err(|problem| {
+            ModelError::tokenizer(&label, format!("cannot be read: {problem}"))
+        })?;
         let mut inner = Inner::from_str(text)
             .map_err(|e| ModelError::tokenizer(&label, format!("cannot be read: {e}")))?;
         // A file may ask for truncation and padding; both are the caller's business.

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::*;
 
 const SPECIALS: [&str; 3] = ["<|endoftext|>", "<|im_end|>", "<|mask|>"];
 
 fn bytes() -> Tokenizer {
-    byte_bpe::bytes_only(&SPECIALS).unwrap()
+    static BYTES: LazyLock<Tokenizer> = LazyLock::new(|| byte_bpe::bytes_only(&SPECIALS).unwrap());
+    BYTES.clone()
 }
 
 /// A tokenizer with a merge, so that pieces are longer than a byte.
@@ -210,5 +212,38 @@ proptest::proptest! {
         let t = bytes().with_rows(300);
         t.decode(&ids).unwrap();
         t.decode_without_special(&ids).unwrap();
+    }
+}
+
+/// The ids that the reference implementation gives for 47 awkward texts, with the part of GPT-2's
+/// vocabulary that they touch.
+#[test]
+fn gpt2_reference_vectors() {
+    let fixture = include_str!("../../tests/fixtures/gpt2-vectors.json");
+    let fixture: serde_json::Value = serde_json::from_str(fixture).unwrap();
+    let merges: Vec<&str> = fixture["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m.as_str().unwrap())
+        .collect();
+    let vocab = fixture["vocab"].to_string();
+    let added = BTreeMap::new();
+    let t = byte_bpe::build(
+        "t",
+        &vocab,
+        &merges.join("\n"),
+        byte_bpe::GPT2_SPLIT,
+        false,
+        &added,
+    )
+    .unwrap();
+    let vectors = fixture["vectors"].as_array().unwrap();
+    assert_eq!(vectors.len(), 47);
+    for vector in vectors {
+        let text = vector[0].as_str().unwrap();
+        let ids: Vec<u32> = serde_json::from_value(vector[1].clone()).unwrap();
+        assert_eq!(t.encode(text).unwrap(), ids, "{text:?}");
+        assert_eq!(t.decode(&ids).unwrap(), text);
     }
 }
