@@ -31,7 +31,12 @@ fn run(
         ControlFlow::Continue(())
     };
     let recipe = recipe(overrides);
-    train(&recipe, &folder.join(run), options(folder, resume), &mut observer)?;
+    train(
+        &recipe,
+        &folder.join(run),
+        options(folder, resume),
+        &mut observer,
+    )?;
     Ok(seen)
 }
 
@@ -42,13 +47,25 @@ fn bits(folder: &Path, run: &str) -> Vec<[u64; 6]> {
         .map(|line| {
             let m: Metrics = serde_json::from_str(line).unwrap();
             let valid = m.valid.map_or(0, f64::to_bits);
-            [m.step, m.loss.to_bits(), valid, m.lr.to_bits(), m.grad_norm.to_bits(), m.tokens]
+            [
+                m.step,
+                m.loss.to_bits(),
+                valid,
+                m.lr.to_bits(),
+                m.grad_norm.to_bits(),
+                m.tokens,
+            ]
         })
         .collect()
 }
 
 fn tensors(folder: &Path, run: &str, step: u64) -> Vec<u8> {
-    fs::read(folder.join(run).join(format!("state/step-{step}/tensors.safetensors"))).unwrap()
+    fs::read(
+        folder
+            .join(run)
+            .join(format!("state/step-{step}/tensors.safetensors")),
+    )
+    .unwrap()
 }
 
 fn checkpoint(folder: &Path, run: &str) -> Vec<u8> {
@@ -67,8 +84,14 @@ fn three_steps_and_three_more_are_six() {
     assert_eq!(second, ["from 3", "saved 6"]);
     assert_eq!(bits(at, "whole").len(), 6);
     assert_eq!(bits(at, "whole"), bits(at, "parts"));
-    assert!(tensors(at, "whole", 6) == tensors(at, "parts", 6), "states differ");
-    assert!(checkpoint(at, "whole") == checkpoint(at, "parts"), "checkpoints differ");
+    assert!(
+        tensors(at, "whole", 6) == tensors(at, "parts", 6),
+        "states differ"
+    );
+    assert!(
+        checkpoint(at, "whole") == checkpoint(at, "parts"),
+        "checkpoints differ"
+    );
 }
 
 #[test]
@@ -85,10 +108,16 @@ fn a_torn_newest_state_costs_the_steps_since_the_one_before() {
     let text = fs::read_to_string(&metrics).unwrap();
     fs::write(&metrics, &text[..text.len() - 20]).unwrap();
     let story = run(at, "torn", &[], true, None).unwrap();
-    assert!(story[0].starts_with("warning: ") && story[0].contains("torn"), "{story:?}");
+    assert!(
+        story[0].starts_with("warning: ") && story[0].contains("torn"),
+        "{story:?}"
+    );
     assert_eq!(story[1..], ["from 3", "saved 6"]);
     assert_eq!(bits(at, "whole"), bits(at, "torn"));
-    assert!(tensors(at, "whole", 6) == tensors(at, "torn", 6), "states differ");
+    assert!(
+        tensors(at, "whole", 6) == tensors(at, "torn", 6),
+        "states differ"
+    );
 }
 
 #[test]
@@ -98,18 +127,36 @@ fn one_thread_and_two_give_the_same_bits() {
     run(at, "one", &["run.threads=1"], false, None).unwrap();
     run(at, "two", &["run.threads=2"], false, None).unwrap();
     assert_eq!(bits(at, "one"), bits(at, "two"));
-    assert!(tensors(at, "one", 6) == tensors(at, "two", 6), "states differ");
+    assert!(
+        tensors(at, "one", 6) == tensors(at, "two", 6),
+        "states differ"
+    );
 }
 
 #[test]
 fn a_resumed_training_may_be_longer_but_not_another() {
     let folder = folder();
     let at = folder.path();
-    run(at, "r", &["run.steps=3", "schedule.shape={ kind = \"constant\" }"], false, None).unwrap();
+    run(
+        at,
+        "r",
+        &["run.steps=3", "schedule.shape={ kind = \"constant\" }"],
+        false,
+        None,
+    )
+    .unwrap();
     let same = ["run.steps=5", "schedule.shape={ kind = \"constant\" }"];
-    assert_eq!(run(at, "r", &same, true, None).unwrap(), ["from 3", "saved 5"]);
-    let error = run(at, "r", &["optimizer.lr=0.5"], true, None).unwrap_err().to_string();
-    assert!(error.contains("optimizer.lr") && error.contains("schedule.shape"), "{error}");
+    assert_eq!(
+        run(at, "r", &same, true, None).unwrap(),
+        ["from 3", "saved 5"]
+    );
+    let error = run(at, "r", &["optimizer.lr=0.5"], true, None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("optimizer.lr") && error.contains("schedule.shape"),
+        "{error}"
+    );
     fs::write(at.join("text.txt"), "another text altogether. ".repeat(90)).unwrap();
     let error = run(at, "r", &same, true, None).unwrap_err().to_string();
     assert!(error.contains("data files are not those"), "{error}");
@@ -121,8 +168,14 @@ fn a_run_folder_is_not_overwritten_by_accident() {
     let at = folder.path();
     run(at, "r", &["run.steps=3"], false, None).unwrap();
     let error = run(at, "r", &["run.steps=3"], false, None).unwrap_err();
-    assert!(matches!(error, TrainError::RunExists { step: 3, .. }), "{error}");
+    assert!(
+        matches!(error, TrainError::RunExists { step: 3, .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("--resume"), "{error}");
     let error = run(at, "empty", &[], true, None).unwrap_err();
-    assert!(matches!(error, TrainError::NothingToResume { .. }), "{error}");
+    assert!(
+        matches!(error, TrainError::NothingToResume { .. }),
+        "{error}"
+    );
 }

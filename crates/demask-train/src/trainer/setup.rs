@@ -7,7 +7,9 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
-use demask_models::{Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer};
+use demask_models::{
+    Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer,
+};
 use demask_nn::Transformer;
 use demask_nn::transformer::AttentionKind;
 

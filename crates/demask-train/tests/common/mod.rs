@@ -49,8 +49,9 @@ shape = { kind = "cosine" }
 /// A folder with a text file and an empty `runs/`.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let text: String =
-        (0..60).map(|i| format!("the cat {} sat on mat {}.\n", i % 7, i * i % 11)).collect();
+    let text: String = (0..60)
+        .map(|i| format!("the cat {} sat on mat {}.\n", i % 7, i * i % 11))
+        .collect();
     std::fs::write(folder.path().join("text.txt"), text).unwrap();
     folder
 }
@@ -61,5 +62,9 @@ pub fn recipe(overrides: &[&str]) -> Recipe {
 }
 
 pub fn options(folder: &Path, resume: bool) -> TrainOptions {
-    TrainOptions { resume, roots: vec![PathBuf::from(folder)], ..TrainOptions::default() }
+    TrainOptions {
+        resume,
+        roots: vec![PathBuf::from(folder)],
+        ..TrainOptions::default()
+    }
 }

@@ -1,0 +1,320 @@
+//! Bad input is refused in a sentence that says what to do, and costs nothing.
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use common::{RECIPE, folder, options, recipe};
+use demask_train::trainer::Silent;
+use demask_train::{Recipe, RunDir, TrainError, TrainEvent, train};
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, String> {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    Recipe::parse(text, "tiny.toml", &overrides).map_err(|e| e.to_string())
+}
+
+fn refuse(from: &str, to: &str) -> String {
+    assert!(RECIPE.contains(from), "{from}");
+    parse(&RECIPE.replacen(from, to, 1), &[]).unwrap_err()
+}
+
+#[test]
+fn a_typo_is_named_with_its_line_and_the_nearest_key() {
+    let error = refuse("weight_decay", "weight_decat");
+    assert!(
+        error.starts_with("tiny.toml:33: unknown key `optimizer.weight_decat`"),
+        "{error}"
+    );
+    assert!(
+        error.contains("did you mean `optimizer.weight_decay`?"),
+        "{error}"
+    );
+    // Inside a tagged table, where serde itself knows no place.
+    let error = refuse("{ kind = \"text\" }", "{ kind = \"text\", seperator = 1 }");
+    assert!(
+        error.contains("tiny.toml:16") && error.contains("`separator`"),
+        "{error}"
+    );
+    let error = refuse("d_ff = 32", "d_fff = 32");
+    assert!(
+        error.starts_with("tiny.toml:25") && error.contains("`network.d_ff`?"),
+        "{error}"
+    );
+    let error = refuse("[optimizer]", "[optimiser]");
+    assert!(error.contains("`optimizer`?"), "{error}");
+    let error = refuse("seed = 7", "lr = 7");
+    assert!(error.contains("`lr` belongs in [optimizer]"), "{error}");
+}
+
+#[test]
+fn a_wrong_kind_or_type_is_named() {
+    let error = refuse("kind = \"mdlm\"", "kind = \"mdml\"");
+    assert!(
+        error.starts_with("tiny.toml:29: unknown kind `mdml`; did you mean `mdlm`?"),
+        "{error}"
+    );
+    let error = refuse("steps = 6", "steps = \"six\"");
+    assert!(
+        error.starts_with("tiny.toml:5: `run.steps`: invalid type"),
+        "{error}"
+    );
+    let error = refuse("warmup = 2", "warmup = 200");
+    assert!(
+        error.contains("schedule.warmup = 200 is longer than run.steps = 6"),
+        "{error}"
+    );
+    let error = refuse("lr = 1e-2", "lr = nan");
+    assert!(
+        error.contains("optimizer.lr = NaN: must be a finite number above 0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn overrides_have_the_same_errors() {
+    let set = |what: &str| parse(RECIPE, &[what]);
+    assert_eq!(set("optimizer.lr=5e-4").unwrap().optimizer.lr, 5e-4);
+    assert_eq!(set("optimizer.clip=2").unwrap().optimizer.clip, 2.0);
+    assert_eq!(set("run.name=other").unwrap().run.name, "other");
+    assert_eq!(
+        set("data.source.0.weight=2.5").unwrap().data.source[0].weight,
+        2.5
+    );
+    let error = set("optimizer.lrr=1").unwrap_err();
+    assert!(
+        error.starts_with("--set optimizer.lrr=1: unknown key `optimizer.lrr`"),
+        "{error}"
+    );
+    assert!(error.contains("`optimizer.lr`?"), "{error}");
+    let error = set("optimiser.lr=1").unwrap_err();
+    assert!(error.contains("`optimizer`?"), "{error}");
+    assert!(
+        set("optimizer.lr=fast")
+            .unwrap_err()
+            .contains("invalid type")
+    );
+    assert!(
+        set("optimizer.lr")
+            .unwrap_err()
+            .contains("section.key=value")
+    );
+    assert!(
+        set("data.source.7.weight=1")
+            .unwrap_err()
+            .contains("a list of 1")
+    );
+    assert!(
+        set("optimizer.batch=0")
+            .unwrap_err()
+            .contains("must be at least 1")
+    );
+}
+
+#[test]
+fn the_resolved_recipe_reads_back_to_itself() {
+    let first = recipe(&["tokenizer={ kind = \"bpe\", vocab = 300 }", "run.threads=2"]);
+    let again = parse(&first.resolved(), &[]).unwrap();
+    assert_eq!(first, again);
+    assert_eq!(first.resolved(), again.resolved());
+    let mut changed = first.clone();
+    changed
+        .set("objective={ kind = \"llada_pretrain\" }")
+        .unwrap();
+    assert_ne!(first, changed);
+    assert!(changed.set("run.steps=0").is_err());
+    assert_eq!(changed.run.steps, 6, "a refused change changes nothing");
+}
+
+/// Every number, word and switch of a resolved recipe, changed through `--set`, changes the recipe
+/// or is refused as out of range; none is read and ignored.
+#[test]
+fn every_key_changes_the_recipe() {
+    let first = recipe(&[
+        "run.threads=2",
+        "init={ kind = \"checkpoint\", path = \"x\" }",
+    ]);
+    let table: toml::Table = toml::from_str(&first.resolved()).unwrap();
+    let mut keys = Vec::new();
+    walk("", &toml::Value::Table(table), &mut keys);
+    assert!(keys.len() > 50, "{}", keys.len());
+    let mut changed = 0;
+    for (key, value) in keys {
+        let mut recipe = first.clone();
+        match recipe.set(&format!("{key}={value}")) {
+            Ok(()) => {
+                assert_ne!(recipe, first, "{key}={value} was ignored");
+                changed += 1;
+            }
+            Err(error) => assert!(!error.to_string().contains("unknown key"), "{key}: {error}"),
+        }
+    }
+    assert!(changed > 40, "{changed}");
+}
+
+fn walk(path: &str, value: &toml::Value, out: &mut Vec<(String, String)>) {
+    let at = |key: &str| {
+        if path.is_empty() {
+            key.to_string()
+        } else {
+            format!("{path}.{key}")
+        }
+    };
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(k, v)| walk(&at(k), v, out)),
+        toml::Value::Array(list) => {
+            list.iter()
+                .enumerate()
+                .for_each(|(i, v)| walk(&at(&i.to_string()), v, out));
+        }
+        toml::Value::Integer(n) => out.push((path.into(), (n + 1).to_string())),
+        toml::Value::Float(x) => out.push((path.into(), format!("{:?}", x * 0.5 + 0.01))),
+        toml::Value::Boolean(b) => out.push((path.into(), (!b).to_string())),
+        toml::Value::String(s) => out.push((path.into(), format!("\"{s}x\""))),
+        toml::Value::Datetime(_) => {}
+    }
+}
+
+#[test]
+fn a_missing_file_names_every_place_that_was_tried() {
+    let folder = folder();
+    let recipe = recipe(&["data.source.0.path=nowhere.txt"]);
+    let error = train(
+        &recipe,
+        &folder.path().join("r"),
+        options(folder.path(), false),
+        &mut Silent,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.starts_with("data file `nowhere.txt` not found; looked at /"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_trainers_do_not_share_a_folder() {
+    let folder = folder();
+    let run = folder.path().join("r");
+    let _held = RunDir::open(&run).unwrap();
+    let error = train(
+        &recipe(&[]),
+        &run,
+        options(folder.path(), false),
+        &mut Silent,
+    )
+    .unwrap_err();
+    assert!(matches!(error, TrainError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_keeps_the_last_good_state() {
+    let folder = folder();
+    let run = folder.path().join("r");
+    // A rate that throws the weights out of the range of f32 within a few steps.
+    let wild = [
+        "optimizer.lr=1e38",
+        "schedule.warmup=0",
+        "network.dropout=0",
+        "run.steps=9",
+    ];
+    let error = train(
+        &recipe(&wild),
+        &run,
+        options(folder.path(), false),
+        &mut Silent,
+    )
+    .unwrap_err();
+    let TrainError::NotFinite { step, kept, .. } = &error else {
+        panic!("{error}")
+    };
+    assert!(error.to_string().contains("lower optimizer.lr"), "{error}");
+    assert!(
+        *step >= 2 && kept.ends_with(format!("step-{}", step - 1)),
+        "{error}"
+    );
+    let (state, torn) = RunDir::open(&run).unwrap().load_state().unwrap();
+    assert_eq!((state.step, torn.len()), (step - 1, 0));
+}
+
+#[test]
+fn a_state_that_cannot_be_written_leaves_the_one_before() {
+    let folder = folder();
+    let run = folder.path().join("r");
+    train(
+        &recipe(&["run.steps=3"]),
+        &run,
+        options(folder.path(), false),
+        &mut Silent,
+    )
+    .unwrap();
+    let states = run.join("state");
+    fs::set_permissions(&states, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(states.join("probe"), "x").is_ok() {
+        // The superuser writes everywhere; a file in the way of the folder stops it too.
+        fs::set_permissions(&states, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::remove_file(states.join("probe")).unwrap();
+        fs::write(states.join(".step-6.part"), "in the way").unwrap();
+    }
+    let longer = recipe(&["run.steps=3", "schedule.shape={ kind = \"cosine\" }"]);
+    drop(longer);
+    let error = train(
+        &recipe(&[]),
+        &run,
+        options(folder.path(), true),
+        &mut Silent,
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("step-6.part"), "{error}");
+    fs::set_permissions(&states, fs::Permissions::from_mode(0o755)).unwrap();
+    let (state, _) = RunDir::open(&run).unwrap().load_state().unwrap();
+    assert_eq!(state.step, 3);
+}
+
+#[test]
+fn stopping_saves_and_says_how_to_go_on() {
+    let folder = folder();
+    let run = folder.path().join("r");
+    let mut observer = |event: &TrainEvent| match event {
+        TrainEvent::Step(metrics) if metrics.step == 2 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let summary = train(
+        &recipe(&[]),
+        &run,
+        options(folder.path(), false),
+        &mut observer,
+    )
+    .unwrap();
+    assert!(summary.stopped && summary.step == 2);
+    let command = summary.resume_command().unwrap();
+    assert!(
+        command.starts_with("demask train --resume ") && command.ends_with("/r"),
+        "{command}"
+    );
+    check_checkpoint(&run);
+}
+
+fn check_checkpoint(run: &Path) {
+    for name in [
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "README.md",
+    ] {
+        assert!(run.join("checkpoint").join(name).is_file(), "{name}");
+    }
+    let card = fs::read_to_string(run.join("checkpoint/README.md")).unwrap();
+    assert!(
+        card.contains("| steps | 2 |") && card.contains("| `text.txt` | not stated |"),
+        "{card}"
+    );
+    assert!(
+        fs::read_to_string(run.join("loss.svg"))
+            .unwrap()
+            .starts_with("<svg")
+    );
+}
