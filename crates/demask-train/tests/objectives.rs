@@ -9,13 +9,14 @@ use demask_models::{Model, ModelKind, OpenOptions};
 use demask_train::trainer::Silent;
 use demask_train::{TrainEvent, train};
 
-/// Trains 40 steps and gives the mean loss of the first and of the last ten.
-fn losses(overrides: &[&str]) -> [f64; 2] {
+/// Trains and gives the mean loss of the first and of the last quarter of the steps.
+fn losses(steps: usize, overrides: &[&str]) -> [f64; 2] {
     let folder = folder();
+    let count = format!("run.steps={steps}");
     let mut all = vec![
-        "run.steps=40",
+        count.as_str(),
         "run.eval_every=0",
-        "run.checkpoint_every=100",
+        "run.checkpoint_every=1000",
         "optimizer.accumulation=1",
         "optimizer.batch=16",
         "network.dropout=0",
@@ -38,7 +39,10 @@ fn losses(overrides: &[&str]) -> [f64; 2] {
     )
     .unwrap();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    [mean(&losses[..10]), mean(&losses[30..])]
+    [
+        mean(&losses[..steps / 4]),
+        mean(&losses[steps - steps / 4..]),
+    ]
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn masked_objectives_learn() {
         "objective={ kind = \"llada_sft\" }",
         "objective={ kind = \"generic\" }",
     ] {
-        let [first, last] = losses(&[objective]);
+        let [first, last] = losses(40, &[objective]);
         assert!(last < 0.9 * first, "{objective}: {first} -> {last}");
     }
 }
@@ -60,7 +64,7 @@ fn uniform_and_score_objectives_learn() {
     for objective in ["udlm", "sedd_uniform", "sedd_absorbing"] {
         let objective = format!("objective={{ kind = \"{objective}\" }}");
         let time = "network.time={ frequencies = 16, cond = 16 }";
-        let [first, last] = losses(&[&objective, time]);
+        let [first, last] = losses(160, &[&objective, time]);
         assert!(last < first, "{objective}: {first} -> {last}");
     }
 }
@@ -69,12 +73,15 @@ fn uniform_and_score_objectives_learn() {
 fn left_to_right_blocks_and_shift_learn() {
     let causal = "network.attention={ kind = \"causal\" }";
     let shift = "network.logit_shift=true";
-    let [first, last] = losses(&["objective={ kind = \"autoregressive\" }", causal, shift]);
+    let [first, last] = losses(
+        40,
+        &["objective={ kind = \"autoregressive\" }", causal, shift],
+    );
     assert!(last < 0.8 * first, "autoregressive: {first} -> {last}");
     let blocks = "network.attention={ kind = \"block_causal\", block = 4 }";
-    let [first, last] = losses(&["objective={ kind = \"bd3\", block = 4 }", blocks]);
+    let [first, last] = losses(40, &["objective={ kind = \"bd3\", block = 4 }", blocks]);
     assert!(last < 0.9 * first, "bd3: {first} -> {last}");
-    let [first, last] = losses(&["objective={ kind = \"shifted\" }", shift]);
+    let [first, last] = losses(40, &["objective={ kind = \"shifted\" }", shift]);
     assert!(last < 0.9 * first, "shifted: {first} -> {last}");
 }
 
