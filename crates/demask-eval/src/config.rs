@@ -128,7 +128,11 @@ impl EvalConfig {
             return Err(EvalError::setting("samples.count", 0, "at least 1"));
         }
         if self.entropy.orders.contains(&0) {
-            return Err(EvalError::setting("entropy.orders", &self.entropy.orders, "1 or more"));
+            return Err(EvalError::setting(
+                "entropy.orders",
+                &self.entropy.orders,
+                "1 or more",
+            ));
         }
         self.nelbo.check()?;
         self.likelihood.check()?;
@@ -143,7 +147,11 @@ mod tests {
     #[test]
     fn unknown_fields_and_values_out_of_range_are_named() {
         let error = serde_json::from_str::<EvalConfig>(r#"{"nelbo":{"drws":3}}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `drws`, expected one of `draws`"));
+        assert!(
+            error
+                .to_string()
+                .contains("unknown field `drws`, expected one of `draws`")
+        );
         let error = serde_json::from_str::<EvalConfig>(r#"{"samples":{"kind":"file","x":1}}"#);
         assert!(error.is_err());
         let config: EvalConfig = serde_json::from_str(
@@ -161,10 +169,16 @@ mod tests {
             (r#"{"nelbo":{"draws":0}}"#, "nelbo.draws"),
             (r#"{"nelbo":{"eps":0}}"#, "nelbo.eps"),
             (r#"{"likelihood":{"mc_num":10}}"#, "likelihood.mc_num"),
-            (r#"{"likelihood":{"rule":{"kind":"dream","eps":1.5}}}"#, "likelihood.rule.eps"),
+            (
+                r#"{"likelihood":{"rule":{"kind":"dream","eps":1.5}}}"#,
+                "likelihood.rule.eps",
+            ),
             (r#"{"mauve":{"scale":0}}"#, "mauve.scale"),
             (r#"{"entropy":{"orders":[0]}}"#, "entropy.orders"),
-            (r#"{"samples":{"kind":"written","count":0}}"#, "samples.count"),
+            (
+                r#"{"samples":{"kind":"written","count":0}}"#,
+                "samples.count",
+            ),
         ] {
             let config: EvalConfig = serde_json::from_str(json).unwrap();
             let error = config.check().unwrap_err().to_string();

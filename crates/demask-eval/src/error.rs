@@ -100,6 +100,10 @@ impl EvalError {
         value: impl std::fmt::Debug,
         needed: impl Into<String>,
     ) -> Self {
-        Self::Setting { name, value: format!("{value:?}"), needed: needed.into() }
+        Self::Setting {
+            name,
+            value: format!("{value:?}"),
+            needed: needed.into(),
+        }
     }
 }

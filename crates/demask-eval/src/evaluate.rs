@@ -23,7 +23,11 @@ pub struct Sample {
 impl Sample {
     /// A text whose tokens are not known.
     pub fn new(text: impl Into<String>, ended: bool) -> Self {
-        Self { text: text.into(), ended, ids: None }
+        Self {
+            text: text.into(),
+            ended,
+            ids: None,
+        }
     }
 }
 
@@ -47,7 +51,11 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A model alone.
     pub fn new(model: &'a dyn LanguageModel) -> Self {
-        Self { model, judge: None, writer: None }
+        Self {
+            model,
+            judge: None,
+            writer: None,
+        }
     }
 }
 
@@ -77,7 +85,11 @@ pub fn evaluate(
         }
     }
     let notes = bench.notes;
-    Ok(Report { rows, notes, config: config.clone() })
+    Ok(Report {
+        rows,
+        notes,
+        config: config.clone(),
+    })
 }
 
 /// What metrics measure with. Data and samples are made when a metric first asks for them and
@@ -181,17 +193,32 @@ impl<'a> Bench<'a> {
             let noise = self.noise(MetricName::Nelbo);
             let windows = self.windows.as_deref().unwrap_or_default();
             let (config, model) = (self.config, self.subject.model);
-            let found =
-                nelbo(model, windows, &config.nelbo, config.batch, noise, &mut *self.observer)?;
+            let found = nelbo(
+                model,
+                windows,
+                &config.nelbo,
+                config.batch,
+                noise,
+                &mut *self.observer,
+            )?;
             self.nelbo = Some(found);
         }
-        self.nelbo.as_ref().ok_or_else(|| EvalError::Data("nothing was measured".into()))
+        self.nelbo
+            .as_ref()
+            .ok_or_else(|| EvalError::Data("nothing was measured".into()))
     }
 
     fn path(&self, metric: MetricName) -> Result<&'a std::path::Path, EvalError> {
-        self.config.data.path.as_deref().ok_or_else(|| EvalError::Needs {
-            metric: metric.info().name,
-            needed: format!("{}: name a file with --data", metric.info().needs),
-        })
+        self.config
+            .data
+            .path
+            .as_deref()
+            .ok_or_else(|| EvalError::Needs {
+                metric: metric.info().name,
+                needed: format!("{}: name a file with --data", metric.info().needs),
+            })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,14 +46,23 @@ impl Report {
                     Some(error) => number(error),
                     None => String::new(),
                 };
-                [row.name.clone(), number(row.value), error, row.unit.to_owned(), row.over.clone()]
+                [
+                    row.name.clone(),
+                    number(row.value),
+                    error,
+                    row.unit.to_owned(),
+                    row.over.clone(),
+                ]
             })
             .collect()
     }
 
     /// The value of the row called `name`.
     pub fn value(&self, name: &str) -> Option<f64> {
-        self.rows.iter().find(|row| row.name == name).map(|row| row.value)
+        self.rows
+            .iter()
+            .find(|row| row.name == name)
+            .map(|row| row.value)
     }
 }
 

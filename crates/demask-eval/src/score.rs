@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 use demask_models::ModelKind;
 use demask_nn::ops::cross_entropy;
-use demask_nn::{AttentionMask, Asked, Input, Positions};
+use demask_nn::{Asked, AttentionMask, Input, Positions};
 
 use crate::{EvalError, LanguageModel};
 
@@ -26,10 +26,16 @@ impl Canvases<'_> {
         let (rows, length) = (self.noisy.len(), self.noisy.first().map_or(0, Vec::len));
         let ModelKind::BlockMasked { block } = kind else {
             let ids = self.noisy.concat();
-            return Input { asked: self.cells(length), ..Input::ids(ids, rows, length) };
+            return Input {
+                asked: self.cells(length),
+                ..Input::ids(ids, rows, length)
+            };
         };
-        let ids =
-            self.noisy.iter().zip(self.clean).flat_map(|(noisy, clean)| [&noisy[..], clean].concat());
+        let ids = self
+            .noisy
+            .iter()
+            .zip(self.clean)
+            .flat_map(|(noisy, clean)| [&noisy[..], clean].concat());
         Input {
             positions: twice(rows, length),
             mask: AttentionMask::bd3(blocks(length, block)),
@@ -39,13 +45,20 @@ impl Canvases<'_> {
     }
 
     fn cells(&self, stride: usize) -> Asked {
-        Asked::Rows(self.asked.iter().map(|(row, cell)| (row * stride + cell) as u32).collect())
+        Asked::Rows(
+            self.asked
+                .iter()
+                .map(|(row, cell)| (row * stride + cell) as u32)
+                .collect(),
+        )
     }
 }
 
 /// The block of each of `length` cells.
 pub(crate) fn blocks(length: usize, block: usize) -> Vec<u32> {
-    (0..length).map(|cell| (cell / block.max(1)) as u32).collect()
+    (0..length)
+        .map(|cell| (cell / block.max(1)) as u32)
+        .collect()
 }
 
 /// Positions `0..length` twice, for each of `rows` rows.
@@ -56,11 +69,13 @@ pub(crate) fn twice(rows: usize, length: usize) -> Positions {
 }
 
 /// The logits of the asked cells, `[asked, V]`.
-pub(crate) fn logits(
-    model: &dyn LanguageModel,
-    input: Input<'_>,
-) -> Result<Tensor<2>, EvalError> {
-    model.forward(input)?.logits.ok_or_else(|| EvalError::NotFinite { what: "an empty pass".into() })
+pub(crate) fn logits(model: &dyn LanguageModel, input: Input<'_>) -> Result<Tensor<2>, EvalError> {
+    model
+        .forward(input)?
+        .logits
+        .ok_or_else(|| EvalError::NotFinite {
+            what: "an empty pass".into(),
+        })
 }
 
 /// `-ln p(target)` of each row of `logits`, in f64. `forbidden` is never predicted.
@@ -70,13 +85,20 @@ pub(crate) fn nats(
     forbidden: Option<u32>,
 ) -> Result<Vec<f64>, EvalError> {
     let width = logits.dims()[1];
-    if let Some(id) = targets.iter().chain(&forbidden).find(|id| **id as usize >= width) {
+    if let Some(id) = targets
+        .iter()
+        .chain(&forbidden)
+        .find(|id| **id as usize >= width)
+    {
         return Err(EvalError::Data(format!(
             "token {id} lies outside the model's vocabulary of {width}; \
              is this the tokenizer of this model?"
         )));
     }
-    host(cross_entropy(logits, targets, forbidden), "the log-likelihood of a token")
+    host(
+        cross_entropy(logits, targets, forbidden),
+        "the log-likelihood of a token",
+    )
 }
 
 /// A column of numbers on the host; an error names `what` when one is not finite.
@@ -93,14 +115,12 @@ pub(crate) fn host_f32<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Ev
     let data = tensor
         .try_into_data_dtype(DType::F32)
         .map_err(|error| EvalError::Tensor(format!("{error:?}")))?;
-    data.try_to_vec().map_err(|error| EvalError::Tensor(format!("{error:?}")))
+    data.try_to_vec()
+        .map_err(|error| EvalError::Tensor(format!("{error:?}")))
 }
 
 /// The mask token of a masked model, or an error that says which metric needs it.
-pub(crate) fn mask_of(
-    model: &dyn LanguageModel,
-    metric: &'static str,
-) -> Result<u32, EvalError> {
+pub(crate) fn mask_of(model: &dyn LanguageModel, metric: &'static str) -> Result<u32, EvalError> {
     model.ids().mask.ok_or_else(|| EvalError::Needs {
         metric,
         needed: "the mask token of the model, and the checkpoint names none".into(),

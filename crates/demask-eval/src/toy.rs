@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use demask_models::{ModelKind, SpecialIds};
-use demask_nn::{Asked, Input, MaskKind, NoiseLevel, NnError, Output, Rows};
+use demask_nn::{Asked, Input, MaskKind, NnError, NoiseLevel, Output, Rows};
 
 use crate::{EvalError, LanguageModel};
 
@@ -26,9 +26,19 @@ enum Law {
 impl Toy {
     /// A model of uniform letters, for tests of tokenisation.
     pub fn letters(max_length: usize, bos: Option<u32>, eos: Option<u32>) -> Self {
-        let ids = SpecialIds { bos, eos, ..SpecialIds::default() };
+        let ids = SpecialIds {
+            bos,
+            eos,
+            ..SpecialIds::default()
+        };
         let law = Law::Bigram(vec![1.0 / 32.0; 32 * 32]);
-        Self { kind: ModelKind::Autoregressive, ids, letters: 32, max_length, law }
+        Self {
+            kind: ModelKind::Autoregressive,
+            ids,
+            letters: 32,
+            max_length,
+            law,
+        }
     }
 
     /// A perfect model of a joint law over texts of `length` letters.
@@ -37,22 +47,46 @@ impl Toy {
         let total: f64 = weights.iter().sum();
         let chances = weights.iter().map(|w| w / total).collect();
         let mask = kind.needs_mask().then_some(letters as u32);
-        let ids = SpecialIds { mask, ..SpecialIds::default() };
-        Self { kind, ids, letters, max_length: length, law: Law::Table { length, chances } }
+        let ids = SpecialIds {
+            mask,
+            ..SpecialIds::default()
+        };
+        Self {
+            kind,
+            ids,
+            letters,
+            max_length: length,
+            law: Law::Table { length, chances },
+        }
     }
 
     /// A left-to-right model with the given chances of a letter after a letter.
     pub fn bigram(letters: usize, max_length: usize, rows: &[f64], eos: Option<u32>) -> Self {
         assert_eq!(rows.len(), letters * letters);
-        let ids = SpecialIds { eos, ..SpecialIds::default() };
+        let ids = SpecialIds {
+            eos,
+            ..SpecialIds::default()
+        };
         let law = Law::Bigram(rows.to_vec());
-        Self { kind: ModelKind::Autoregressive, ids, letters, max_length, law }
+        Self {
+            kind: ModelKind::Autoregressive,
+            ids,
+            letters,
+            max_length,
+            law,
+        }
     }
 
     /// All texts of a table in order, with their chances.
     pub fn texts(&self) -> Vec<(Vec<u32>, f64)> {
-        let Law::Table { length, chances } = &self.law else { panic!("no table") };
-        chances.iter().enumerate().map(|(i, c)| (self.text(i, *length), *c)).collect()
+        let Law::Table { length, chances } = &self.law else {
+            panic!("no table")
+        };
+        chances
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (self.text(i, *length), *c))
+            .collect()
     }
 
     fn text(&self, mut index: usize, length: usize) -> Vec<u32> {
@@ -69,7 +103,11 @@ impl Toy {
     fn given(&self, cell: usize, evidence: &dyn Fn(usize, u32) -> f64) -> Vec<f64> {
         let mut chances = vec![0.0; self.letters];
         for (text, chance) in self.texts() {
-            let weight: f64 = text.iter().enumerate().map(|(i, &v)| evidence(i, v)).product();
+            let weight: f64 = text
+                .iter()
+                .enumerate()
+                .map(|(i, &v)| evidence(i, v))
+                .product();
             chances[text[cell] as usize] += chance * weight;
         }
         let total: f64 = chances.iter().sum();
@@ -102,7 +140,14 @@ impl Toy {
             _ if self.kind == ModelKind::Uniform => {
                 let alpha = (-sigma.expect("a uniform toy reads the noise level")).exp();
                 let blur = (1.0 - alpha) / self.letters as f64;
-                self.given(cell, &|i, v| blur + if row[i] == v { alpha } else { 0.0 })
+                // The ratio of two noisy texts that differ in one cell follows from what the *other*
+                // cells say of it: in UDLM's parameterisation the bound is tight for this, and not
+                // for the posterior that has seen the cell too.
+                self.given(cell, &|i, v| match (i == cell, row[i] == v) {
+                    (true, _) => 1.0,
+                    (_, true) => blur + alpha,
+                    (_, false) => blur,
+                })
             }
             _ => self.given(cell, &|i, v| known(row, i, v)),
         }
@@ -169,12 +214,20 @@ impl LanguageModel for Toy {
         let logits = (!asked.is_empty()).then(|| {
             Tensor::<2>::from_data(TensorData::new(logits, [asked.len(), width]), &device)
         });
-        let hidden = Tensor::<3>::from_data(TensorData::new(hidden, [*batch, *length, width]), &device);
-        Ok(Output { hidden, logits, taps: Vec::new() })
+        let hidden =
+            Tensor::<3>::from_data(TensorData::new(hidden, [*batch, *length, width]), &device);
+        Ok(Output {
+            hidden,
+            logits,
+            taps: Vec::new(),
+        })
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, EvalError> {
-        Ok(text.bytes().map(|byte| u32::from(byte.saturating_sub(b'a'))).collect())
+        Ok(text
+            .bytes()
+            .map(|byte| u32::from(byte.saturating_sub(b'a')))
+            .collect())
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String, EvalError> {

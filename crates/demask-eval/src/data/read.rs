@@ -24,10 +24,15 @@ pub fn read_documents(path: &Path, field: &str) -> Result<Vec<String>, EvalError
     let documents = match kind(path)? {
         Kind::Text => {
             let mut bytes = Vec::new();
-            open(path)?.read_to_end(&mut bytes).map_err(|source| read_error(path, source))?;
+            open(path)?
+                .read_to_end(&mut bytes)
+                .map_err(|source| read_error(path, source))?;
             let text = String::from_utf8(bytes).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
-                let line = 1 + error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
+                let line = 1 + error.as_bytes()[..at]
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count();
                 line_error(path, line, "is not UTF-8 text".into())
             })?;
             vec![text]
@@ -71,21 +76,32 @@ enum Kind {
 }
 
 fn kind(path: &Path) -> Result<Kind, EvalError> {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
     let stem = name.strip_suffix(".gz").unwrap_or(&name);
     if stem.ends_with(".txt") {
         Ok(Kind::Text)
     } else if stem.ends_with(".jsonl") {
         Ok(Kind::Lines)
     } else {
-        Err(EvalError::Format { path: path.to_owned() })
+        Err(EvalError::Format {
+            path: path.to_owned(),
+        })
     }
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>, EvalError> {
     let file = File::open(path).map_err(|source| read_error(path, source))?;
-    let zipped = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    Ok(if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+    let zipped = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    Ok(if zipped {
+        Box::new(MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    })
 }
 
 type OnObject<'a> = dyn FnMut(usize, Map<String, Value>) -> Result<(), EvalError> + 'a;
@@ -95,8 +111,9 @@ fn for_each_object(path: &Path, use_object: &mut OnObject<'_>) -> Result<(), Eva
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
-        let read =
-            reader.read_until(b'\n', &mut bytes).map_err(|source| read_error(path, source))?;
+        let read = reader
+            .read_until(b'\n', &mut bytes)
+            .map_err(|source| read_error(path, source))?;
         if read == 0 {
             break;
         }
@@ -126,12 +143,24 @@ fn text_field<'a>(
                 Value::Array(_) => "a list",
                 _ => "an object",
             };
-            Err(line_error(path, line, format!("field `{field}` is {kind}, not a text")))
+            Err(line_error(
+                path,
+                line,
+                format!("field `{field}` is {kind}, not a text"),
+            ))
         }
         None => {
             let fields: Vec<String> = object.keys().map(|key| format!("`{key}`")).collect();
-            let fields = if fields.is_empty() { "none".to_owned() } else { fields.join(", ") };
-            Err(line_error(path, line, format!("has no field `{field}`; its fields: {fields}")))
+            let fields = if fields.is_empty() {
+                "none".to_owned()
+            } else {
+                fields.join(", ")
+            };
+            Err(line_error(
+                path,
+                line,
+                format!("has no field `{field}`; its fields: {fields}"),
+            ))
         }
     }
 }
@@ -143,17 +172,26 @@ fn non_empty<T>(
 ) -> Result<Vec<T>, EvalError> {
     items.retain(|item| !is_empty(item));
     if items.is_empty() {
-        return Err(EvalError::Empty { path: path.to_owned() });
+        return Err(EvalError::Empty {
+            path: path.to_owned(),
+        });
     }
     Ok(items)
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> EvalError {
-    EvalError::Read { path: path.to_owned(), source }
+    EvalError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn line_error(path: &Path, line: usize, message: String) -> EvalError {
-    EvalError::Line { path: path.to_owned(), line, message }
+    EvalError::Line {
+        path: path.to_owned(),
+        line,
+        message,
+    }
 }
 
 #[cfg(test)]
@@ -196,13 +234,33 @@ mod tests {
     #[test]
     fn pairs_name_their_fields() {
         let folder = tempfile::tempdir().unwrap();
-        let path = write(folder.path(), "p.jsonl", b"{\"question\":\"1+1\",\"answer\":\"2\"}\n");
+        let path = write(
+            folder.path(),
+            "p.jsonl",
+            b"{\"question\":\"1+1\",\"answer\":\"2\"}\n",
+        );
         let pairs = read_pairs(&path, "question", "answer").unwrap();
-        assert_eq!(pairs, [Pair { prompt: "1+1".into(), answer: "2".into() }]);
-        let error = read_pairs(&path, "prompt", "answer").unwrap_err().to_string();
-        assert!(error.ends_with("has no field `prompt`; its fields: `question`, `answer`"), "{error}");
+        assert_eq!(
+            pairs,
+            [Pair {
+                prompt: "1+1".into(),
+                answer: "2".into()
+            }]
+        );
+        let error = read_pairs(&path, "prompt", "answer")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("has no field `prompt`; its fields: `question`, `answer`"),
+            "{error}"
+        );
         let text = write(folder.path(), "p.txt", b"x");
-        assert!(read_pairs(&text, "a", "b").unwrap_err().to_string().contains(".jsonl"));
+        assert!(
+            read_pairs(&text, "a", "b")
+                .unwrap_err()
+                .to_string()
+                .contains(".jsonl")
+        );
     }
 
     #[test]
@@ -222,8 +280,14 @@ mod tests {
         // A file that lies about being compressed.
         let path = folder.path().join("z.txt.gz");
         std::fs::write(&path, b"plain").unwrap();
-        assert!(matches!(read_documents(&path, "text"), Err(EvalError::Read { .. })));
+        assert!(matches!(
+            read_documents(&path, "text"),
+            Err(EvalError::Read { .. })
+        ));
         let missing = folder.path().join("missing.txt");
-        assert!(matches!(read_documents(&missing, "text"), Err(EvalError::Read { .. })));
+        assert!(matches!(
+            read_documents(&missing, "text"),
+            Err(EvalError::Read { .. })
+        ));
     }
 }

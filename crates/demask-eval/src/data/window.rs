@@ -71,7 +71,11 @@ pub fn windows(
     let (bos, eos) = (model.ids().bos, model.ids().eos);
     let around = |cells: Vec<(u32, f64)>| -> Vec<(u32, f64)> {
         let special = |id: Option<u32>| id.map(|id| (id, 0.0));
-        special(bos).into_iter().chain(cells).chain(special(eos)).collect()
+        special(bos)
+            .into_iter()
+            .chain(cells)
+            .chain(special(eos))
+            .collect()
     };
     let room = match config.wrap {
         Wrap::Windows => length
@@ -96,7 +100,11 @@ pub fn windows(
         let ids = model.encode(document)?;
         let share = document.len() as f64 / ids.len().max(1) as f64;
         let cells: Vec<(u32, f64)> = ids.into_iter().map(|id| (id, share)).collect();
-        open.extend(if config.wrap == Wrap::Documents { around(cells) } else { cells });
+        open.extend(if config.wrap == Wrap::Documents {
+            around(cells)
+        } else {
+            cells
+        });
         let mut taken = 0;
         while open.len() - taken >= room {
             let stop = cut(&open[taken..taken + room]);
@@ -119,7 +127,9 @@ pub fn windows(
         cut(&open);
     }
     if done.is_empty() {
-        return Err(EvalError::Data("the documents hold no tokens to score".into()));
+        return Err(EvalError::Data(
+            "the documents hold no tokens to score".into(),
+        ));
     }
     Ok(done)
 }
@@ -136,7 +146,10 @@ mod tests {
         let cells = windows(&model, &documents, &config).unwrap();
         let bytes: f64 = cells.iter().flat_map(|w| &w.bytes).sum();
         if config.limit.is_none() {
-            assert_eq!(bytes, documents.iter().map(|d| d.len()).sum::<usize>() as f64);
+            assert_eq!(
+                bytes,
+                documents.iter().map(|d| d.len()).sum::<usize>() as f64
+            );
         }
         cells.into_iter().map(|w| w.ids).collect()
     }
@@ -146,21 +159,42 @@ mod tests {
         let texts = ["abcdef", "gh"];
         let stream = cut(&texts, WindowConfig::default());
         assert_eq!(stream, [vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
-        let apart = WindowConfig { packing: Packing::Documents, ..WindowConfig::default() };
-        assert_eq!(cut(&texts, apart), [vec![0, 1, 2, 3], vec![4, 5], vec![6, 7]]);
-        let three = WindowConfig { length: Some(3), ..WindowConfig::default() };
-        assert_eq!(cut(&texts, three), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7]]);
-        let one = WindowConfig { limit: Some(1), ..WindowConfig::default() };
+        let apart = WindowConfig {
+            packing: Packing::Documents,
+            ..WindowConfig::default()
+        };
+        assert_eq!(
+            cut(&texts, apart),
+            [vec![0, 1, 2, 3], vec![4, 5], vec![6, 7]]
+        );
+        let three = WindowConfig {
+            length: Some(3),
+            ..WindowConfig::default()
+        };
+        assert_eq!(
+            cut(&texts, three),
+            [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7]]
+        );
+        let one = WindowConfig {
+            limit: Some(1),
+            ..WindowConfig::default()
+        };
         assert_eq!(cut(&texts, one), [vec![0, 1, 2, 3]]);
     }
 
     #[test]
     fn begin_and_end_tokens() {
         let texts = ["abcde", "f"];
-        let windows = WindowConfig { wrap: Wrap::Windows, ..WindowConfig::default() };
+        let windows = WindowConfig {
+            wrap: Wrap::Windows,
+            ..WindowConfig::default()
+        };
         let expected = [vec![30, 0, 1, 31], vec![30, 2, 3, 31], vec![30, 4, 5, 31]];
         assert_eq!(cut(&texts, windows), expected);
-        let documents = WindowConfig { wrap: Wrap::Documents, ..WindowConfig::default() };
+        let documents = WindowConfig {
+            wrap: Wrap::Documents,
+            ..WindowConfig::default()
+        };
         let expected = [vec![30, 0, 1, 2], vec![3, 4, 31, 30], vec![5, 31]];
         assert_eq!(cut(&texts, documents), expected);
     }
@@ -169,8 +203,14 @@ mod tests {
     fn impossible_lengths_are_named() {
         let model = Toy::letters(4, Some(30), Some(31));
         for (length, wrap) in [(5, Wrap::None), (0, Wrap::None), (2, Wrap::Windows)] {
-            let config = WindowConfig { length: Some(length), wrap, ..WindowConfig::default() };
-            let error = windows(&model, &["ab".into()], &config).unwrap_err().to_string();
+            let config = WindowConfig {
+                length: Some(length),
+                wrap,
+                ..WindowConfig::default()
+            };
+            let error = windows(&model, &["ab".into()], &config)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("window.length"), "{error}");
         }
     }

@@ -20,7 +20,9 @@ pub struct EntropyConfig {
 
 impl Default for EntropyConfig {
     fn default() -> Self {
-        Self { orders: vec![1, 2, 3, 4] }
+        Self {
+            orders: vec![1, 2, 3, 4],
+        }
     }
 }
 
@@ -56,7 +58,10 @@ pub fn unigram_entropy(tokens: &[u32]) -> f64 {
     }
     let total = tokens.len() as f64;
     // Starts at +0, so that a sample of one token gives 0 and not -0.
-    counts.values().map(|count| *count as f64 / total).fold(0.0, |sum, f| sum - f * f.ln())
+    counts
+        .values()
+        .map(|count| *count as f64 / total)
+        .fold(0.0, |sum, f| sum - f * f.ln())
 }
 
 /// Distinct-n (Li et al., arXiv 1510.03055): different n-grams of all samples over n-grams of all
@@ -75,19 +80,30 @@ pub fn repetition(samples: &[Vec<u32>], n: usize) -> f64 {
         .filter(|sample| sample.len() >= n)
         .map(|sample| 1.0 - share(sample.windows(n)))
         .collect();
-    if shares.is_empty() { 0.0 } else { shares.iter().sum::<f64>() / shares.len() as f64 }
+    if shares.is_empty() {
+        0.0
+    } else {
+        shares.iter().sum::<f64>() / shares.len() as f64
+    }
 }
 
 /// All variety measures of a set of samples (token ids, without special tokens).
 pub fn variety(samples: &[Vec<u32>], config: &EntropyConfig) -> Variety {
-    let entropies: Vec<f64> = samples.iter().map(|sample| unigram_entropy(sample)).collect();
+    let entropies: Vec<f64> = samples
+        .iter()
+        .map(|sample| unigram_entropy(sample))
+        .collect();
     let (entropy, std_error) = super::mean_and_error(&entropies);
     let orders = config
         .orders
         .iter()
         .map(|&n| (n, distinct(samples, n), repetition(samples, n)))
         .collect();
-    Variety { entropy, std_error, orders }
+    Variety {
+        entropy,
+        std_error,
+        orders,
+    }
 }
 
 fn share<'a>(grams: impl Iterator<Item = &'a [u32]>) -> f64 {
@@ -97,7 +113,11 @@ fn share<'a>(grams: impl Iterator<Item = &'a [u32]>) -> f64 {
         seen.insert(gram);
         all += 1;
     }
-    if all == 0 { 0.0 } else { seen.len() as f64 / all as f64 }
+    if all == 0 {
+        0.0
+    } else {
+        seen.len() as f64 / all as f64
+    }
 }
 
 /// The rows `entropy` of a report.
@@ -116,8 +136,13 @@ impl Metric for Varied {
         }
         let found = variety(&samples, &bench.config().entropy);
         let over = format!("{} texts", samples.len());
-        let row = |name: String, value, std_error, unit| {
-            Row { metric, name, value, std_error, unit, over: over.clone() }
+        let row = |name: String, value, std_error, unit| Row {
+            metric,
+            name,
+            value,
+            std_error,
+            unit,
+            over: over.clone(),
         };
         let bits = found.std_error.map(|error| error / std::f64::consts::LN_2);
         let mut rows = vec![

@@ -11,7 +11,7 @@
 //! reached by repetition: read it beside the entropy.
 
 use demask_models::ModelKind;
-use demask_nn::{AttentionMask, Asked, Input};
+use demask_nn::{Asked, AttentionMask, Input};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
@@ -48,7 +48,12 @@ pub struct GenPplConfig {
 
 impl Default for GenPplConfig {
     fn default() -> Self {
-        Self { convention: Convention::Mdlm, length: 1024, stride: None, bos: false }
+        Self {
+            convention: Convention::Mdlm,
+            length: 1024,
+            stride: None,
+            bos: false,
+        }
     }
 }
 
@@ -90,7 +95,11 @@ pub fn gen_ppl(
     let length = config.length.min(judge.max_length());
     let stride = config.stride.unwrap_or(length);
     if length < 2 {
-        return Err(EvalError::setting("gen_ppl.length", config.length, "at least 2"));
+        return Err(EvalError::setting(
+            "gen_ppl.length",
+            config.length,
+            "at least 2",
+        ));
     }
     if stride == 0 || stride > length {
         let needed = format!("1 to {length}, the tokens of a chunk");
@@ -107,8 +116,11 @@ pub fn gen_ppl(
     for (i, sample) in samples.iter().enumerate() {
         let begin = if config.bos { ids.bos } else { None };
         let end = if sample.ended { ids.eos } else { None };
-        let row: Vec<u32> =
-            begin.into_iter().chain(judge.encode(&sample.text)?).chain(end).collect();
+        let row: Vec<u32> = begin
+            .into_iter()
+            .chain(judge.encode(&sample.text)?)
+            .chain(end)
+            .collect();
         let mut text = (0.0, 0);
         for chunk in chunks(row.len(), length, stride) {
             let counted = counted(&row, &chunk, ids.eos, config.convention);
@@ -122,7 +134,9 @@ pub fn gen_ppl(
                 ..Input::ids(row[start..chunk.end].to_vec(), 1, cells)
             };
             let targets: Vec<u32> = counted.iter().map(|at| row[*at]).collect();
-            text.0 += nats(logits(judge, input)?, &targets, None)?.iter().sum::<f64>();
+            text.0 += nats(logits(judge, input)?, &targets, None)?
+                .iter()
+                .sum::<f64>();
             text.1 += counted.len();
         }
         texts.push(text);
@@ -135,7 +149,12 @@ pub fn gen_ppl(
         ));
     }
     let nats = texts.iter().map(|text| text.0).sum::<f64>() / tokens as f64;
-    Ok(GenPpl { nats, std_error: ratio_error(&texts, nats), tokens, texts })
+    Ok(GenPpl {
+        nats,
+        std_error: ratio_error(&texts, nats),
+        tokens,
+        texts,
+    })
 }
 
 /// One chunk of a text: the judge reads `start..end` and scores `from..end`.
@@ -152,7 +171,11 @@ fn chunks(tokens: usize, length: usize, stride: usize) -> Vec<Chunk> {
     for start in (0..tokens).step_by(stride) {
         let end = tokens.min(start + length);
         // The first token of a chunk has nothing before it in this pass.
-        chunks.push(Chunk { start, from: scored.max(start + 1), end });
+        chunks.push(Chunk {
+            start,
+            from: scored.max(start + 1),
+            end,
+        });
         scored = end;
         if end == tokens {
             break;
@@ -175,7 +198,10 @@ fn counted(row: &[u32], chunk: &Chunk, eos: Option<u32>, convention: Convention)
 fn ratio_error(texts: &[(f64, usize)], ratio: f64) -> Option<f64> {
     let n = texts.len() as f64;
     let total: usize = texts.iter().map(|text| text.1).sum();
-    let squares: f64 = texts.iter().map(|(a, b)| (a - ratio * *b as f64).powi(2)).sum();
+    let squares: f64 = texts
+        .iter()
+        .map(|(a, b)| (a - ratio * *b as f64).powi(2))
+        .sum();
     (texts.len() > 1).then(|| (n / (n - 1.0) * squares).sqrt() / total as f64)
 }
 
@@ -199,7 +225,10 @@ impl Metric for Judged {
             over: over.clone(),
         };
         let value = verdict.perplexity();
-        Ok(vec![row("gen-ppl", value, value, ""), row("judge nll", verdict.nats, 1.0, "nats/token")])
+        Ok(vec![
+            row("gen-ppl", value, value, ""),
+            row("judge nll", verdict.nats, 1.0, "nats/token"),
+        ])
     }
 }
 
@@ -217,7 +246,10 @@ mod tests {
     }
 
     fn score(texts: &[(&str, bool)], config: &GenPplConfig, max_length: usize) -> GenPpl {
-        let samples: Vec<Sample> = texts.iter().map(|(t, ended)| Sample::new(*t, *ended)).collect();
+        let samples: Vec<Sample> = texts
+            .iter()
+            .map(|(t, ended)| Sample::new(*t, *ended))
+            .collect();
         gen_ppl(&judge(max_length), &samples, config, &mut Silent).unwrap()
     }
 
@@ -227,13 +259,20 @@ mod tests {
         let mdlm = score(&[("aba", true)], &GenPplConfig::default(), 9);
         assert_eq!(mdlm.tokens, 3);
         assert!((mdlm.nats - (128f64).ln() / 3.0).abs() < 1e-6);
-        let config = GenPplConfig { convention: Convention::Bd3lms, ..GenPplConfig::default() };
+        let config = GenPplConfig {
+            convention: Convention::Bd3lms,
+            ..GenPplConfig::default()
+        };
         let bd3 = score(&[("aba", true)], &config, 9);
         assert_eq!(bd3.tokens, 2);
         assert!((bd3.perplexity() - 32f64.sqrt()).abs() < 1e-5);
         // A second end token and what is between do and do not count: a c a c.
         let row = [0, 2, 0, 2];
-        let chunk = Chunk { start: 0, from: 1, end: 4 };
+        let chunk = Chunk {
+            start: 0,
+            from: 1,
+            end: 4,
+        };
         assert_eq!(counted(&row, &chunk, Some(2), Convention::Mdlm), [1, 2]);
         assert_eq!(counted(&row, &chunk, Some(2), Convention::Bd3lms), [2]);
         assert_eq!(counted(&row, &chunk, None, Convention::Mdlm), [1, 2, 3]);
@@ -242,7 +281,11 @@ mod tests {
     #[test]
     fn all_tokens_of_all_texts_are_summed_before_dividing() {
         // ln 4 over 1 token; 3 ln 2 over 3 tokens: 5 ln 2 / 4, not a mean of means.
-        let both = score(&[("ab", false), ("aaaa", false)], &GenPplConfig::default(), 9);
+        let both = score(
+            &[("ab", false), ("aaaa", false)],
+            &GenPplConfig::default(),
+            9,
+        );
         assert!((both.nats - 5.0 * 2f64.ln() / 4.0).abs() < 1e-6);
         // Residuals ±(2 - 5/4) ln 2 each: sqrt(2 · 2 · 0.75²) ln 2 / 4.
         let expected = (2.0 * 2.0 * 0.75f64.powi(2)).sqrt() * 2f64.ln() / 4.0;
@@ -257,7 +300,11 @@ mod tests {
         assert_eq!(chunks(2, 4, 2), [of(0, 1, 2)]);
         // With a stride every token but the first counts, whatever the length of a chunk.
         let whole = score(&[("abbabaab", false)], &GenPplConfig::default(), 9);
-        let config = GenPplConfig { length: 4, stride: Some(2), ..GenPplConfig::default() };
+        let config = GenPplConfig {
+            length: 4,
+            stride: Some(2),
+            ..GenPplConfig::default()
+        };
         let strided = score(&[("abbabaab", false)], &config, 9);
         assert_eq!((whole.tokens, strided.tokens), (7, 7));
         assert!((whole.nats - strided.nats).abs() < 1e-6);
@@ -272,10 +319,32 @@ mod tests {
         let error = gen_ppl(&masked, &sample, &GenPplConfig::default(), &mut Silent).unwrap_err();
         assert!(error.to_string().contains("autoregressive judge"));
         let run = |config| gen_ppl(&judge(9), &sample, &config, &mut Silent);
-        assert!(run(GenPplConfig { stride: Some(0), ..GenPplConfig::default() }).is_err());
-        assert!(run(GenPplConfig { stride: Some(10), ..GenPplConfig::default() }).is_err());
-        assert!(run(GenPplConfig { length: 1, ..GenPplConfig::default() }).is_err());
-        let error = run(GenPplConfig { bos: true, ..GenPplConfig::default() }).unwrap_err();
+        assert!(
+            run(GenPplConfig {
+                stride: Some(0),
+                ..GenPplConfig::default()
+            })
+            .is_err()
+        );
+        assert!(
+            run(GenPplConfig {
+                stride: Some(10),
+                ..GenPplConfig::default()
+            })
+            .is_err()
+        );
+        assert!(
+            run(GenPplConfig {
+                length: 1,
+                ..GenPplConfig::default()
+            })
+            .is_err()
+        );
+        let error = run(GenPplConfig {
+            bos: true,
+            ..GenPplConfig::default()
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("begin token"));
         let short = [Sample::new("a", false)];
         assert!(gen_ppl(&judge(9), &short, &GenPplConfig::default(), &mut Silent).is_err());

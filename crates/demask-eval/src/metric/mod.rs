@@ -143,7 +143,11 @@ impl MetricName {
             .filter(|(distance, nearest)| *distance <= nearest.len() / 2)
             .map(|(_, nearest)| nearest);
         let known = REGISTRY.map(|info| info.name).join(", ");
-        Err(EvalError::UnknownMetric { name: name.into(), nearest, known })
+        Err(EvalError::UnknownMetric {
+            name: name.into(),
+            nearest,
+            known,
+        })
     }
 
     /// What the registry says of it.
@@ -188,7 +192,10 @@ pub(crate) fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
     }
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
+    (
+        mean,
+        (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()),
+    )
 }
 
 #[cfg(test)]
@@ -208,7 +215,12 @@ mod tests {
         let error = MetricName::parse("blue").unwrap_err().to_string();
         assert!(!error.contains("mean"), "{error}");
         assert!(error.contains("known: nelbo, ppl, likelihood"), "{error}");
-        assert!(MetricName::parse("mauv").unwrap_err().to_string().contains("`mauve`?"));
+        assert!(
+            MetricName::parse("mauv")
+                .unwrap_err()
+                .to_string()
+                .contains("`mauve`?")
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use demask_diffusion::objective::{Attention, LossInput, Objective, Wanted};
 use demask_diffusion::schedule::{Convention, Draw, ScheduleConfig, TimeSampling};
 use demask_diffusion::{Corrupted, Ids, Noise, ObjectiveConfig, Time, Vocabulary};
 use demask_models::ModelKind;
-use demask_nn::{AttentionMask, Asked, Input, NoiseLevel, Positions};
+use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
@@ -49,7 +49,13 @@ pub struct NelboConfig {
 
 impl Default for NelboConfig {
     fn default() -> Self {
-        Self { draws: 16, eps: 1e-3, antithetic: true, ignore_bos: true, objective: None }
+        Self {
+            draws: 16,
+            eps: 1e-3,
+            antithetic: true,
+            ignore_bos: true,
+            objective: None,
+        }
     }
 }
 
@@ -60,7 +66,11 @@ impl NelboConfig {
             return Err(EvalError::setting("nelbo.draws", 0, "at least 1"));
         }
         if !(self.eps > 0.0 && self.eps < 1.0) {
-            return Err(EvalError::setting("nelbo.eps", self.eps, "a number in (0, 1)"));
+            return Err(EvalError::setting(
+                "nelbo.eps",
+                self.eps,
+                "a number in (0, 1)",
+            ));
         }
         Ok(())
     }
@@ -107,18 +117,32 @@ pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> Objectiv
     if let Some(objective) = &config.objective {
         return objective.clone();
     }
-    let draw = if config.antithetic { Draw::Antithetic } else { Draw::Independent };
-    let time = TimeSampling { draw, min: config.eps, ..TimeSampling::default() };
+    let draw = if config.antithetic {
+        Draw::Antithetic
+    } else {
+        Draw::Independent
+    };
+    let time = TimeSampling {
+        draw,
+        min: config.eps,
+        ..TimeSampling::default()
+    };
     // p = t: the bound does not depend on the schedule, and this one reaches both ends.
     let schedule = ScheduleConfig::loglinear(Convention::Bd3lms);
     let time_input = model.time_conditioning();
     match model.kind() {
-        ModelKind::Masked => {
-            ObjectiveConfig::Mdlm(MdlmConfig { schedule, time, time_input, ..Default::default() })
-        }
-        ModelKind::Uniform => {
-            ObjectiveConfig::Udlm(UdlmConfig { schedule, time, time_input, ..Default::default() })
-        }
+        ModelKind::Masked => ObjectiveConfig::Mdlm(MdlmConfig {
+            schedule,
+            time,
+            time_input,
+            ..Default::default()
+        }),
+        ModelKind::Uniform => ObjectiveConfig::Udlm(UdlmConfig {
+            schedule,
+            time,
+            time_input,
+            ..Default::default()
+        }),
         ModelKind::BlockMasked { block: 1 } => ObjectiveConfig::Bd3(Bd3Config {
             block: 1,
             schedule,
@@ -129,7 +153,10 @@ pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> Objectiv
         ModelKind::BlockMasked { block } => ObjectiveConfig::Bd3(Bd3Config {
             block,
             schedule,
-            time: TimeSampling { draw: Draw::Independent, ..time },
+            time: TimeSampling {
+                draw: Draw::Independent,
+                ..time
+            },
             ignore_bos: config.ignore_bos,
             ..Default::default()
         }),
@@ -150,7 +177,10 @@ pub fn nelbo(
 ) -> Result<Nelbo, EvalError> {
     config.check()?;
     let chosen = objective_of(model, config);
-    let vocabulary = Vocabulary { size: model.vocab_size(), mask: model.ids().mask };
+    let vocabulary = Vocabulary {
+        size: model.vocab_size(),
+        mask: model.ids().mask,
+    };
     let objective = chosen.build(vocabulary)?;
     if !objective.is_bound() {
         return Err(EvalError::setting(
@@ -186,7 +216,12 @@ pub fn nelbo(
             let losses = losses(model, &*objective, &corrupted, batch, &mut |rows| {
                 // Objectives with a reconstruction half have two input rows for each window.
                 let of = corrupted.input.batch().max(1);
-                tell(observer, "nelbo", done + rows * members.len() / of, rows_in_all)
+                tell(
+                    observer,
+                    "nelbo",
+                    done + rows * members.len() / of,
+                    rows_in_all,
+                )
             })?;
             done += members.len();
             let mut by_window = vec![0.0; windows.len()];
@@ -202,7 +237,12 @@ pub fn nelbo(
     }
     let (mut tokens, mut bytes) = (0, 0.0);
     for (window, scored) in windows.iter().zip(&scored) {
-        for (byte, _) in window.bytes.iter().zip(scored).filter(|(_, scored)| **scored) {
+        for (byte, _) in window
+            .bytes
+            .iter()
+            .zip(scored)
+            .filter(|(_, scored)| **scored)
+        {
             tokens += 1;
             bytes += byte;
         }
@@ -217,7 +257,11 @@ pub fn nelbo(
     let count = tokens as f64;
     Ok(Nelbo {
         nats: mean / count,
-        std_error: if exact { Some(0.0) } else { error.map(|error| error / count) },
+        std_error: if exact {
+            Some(0.0)
+        } else {
+            error.map(|error| error / count)
+        },
         tokens,
         bytes,
         draws,
@@ -228,7 +272,11 @@ pub fn nelbo(
 /// The windows of each length, longest first, each group in order.
 fn by_length(windows: &[Window]) -> Vec<(usize, Vec<usize>)> {
     let mut groups = std::collections::BTreeMap::<usize, Vec<usize>>::new();
-    for (i, window) in windows.iter().enumerate().filter(|(_, window)| !window.ids.is_empty()) {
+    for (i, window) in windows
+        .iter()
+        .enumerate()
+        .filter(|(_, window)| !window.ids.is_empty())
+    {
         groups.entry(window.ids.len()).or_default().push(i);
     }
     groups.into_iter().rev().collect()
@@ -290,7 +338,10 @@ fn losses(
                     continue;
                 }
             };
-            losses.extend(host(objective.loss(prediction, &part)?, "the bound of a token")?);
+            losses.extend(host(
+                objective.loss(prediction, &part)?,
+                "the bound of a token",
+            )?);
             from += count;
         }
         after(high)?;
@@ -310,14 +361,21 @@ fn input(objective: &dyn Objective, part: &Corrupted) -> Input<'static> {
         }
     });
     let (mask, positions) = match (objective.attention(), &part.blocks) {
-        (Attention::NoisyAndClean, Some(blocks)) => {
-            (AttentionMask::bd3(blocks.clone()), twice(rows, blocks.len()))
-        }
+        (Attention::NoisyAndClean, Some(blocks)) => (
+            AttentionMask::bd3(blocks.clone()),
+            twice(rows, blocks.len()),
+        ),
         (Attention::Causal, _) => (AttentionMask::causal(), Positions::Sequential),
         _ => (AttentionMask::full(), Positions::Sequential),
     };
     let asked = Asked::Rows(part.asked.clone());
-    Input { time, mask, positions, asked, ..Input::ids(part.input.data().to_vec(), rows, length) }
+    Input {
+        time,
+        mask,
+        positions,
+        asked,
+        ..Input::ids(part.input.data().to_vec(), rows, length)
+    }
 }
 
 /// The input rows `rows` and asked rows `asked` of a corrupted batch.
@@ -365,7 +423,11 @@ pub(crate) struct Bound {
 
 impl Metric for Bound {
     fn measure(&self, bench: &mut Bench<'_>) -> Result<Vec<Row>, EvalError> {
-        let metric = if self.perplexity { MetricName::Ppl } else { MetricName::Nelbo };
+        let metric = if self.perplexity {
+            MetricName::Ppl
+        } else {
+            MetricName::Nelbo
+        };
         let bound = bench.bound(metric)?;
         let over = match bound.std_error {
             Some(0.0) => format!("{} tokens", bound.tokens),

@@ -17,15 +17,26 @@ pub(super) fn rows(
     let cells = request.ids.len();
     let times = times(noise.child(0).uniform(), round);
     let row = |(i, t)| {
-        let uniforms = noise.child(1).child(i as u64).uniforms(cells - request.prompt);
-        row(request.prompt, cells, (1.0 - eps) * t + eps, keep_edges, &uniforms)
+        let uniforms = noise
+            .child(1)
+            .child(i as u64)
+            .uniforms(cells - request.prompt);
+        row(
+            request.prompt,
+            cells,
+            (1.0 - eps) * t + eps,
+            keep_edges,
+            &uniforms,
+        )
     };
     times.into_iter().enumerate().map(row).collect()
 }
 
 /// The times of a round for its shared draw.
 pub(super) fn times(shared: f64, round: usize) -> Vec<f64> {
-    (0..round).map(|i| (shared + i as f64 / round as f64).fract()).collect()
+    (0..round)
+        .map(|i| (shared + i as f64 / round as f64).fract())
+        .collect()
 }
 
 /// One row of `cells` cells, those from `prompt` on masked with chance `p` by one uniform each.
@@ -42,5 +53,8 @@ pub(super) fn row(
         .filter(|(cell, u)| **u < p && !edge(*cell))
         .map(|(cell, _)| cell)
         .collect();
-    MaskedRow { weights: vec![1.0 / p; masked.len()], cells: masked }
+    MaskedRow {
+        weights: vec![1.0 / p; masked.len()],
+        cells: masked,
+    }
 }

@@ -24,11 +24,16 @@ pub(super) fn rows(groups: &[Vec<usize>]) -> Result<Vec<MaskedRow>, EvalError> {
             )));
         }
         for set in 1u32..1 << length {
-            let chosen: Vec<usize> =
-                (0..length).filter(|i| set >> i & 1 == 1).map(|i| cells[i]).collect();
+            let chosen: Vec<usize> = (0..length)
+                .filter(|i| set >> i & 1 == 1)
+                .map(|i| cells[i])
+                .collect();
             let count = chosen.len();
             let weight = 1.0 / (count as f64 * choose(length, count));
-            rows.push(MaskedRow { weights: vec![weight; count], cells: chosen });
+            rows.push(MaskedRow {
+                weights: vec![weight; count],
+                cells: chosen,
+            });
         }
     }
     Ok(rows)

@@ -2,7 +2,7 @@
 //! each step write the single most confident argmax, and compare.
 
 use demask_models::ModelKind;
-use demask_nn::{AttentionMask, Asked, Input};
+use demask_nn::{Asked, AttentionMask, Input};
 use serde::Serialize;
 
 use super::{LikelihoodConfig, Request, guided};
@@ -36,7 +36,11 @@ pub fn greedy_match(
         _ => write(model, &request)?,
     };
     let right = written.iter().zip(answer).filter(|(a, b)| a == b).count();
-    Ok(GreedyMatch { matched: right == answer.len(), right, tokens: answer.len() })
+    Ok(GreedyMatch {
+        matched: right == answer.len(),
+        right,
+        tokens: answer.len(),
+    })
 }
 
 fn write(model: &dyn LanguageModel, request: &Request) -> Result<Vec<u32>, EvalError> {
@@ -72,14 +76,21 @@ fn teacher_forced(model: &dyn LanguageModel, request: &Request) -> Result<Vec<u3
     };
     let found = logits(model, input)?;
     let width = found.dims()[1];
-    host_f32(found)?.chunks(width).map(|row| Ok(argmax(row, None)?.0)).collect()
+    host_f32(found)?
+        .chunks(width)
+        .map(|row| Ok(argmax(row, None)?.0))
+        .collect()
 }
 
 /// The token of the greatest logit and its log-probability.
 fn argmax(logits: &[f32], forbidden: Option<u32>) -> Result<(u32, f64), EvalError> {
     let allowed = |token: usize| forbidden != Some(token as u32);
     let mut best = (0, f64::NEG_INFINITY);
-    for (token, logit) in logits.iter().enumerate().filter(|(token, _)| allowed(*token)) {
+    for (token, logit) in logits
+        .iter()
+        .enumerate()
+        .filter(|(token, _)| allowed(*token))
+    {
         if f64::from(*logit) > best.1 {
             best = (token as u32, f64::from(*logit));
         }
@@ -91,7 +102,9 @@ fn argmax(logits: &[f32], forbidden: Option<u32>) -> Result<(u32, f64), EvalErro
         .map(|(_, logit)| (f64::from(*logit) - best.1).exp())
         .sum();
     if !total.is_finite() {
-        return Err(EvalError::NotFinite { what: "a logit of the greedy answer".into() });
+        return Err(EvalError::NotFinite {
+            what: "a logit of the greedy answer".into(),
+        });
     }
     Ok((best.0, -total.ln()))
 }

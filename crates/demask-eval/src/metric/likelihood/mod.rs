@@ -18,7 +18,7 @@ mod report;
 
 use demask_diffusion::Noise;
 use demask_models::ModelKind;
-use demask_nn::{AttentionMask, Asked, Input};
+use demask_nn::{Asked, AttentionMask, Input};
 use serde::{Deserialize, Serialize};
 
 pub use greedy::{GreedyMatch, greedy_match};
@@ -33,7 +33,13 @@ use crate::{EvalError, LanguageModel};
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
     /// LLaDA: exactly `l` tokens, `l` stratified over the rows of a round.
-    Llada,
+    Llada {
+        /// Half-way counts round to even, as in the published code. Some `l` then come up more
+        /// often than others (for `L = 3` in rounds of 2: 1 three times as often as 3), which
+        /// biases the estimate; rounding halves up keeps every `l` equally likely.
+        #[serde(default)]
+        ties_to_even: bool,
+    },
     /// Dream: each token with chance `(1 - eps) t + eps`, `t` stratified over the rows of a round.
     Dream {
         /// Least chance of a mask.
@@ -78,7 +84,16 @@ pub struct LikelihoodConfig {
 
 impl Default for LikelihoodConfig {
     fn default() -> Self {
-        Self { rule: Rule::Llada, mc_num: 128, round: 16, cfg: 0.0, forbid_mask: true, bos: false }
+        Self {
+            rule: Rule::Llada {
+                ties_to_even: false,
+            },
+            mc_num: 128,
+            round: 16,
+            cfg: 0.0,
+            forbid_mask: true,
+            bos: false,
+        }
     }
 }
 
@@ -90,12 +105,20 @@ impl LikelihoodConfig {
             return Err(EvalError::setting("likelihood.mc_num", self.mc_num, needed));
         }
         if !self.cfg.is_finite() {
-            return Err(EvalError::setting("likelihood.cfg", self.cfg, "a finite number"));
+            return Err(EvalError::setting(
+                "likelihood.cfg",
+                self.cfg,
+                "a finite number",
+            ));
         }
         if let Rule::Dream { eps, .. } = self.rule
             && !(0.0..1.0).contains(&eps)
         {
-            return Err(EvalError::setting("likelihood.rule.eps", eps, "a number in [0, 1)"));
+            return Err(EvalError::setting(
+                "likelihood.rule.eps",
+                eps,
+                "a number in [0, 1)",
+            ));
         }
         Ok(())
     }
@@ -136,18 +159,36 @@ pub fn log_likelihood(
     let tokens = answer.len();
     if model.kind() == ModelKind::Autoregressive {
         let value = autoregressive(model, &request)?;
-        return Ok(LogLikelihood { value, std_error: Some(0.0), tokens });
+        return Ok(LogLikelihood {
+            value,
+            std_error: Some(0.0),
+            tokens,
+        });
     }
     if config.rule == Rule::Enumerate {
         let rows = enumerate::rows(&request.groups)?;
-        let value = -row_losses(model, &request, &rows, batch)?.iter().sum::<f64>();
-        return Ok(LogLikelihood { value, std_error: Some(0.0), tokens });
+        let value = -row_losses(model, &request, &rows, batch)?
+            .iter()
+            .sum::<f64>();
+        return Ok(LogLikelihood {
+            value,
+            std_error: Some(0.0),
+            tokens,
+        });
     }
-    if config.rule == Rule::Llada && request.groups.iter().all(|group| group.len() == 1) {
+    if matches!(config.rule, Rule::Llada { .. })
+        && request.groups.iter().all(|group| group.len() == 1)
+    {
         // One token a block has one way to be masked: a single row is exact.
-        let rows = exact_count::rows(&request.groups, 1, noise);
-        let value = -row_losses(model, &request, &rows, batch)?.iter().sum::<f64>();
-        return Ok(LogLikelihood { value, std_error: Some(0.0), tokens });
+        let rows = exact_count::rows(&request.groups, 1, false, noise);
+        let value = -row_losses(model, &request, &rows, batch)?
+            .iter()
+            .sum::<f64>();
+        return Ok(LogLikelihood {
+            value,
+            std_error: Some(0.0),
+            tokens,
+        });
     }
     let rounds = config.mc_num / config.round;
     let rows: Vec<MaskedRow> = (0..rounds as u64)
@@ -155,7 +196,13 @@ pub fn log_likelihood(
             Rule::Dream { eps, keep_edges } => {
                 bernoulli::rows(&request, config.round, eps, keep_edges, noise.child(round))
             }
-            _ => exact_count::rows(&request.groups, config.round, noise.child(round)),
+            Rule::Llada { ties_to_even } => exact_count::rows(
+                &request.groups,
+                config.round,
+                ties_to_even,
+                noise.child(round),
+            ),
+            Rule::Enumerate => Vec::new(),
         })
         .collect();
     let losses = row_losses(model, &request, &rows, batch)?;
@@ -164,7 +211,11 @@ pub fn log_likelihood(
         .map(|round| -round.iter().sum::<f64>() / round.len() as f64)
         .collect();
     let (value, std_error) = super::mean_and_error(&means);
-    Ok(LogLikelihood { value, std_error, tokens })
+    Ok(LogLikelihood {
+        value,
+        std_error,
+        tokens,
+    })
 }
 
 /// Tokens of a pair: trailing blanks of the prompt move to the answer, both are encoded together
@@ -189,7 +240,12 @@ pub fn masked_row_losses(
     rows: &[MaskedRow],
     batch: usize,
 ) -> Result<Vec<f64>, EvalError> {
-    row_losses(model, &Request::new(model, prompt, answer, config)?, rows, batch)
+    row_losses(
+        model,
+        &Request::new(model, prompt, answer, config)?,
+        rows,
+        batch,
+    )
 }
 
 /// A prompt and an answer as one row.
@@ -213,18 +269,27 @@ impl Request {
     ) -> Result<Self, EvalError> {
         const METRIC: &str = "likelihood";
         if answer.is_empty() {
-            return Err(EvalError::Data("an answer without tokens has no likelihood".into()));
+            return Err(EvalError::Data(
+                "an answer without tokens has no likelihood".into(),
+            ));
         }
         let kind = model.kind();
         let needs_bos = kind == ModelKind::Autoregressive && prompt.is_empty();
-        let bos = if config.bos || needs_bos { model.ids().bos } else { None };
+        let bos = if config.bos || needs_bos {
+            model.ids().bos
+        } else {
+            None
+        };
         if (config.bos || needs_bos) && bos.is_none() {
             return Err(EvalError::Needs {
                 metric: METRIC,
                 needed: "a prompt before every answer: the model has no begin token".into(),
             });
         }
-        let ids: Vec<u32> = bos.into_iter().chain(prompt.iter().chain(answer).copied()).collect();
+        let ids: Vec<u32> = bos
+            .into_iter()
+            .chain(prompt.iter().chain(answer).copied())
+            .collect();
         if ids.len() > model.max_length() {
             return Err(EvalError::Data(format!(
                 "prompt and answer have {} tokens together; the model reads at most {}",
@@ -238,7 +303,10 @@ impl Request {
             ModelKind::Masked => (Some(mask_of(model, METRIC)?), vec![cells]),
             ModelKind::BlockMasked { block } => {
                 let groups = cells.chunk_by(|a, b| a / block.max(1) == b / block.max(1));
-                (Some(mask_of(model, METRIC)?), groups.map(<[usize]>::to_vec).collect())
+                (
+                    Some(mask_of(model, METRIC)?),
+                    groups.map(<[usize]>::to_vec).collect(),
+                )
             }
             ModelKind::Autoregressive => (None, vec![cells]),
             ModelKind::Uniform => {
@@ -251,7 +319,14 @@ impl Request {
             }
         };
         let forbidden = mask.filter(|_| config.forbid_mask);
-        Ok(Self { ids, prompt, groups, mask, forbidden, cfg: config.cfg })
+        Ok(Self {
+            ids,
+            prompt,
+            groups,
+            mask,
+            forbidden,
+            cfg: config.cfg,
+        })
     }
 
     /// The sequence with `masked` cells open.
@@ -280,7 +355,15 @@ fn guided(
     asked: &[(usize, usize)],
 ) -> Result<burn::tensor::Tensor<2>, EvalError> {
     let kind = model.kind();
-    let conditional = logits(model, Canvases { noisy, clean, asked }.input(kind))?;
+    let conditional = logits(
+        model,
+        Canvases {
+            noisy,
+            clean,
+            asked,
+        }
+        .input(kind),
+    )?;
     if request.cfg == 0.0 {
         return Ok(conditional);
     }
@@ -288,7 +371,15 @@ fn guided(
         rows.iter().map(|row| request.unprompted(row)).collect()
     };
     let (noisy, clean) = (strip(noisy), strip(clean));
-    let free = logits(model, Canvases { noisy: &noisy, clean: &clean, asked }.input(kind))?;
+    let free = logits(
+        model,
+        Canvases {
+            noisy: &noisy,
+            clean: &clean,
+            asked,
+        }
+        .input(kind),
+    )?;
     Ok(free.clone() + (conditional - free) * (request.cfg + 1.0))
 }
 
@@ -316,7 +407,12 @@ fn row_losses(
         let mut nats = nats(found, &targets, request.forbidden)?.into_iter();
         for row in chunk {
             // zip would drop a value where the weights end: take exactly as many as there are.
-            losses.push(row.weights.iter().map(|w| w * nats.next().unwrap_or(f64::NAN)).sum());
+            losses.push(
+                row.weights
+                    .iter()
+                    .map(|w| w * nats.next().unwrap_or(f64::NAN))
+                    .sum(),
+            );
         }
     }
     Ok(losses)
@@ -331,7 +427,9 @@ fn autoregressive(model: &dyn LanguageModel, request: &Request) -> Result<f64, E
         ..Input::ids(request.ids.clone(), 1, length)
     };
     let found = logits(model, input)?;
-    Ok(-nats(found, &request.ids[request.prompt..], None)?.iter().sum::<f64>())
+    Ok(-nats(found, &request.ids[request.prompt..], None)?
+        .iter()
+        .sum::<f64>())
 }
 
 #[cfg(test)]

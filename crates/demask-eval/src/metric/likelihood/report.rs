@@ -1,7 +1,6 @@
 //! The rows `likelihood` and `greedy-match` of a report.
 
 use super::{LikelihoodConfig, encode_pair, greedy_match, log_likelihood};
-use crate::data::Pair;
 use crate::evaluate::Bench;
 use crate::metric::Metric;
 use crate::observer::tell;
@@ -21,11 +20,19 @@ impl Metric for Answers {
         let (mut nats, mut variance, mut tokens) = (0.0, Some(0.0), 0);
         for (i, (prompt, answer)) in pairs.iter().enumerate() {
             let noise = noise.child(i as u64);
-            let found =
-                log_likelihood(model, prompt, answer, &config.likelihood, config.batch, noise)?;
+            let found = log_likelihood(
+                model,
+                prompt,
+                answer,
+                &config.likelihood,
+                config.batch,
+                noise,
+            )?;
             nats += found.value;
             tokens += found.tokens;
-            variance = variance.zip(found.std_error).map(|(sum, error)| sum + error * error);
+            variance = variance
+                .zip(found.std_error)
+                .map(|(sum, error)| sum + error * error);
             tell(bench.observer(), metric.info().name, i + 1, pairs.len())?;
         }
         let over = format!("{tokens} tokens of {} answers", pairs.len());
@@ -63,11 +70,21 @@ impl Metric for Greedy {
             // A share of 0 or 1 is not exact: its error is unknown.
             let std_error = error.filter(|error| *error > 0.0);
             let over = format!("{count} {of}");
-            Row { metric, name: name.into(), value: p, std_error, unit: "", over }
+            Row {
+                metric,
+                name: name.into(),
+                value: p,
+                std_error,
+                unit: "",
+                over,
+            }
         };
         Ok(vec![
             share("greedy-match", matched, pairs.len(), "answers"),
-            Row { std_error: None, ..share("tokens matched", right, tokens, "tokens") },
+            Row {
+                std_error: None,
+                ..share("tokens matched", right, tokens, "tokens")
+            },
         ])
     }
 }
@@ -83,7 +100,7 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
     let mut encoded = Vec::with_capacity(pairs.len());
     for (i, pair) in pairs.iter().enumerate() {
         let (mut prompt, answer) = encode_pair(model, pair)?;
-        let room = room(model, config, pair, answer.len()).ok_or_else(|| {
+        let room = room(model, config, prompt.is_empty(), answer.len()).ok_or_else(|| {
             EvalError::Data(format!(
                 "answer {} has {} tokens; the model reads at most {}",
                 i + 1,
@@ -92,7 +109,10 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
             ))
         })?;
         if answer.is_empty() {
-            return Err(EvalError::Data(format!("answer {} has no tokens of its own", i + 1)));
+            return Err(EvalError::Data(format!(
+                "answer {} has no tokens of its own",
+                i + 1
+            )));
         }
         if prompt.len() > room {
             prompt.drain(..prompt.len() - room);
@@ -101,18 +121,20 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
         encoded.push((prompt, answer));
     }
     if cut > 0 {
-        bench.note(format!("{cut} prompts were cut at their beginning to fit the model"));
+        bench.note(format!(
+            "{cut} prompts were cut at their beginning to fit the model"
+        ));
     }
     Ok(encoded)
 }
 
-/// Tokens a prompt may have.
+/// Tokens a prompt may have; an answer alone may need a begin token before it.
 fn room(
     model: &dyn LanguageModel,
     config: &LikelihoodConfig,
-    pair: &Pair,
+    alone: bool,
     answer: usize,
 ) -> Option<usize> {
-    let begin = usize::from(config.bos || pair.prompt.is_empty());
+    let begin = usize::from(config.bos || alone);
     model.max_length().checked_sub(answer + begin)
 }

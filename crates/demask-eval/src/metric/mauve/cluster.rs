@@ -49,8 +49,10 @@ impl KMeans {
         let rows = points.len() / width;
         let first = noise.child(0).below(rows);
         let mut centres = points[first * width..(first + 1) * width].to_vec();
-        let mut nearest: Vec<f64> =
-            points.chunks_exact(width).map(|point| distance(point, &centres)).collect();
+        let mut nearest: Vec<f64> = points
+            .chunks_exact(width)
+            .map(|point| distance(point, &centres))
+            .collect();
         for k in 1..self.clusters.min(rows) {
             let total: f64 = nearest.iter().sum();
             if total <= 0.0 {
@@ -126,7 +128,11 @@ mod tests {
     fn separated_groups_are_found_for_every_seed() {
         // Three groups of three on a line.
         let points = [0.0, 0.1, 0.2, 10.0, 10.1, 10.2, 50.0, 50.1, 50.2];
-        let means = KMeans { clusters: 3, iterations: 50, restarts: 5 };
+        let means = KMeans {
+            clusters: 3,
+            iterations: 50,
+            restarts: 5,
+        };
         for seed in 0..20 {
             let labels = means.labels(&points, 1, Noise::new(seed));
             for group in labels.chunks(3) {
@@ -149,8 +155,12 @@ mod tests {
 
     #[test]
     fn more_clusters_than_different_points() {
-        let labels = KMeans { clusters: 4, iterations: 9, restarts: 2 }
-            .labels(&[1.0, 1.0, 2.0], 1, Noise::new(1));
+        let labels = KMeans {
+            clusters: 4,
+            iterations: 9,
+            restarts: 2,
+        }
+        .labels(&[1.0, 1.0, 2.0], 1, Noise::new(1));
         assert_eq!(labels[0], labels[1]);
         assert_ne!(labels[0], labels[2]);
     }

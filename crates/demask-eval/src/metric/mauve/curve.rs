@@ -22,12 +22,24 @@ pub fn kl(p: &[f64], r: &[f64]) -> f64 {
 /// weights evenly spaced in `[1e-6, 1 - 1e-6]`, between the two end points (1, 0) and (0, 1).
 pub fn divergence_curve(p: &[f64], q: &[f64], scale: f64, points: usize) -> Vec<(f64, f64)> {
     let (first, last) = (1e-6, 1.0 - 1e-6);
-    let step = if points > 1 { (last - first) / (points - 1) as f64 } else { 0.0 };
+    let step = if points > 1 {
+        (last - first) / (points - 1) as f64
+    } else {
+        0.0
+    };
     let mut curve = Vec::with_capacity(points + 2);
     curve.push((1.0, 0.0));
     for i in 0..points {
-        let w = if i + 1 == points && points > 1 { last } else { first + i as f64 * step };
-        let r: Vec<f64> = p.iter().zip(q).map(|(p, q)| w * p + (1.0 - w) * q).collect();
+        let w = if i + 1 == points && points > 1 {
+            last
+        } else {
+            first + i as f64 * step
+        };
+        let r: Vec<f64> = p
+            .iter()
+            .zip(q)
+            .map(|(p, q)| w * p + (1.0 - w) * q)
+            .collect();
         curve.push(((-scale * kl(q, &r)).exp(), (-scale * kl(p, &r)).exp()));
     }
     curve.push((0.0, 1.0));
@@ -45,7 +57,10 @@ pub fn area(curve: &[(f64, f64)]) -> f64 {
 fn trapezoid(mut points: Vec<(f64, f64)>) -> f64 {
     // Stable: points of equal abscissa keep their order and span no area.
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    points.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum()
+    points
+        .windows(2)
+        .map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0)
+        .sum()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub mod curve;
 pub mod pca;
 
 use demask_diffusion::Noise;
-use demask_nn::{AttentionMask, Asked, Input};
+use demask_nn::{Asked, AttentionMask, Input};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
@@ -63,10 +63,18 @@ impl MauveConfig {
     /// An error that names the field when a setting is outside its range.
     pub fn check(&self) -> Result<(), EvalError> {
         if !(self.variance > 0.0 && self.variance < 1.0) {
-            return Err(EvalError::setting("mauve.variance", self.variance, "a share in (0, 1)"));
+            return Err(EvalError::setting(
+                "mauve.variance",
+                self.variance,
+                "a share in (0, 1)",
+            ));
         }
         if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(EvalError::setting("mauve.scale", self.scale, "a positive number"));
+            return Err(EvalError::setting(
+                "mauve.scale",
+                self.scale,
+                "a positive number",
+            ));
         }
         for (name, value, least) in [
             ("mauve.clusters", self.clusters.unwrap_or(2), 2),
@@ -113,7 +121,9 @@ pub fn mauve(
     }
     let width = p[0].len();
     if width == 0 || p.iter().chain(q).any(|feature| feature.len() != width) {
-        return Err(EvalError::Data("MAUVE features differ in width, or are empty".into()));
+        return Err(EvalError::Data(
+            "MAUVE features differ in width, or are empty".into(),
+        ));
     }
     let data = unit_rows(p, q)?;
     let rows = p.len() + q.len();
@@ -129,16 +139,27 @@ pub fn mauve(
     let p_shares = histogram(&labels[..p.len()], clusters);
     let q_shares = histogram(&labels[p.len()..], clusters);
     let curve = curve::divergence_curve(&p_shares, &q_shares, config.scale, config.points);
-    Ok(Mauve { score: curve::area(&curve), p: p_shares, q: q_shares, components })
+    Ok(Mauve {
+        score: curve::area(&curve),
+        p: p_shares,
+        q: q_shares,
+        components,
+    })
 }
 
 /// The rows of both sets scaled to unit length, one after the other.
 fn unit_rows(p: &[Vec<f32>], q: &[Vec<f32>]) -> Result<Vec<f64>, EvalError> {
     let mut data = Vec::new();
     for feature in p.iter().chain(q) {
-        let norm = feature.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let norm = feature
+            .iter()
+            .map(|v| f64::from(*v).powi(2))
+            .sum::<f64>()
+            .sqrt();
         if !norm.is_finite() {
-            return Err(EvalError::NotFinite { what: "a MAUVE feature".into() });
+            return Err(EvalError::NotFinite {
+                what: "a MAUVE feature".into(),
+            });
         }
         let norm = if norm > 0.0 { norm } else { 1.0 };
         data.extend(feature.iter().map(|v| f64::from(*v) / norm));
@@ -152,7 +173,9 @@ pub fn histogram(labels: &[usize], clusters: usize) -> Vec<f64> {
     for &label in labels {
         shares[label] += 1.0;
     }
-    shares.iter_mut().for_each(|share| *share /= labels.len().max(1) as f64);
+    shares
+        .iter_mut()
+        .for_each(|share| *share /= labels.len().max(1) as f64);
     shares
 }
 
@@ -169,7 +192,9 @@ pub fn features(
         let mut ids = judge.encode(text)?;
         ids.truncate(length);
         if ids.is_empty() {
-            return Err(EvalError::Data(format!("text {i} has no tokens, so it has no feature")));
+            return Err(EvalError::Data(format!(
+                "text {i} has no tokens, so it has no feature"
+            )));
         }
         let cells = ids.len();
         let output = judge.forward(Input {
@@ -192,8 +217,11 @@ impl Metric for Compared {
         let metric = MetricName::Mauve;
         let judge = bench.judge(metric)?;
         let model = bench.model();
-        let written: Vec<String> =
-            bench.samples(metric)?.iter().map(|sample| sample.text.clone()).collect();
+        let written: Vec<String> = bench
+            .samples(metric)?
+            .iter()
+            .map(|sample| sample.text.clone())
+            .collect();
         let windows = bench.windows(metric)?;
         // As many human texts as written ones, spread over the whole file.
         let count = written.len().min(windows.len());
@@ -201,7 +229,11 @@ impl Metric for Compared {
         for i in 0..count {
             let window = &windows[i * windows.len() / count];
             // Begin and end tokens have no bytes and no place in a text.
-            let cells = window.ids.iter().zip(&window.bytes).filter(|(_, bytes)| **bytes > 0.0);
+            let cells = window
+                .ids
+                .iter()
+                .zip(&window.bytes)
+                .filter(|(_, bytes)| **bytes > 0.0);
             human.push(model.decode(&cells.map(|(id, _)| *id).collect::<Vec<_>>())?);
         }
         let config = &bench.config().mauve;
@@ -221,7 +253,14 @@ impl Metric for Compared {
         }
         let over = format!("{} human and {} written texts", count, written.len());
         let name = "mauve".to_owned();
-        Ok(vec![Row { metric, name, value: found.score, std_error: None, unit: "", over }])
+        Ok(vec![Row {
+            metric,
+            name,
+            value: found.score,
+            std_error: None,
+            unit: "",
+            over,
+        }])
     }
 }
 
@@ -233,7 +272,9 @@ mod tests {
         (0..n)
             .map(|i| {
                 let u = Noise::new(seed).child(i as u64).uniforms(3);
-                (0..3).map(|k| centre[k] + 0.2 * (u[k] as f32 - 0.5)).collect()
+                (0..3)
+                    .map(|k| centre[k] + 0.2 * (u[k] as f32 - 0.5))
+                    .collect()
             })
             .collect()
     }
@@ -253,7 +294,10 @@ mod tests {
             let score = mauve(&p, &q, &MauveConfig::default(), Noise::new(seed)).unwrap();
             // Disjoint histograms, whatever the clusters: the closed form is 1/252.
             assert!((score.score - 1.0 / 252.0).abs() < 5e-4, "{score:?}");
-            assert_eq!(score, mauve(&p, &q, &MauveConfig::default(), Noise::new(seed)).unwrap());
+            assert_eq!(
+                score,
+                mauve(&p, &q, &MauveConfig::default(), Noise::new(seed)).unwrap()
+            );
         }
     }
 
@@ -264,7 +308,10 @@ mod tests {
         let p = blob(a, 40, 4);
         let mut q = blob(a, 20, 5);
         q.extend(blob(b, 20, 6));
-        let config = MauveConfig { clusters: Some(2), ..MauveConfig::default() };
+        let config = MauveConfig {
+            clusters: Some(2),
+            ..MauveConfig::default()
+        };
         let score = mauve(&p, &q, &config, Noise::new(0)).unwrap();
         let expected = curve::area(&curve::divergence_curve(&[1.0, 0.0], &[0.5, 0.5], 5.0, 25));
         assert!((score.score - expected).abs() < 1e-12);
@@ -273,9 +320,17 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         let set = blob([1.0, 0.0, 0.5], 4, 1);
-        let config = MauveConfig { variance: 1.5, ..MauveConfig::default() };
-        let error = mauve(&set, &set, &config, Noise::new(0)).unwrap_err().to_string();
-        assert!(error.contains("mauve.variance") && error.contains("1.5"), "{error}");
+        let config = MauveConfig {
+            variance: 1.5,
+            ..MauveConfig::default()
+        };
+        let error = mauve(&set, &set, &config, Noise::new(0))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("mauve.variance") && error.contains("1.5"),
+            "{error}"
+        );
         assert!(mauve(&set[..1], &set, &MauveConfig::default(), Noise::new(0)).is_err());
     }
 
@@ -316,7 +371,10 @@ mod tests {
         assert_eq!(kept, fixture.kept);
         for (i, row) in fixture.distances.iter().enumerate() {
             for (j, wanted) in row.iter().enumerate() {
-                let pair = scores[i * kept..].iter().zip(&scores[j * kept..]).take(kept);
+                let pair = scores[i * kept..]
+                    .iter()
+                    .zip(&scores[j * kept..])
+                    .take(kept);
                 let found: f64 = pair.map(|(a, b)| (a - b).powi(2)).sum();
                 assert!((found - wanted).abs() < 1e-9, "{i} {j}");
             }

@@ -16,11 +16,18 @@ pub fn project(data: &[f64], rows: usize, columns: usize, share: f64) -> (Vec<f6
         column.add_scalar_mut(-mean);
     }
     let by_gram = rows < columns;
-    let square =
-        if by_gram { &centred * centred.transpose() } else { centred.transpose() * &centred };
+    let square = if by_gram {
+        &centred * centred.transpose()
+    } else {
+        centred.transpose() * &centred
+    };
     let eigen = square.symmetric_eigen();
     let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| {
+        eigen.eigenvalues[b]
+            .total_cmp(&eigen.eigenvalues[a])
+            .then(a.cmp(&b))
+    });
     let total: f64 = eigen.eigenvalues.iter().map(|value| value.max(0.0)).sum();
 
     let mut kept = 0;
@@ -38,7 +45,10 @@ pub fn project(data: &[f64], rows: usize, columns: usize, share: f64) -> (Vec<f6
         } else {
             &centred * vector
         };
-        let sign = scores.iter().copied().fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
+        let sign = scores
+            .iter()
+            .copied()
+            .fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
         let sign = if sign < 0.0 { -1.0 } else { 1.0 };
         for (row, score) in scores.iter().enumerate() {
             projected[row * kept + k] = sign * score;
@@ -73,7 +83,9 @@ mod tests {
     fn gram_and_covariance_agree() {
         // 3 rows of 4 columns go by the Gram matrix; padded with 3 repeated rows the same
         // directions come from the covariance.
-        let data = [1.0, 2.0, 0.5, -1.0, 0.0, 1.5, 2.5, 3.0, -2.0, 0.25, 1.0, 0.0];
+        let data = [
+            1.0, 2.0, 0.5, -1.0, 0.0, 1.5, 2.5, 3.0, -2.0, 0.25, 1.0, 0.0,
+        ];
         let doubled: Vec<f64> = data.iter().chain(&data).copied().collect();
         let (gram, a) = project(&data, 3, 4, 0.999);
         let (covariance, b) = project(&doubled, 6, 4, 0.999);

@@ -14,7 +14,13 @@ fn toy(kind: ModelKind) -> Toy {
 fn texts(toy: &Toy) -> (Vec<Window>, f64) {
     let chosen: Vec<(Vec<u32>, f64)> = toy.texts().into_iter().step_by(9).collect();
     let exact = -chosen.iter().map(|(_, chance)| chance.ln()).sum::<f64>();
-    let windows = chosen.into_iter().map(|(ids, _)| Window { bytes: vec![3.0; 4], ids }).collect();
+    let windows = chosen
+        .into_iter()
+        .map(|(ids, _)| Window {
+            bytes: vec![3.0; 4],
+            ids,
+        })
+        .collect();
     (windows, exact)
 }
 
@@ -25,20 +31,33 @@ fn run(toy: &Toy, windows: &[Window], config: &NelboConfig, batch: usize, seed: 
 /// A perfect model's bound is tight: the exact value lies within three standard errors.
 #[test]
 fn bounds_of_perfect_models_are_the_likelihood() {
-    for (kind, draws) in [
-        (ModelKind::Masked, 200),
-        (ModelKind::BlockMasked { block: 2 }, 200),
-        (ModelKind::BlockMasked { block: 3 }, 200),
-        (ModelKind::Uniform, 200),
+    for (kind, draws, most) in [
+        (ModelKind::Masked, 200, 0.05),
+        (ModelKind::BlockMasked { block: 2 }, 200, 0.05),
+        (ModelKind::BlockMasked { block: 3 }, 200, 0.05),
+        // Under uniform noise a rare jump at a small time weighs (2/t) ln(1/t).
+        (ModelKind::Uniform, 1000, 0.08),
     ] {
         let toy = toy(kind);
         let (windows, exact) = texts(&toy);
-        let config = NelboConfig { draws, ignore_bos: false, ..NelboConfig::default() };
+        let config = NelboConfig {
+            draws,
+            ignore_bos: false,
+            ..NelboConfig::default()
+        };
         let found = run(&toy, &windows, &config, 16, 3);
         let (wanted, error) = (exact / 36.0, found.std_error.unwrap());
         assert_eq!((found.tokens, found.draws), (36, draws));
-        assert!(error > 0.0 && error < 0.05, "{kind:?} {error}");
-        assert!((found.nats - wanted).abs() < 3.0 * error, "{kind:?} {} {wanted} {error}", found.nats);
+        assert!(
+            error > 0.0 && error < most,
+            "{kind:?} {} {wanted} {error}",
+            found.nats
+        );
+        assert!(
+            (found.nats - wanted).abs() < 3.0 * error,
+            "{kind:?} {} {wanted} {error}",
+            found.nats
+        );
         // The windows' own values add up to the whole.
         assert!((found.windows.iter().sum::<f64>() / 36.0 - found.nats).abs() < 1e-12);
         assert!((found.perplexity() - found.nats.exp()).abs() < 1e-12);
@@ -54,12 +73,22 @@ fn left_to_right_models_are_exact() {
     let (windows, _) = texts(&causal);
     // The first letter is given: ln p(text) - ln p(first letter).
     let first = |v: u32| -> f64 {
-        causal.texts().iter().filter(|(t, _)| t[0] == v).map(|(_, c)| c).sum()
+        causal
+            .texts()
+            .iter()
+            .filter(|(t, _)| t[0] == v)
+            .map(|(_, c)| c)
+            .sum()
     };
     let exact: f64 = windows
         .iter()
         .map(|w| {
-            let chance = causal.texts().into_iter().find(|(t, _)| *t == w.ids).unwrap().1;
+            let chance = causal
+                .texts()
+                .into_iter()
+                .find(|(t, _)| *t == w.ids)
+                .unwrap()
+                .1;
             -(chance / first(w.ids[0])).ln()
         })
         .sum();
@@ -69,21 +98,34 @@ fn left_to_right_models_are_exact() {
     assert_eq!(found.std_error, Some(0.0));
     // Blocks of one cell are autoregression; here the first cell may count too.
     let single = toy(ModelKind::BlockMasked { block: 1 });
-    let config = NelboConfig { ignore_bos: true, ..NelboConfig::default() };
+    let config = NelboConfig {
+        ignore_bos: true,
+        ..NelboConfig::default()
+    };
     let given = run(&single, &windows, &config, 4, 0);
     assert!((given.nats - found.nats).abs() < 1e-6);
     assert_eq!((given.std_error, given.tokens), (Some(0.0), 27));
     let (_, all) = texts(&single);
-    let config = NelboConfig { ignore_bos: false, ..NelboConfig::default() };
+    let config = NelboConfig {
+        ignore_bos: false,
+        ..NelboConfig::default()
+    };
     assert!((run(&single, &windows, &config, 4, 0).nats - all / 36.0).abs() < 1e-6);
 }
 
 #[test]
 fn the_number_of_rows_in_a_pass_changes_no_bit() {
-    for kind in [ModelKind::Masked, ModelKind::BlockMasked { block: 2 }, ModelKind::Uniform] {
+    for kind in [
+        ModelKind::Masked,
+        ModelKind::BlockMasked { block: 2 },
+        ModelKind::Uniform,
+    ] {
         let toy = toy(kind);
         let (windows, _) = texts(&toy);
-        let config = NelboConfig { draws: 3, ..NelboConfig::default() };
+        let config = NelboConfig {
+            draws: 3,
+            ..NelboConfig::default()
+        };
         let one = run(&toy, &windows, &config, 1, 9);
         assert_eq!(one, run(&toy, &windows, &config, 4, 9), "{kind:?}");
         assert_eq!(one, run(&toy, &windows, &config, 100, 9), "{kind:?}");
@@ -96,10 +138,19 @@ fn strata_lower_the_error() {
     let toy = toy(ModelKind::Masked);
     let (windows, _) = texts(&toy);
     let error = |antithetic| {
-        let config = NelboConfig { draws: 200, antithetic, ..NelboConfig::default() };
+        let config = NelboConfig {
+            draws: 200,
+            antithetic,
+            ..NelboConfig::default()
+        };
         run(&toy, &windows, &config, 16, 1).std_error.unwrap()
     };
-    assert!(error(true) < 0.95 * error(false), "{} {}", error(true), error(false));
+    assert!(
+        error(true) < 0.95 * error(false),
+        "{} {}",
+        error(true),
+        error(false)
+    );
 }
 
 /// Strata in a fixed order would give the first window only small times.
@@ -117,16 +168,36 @@ fn every_window_sees_all_times() {
 #[test]
 fn windows_of_different_lengths_are_scored_apart() {
     let judge = Toy::bigram(2, 9, &[0.5, 0.5, 0.25, 0.75], None);
-    let window = |ids: &[u32]| Window { ids: ids.to_vec(), bytes: vec![1.0; ids.len()] };
-    let windows = [window(&[0, 1, 1]), window(&[1]), window(&[1, 0]), window(&[0, 0, 1])];
+    let window = |ids: &[u32]| Window {
+        ids: ids.to_vec(),
+        bytes: vec![1.0; ids.len()],
+    };
+    let windows = [
+        window(&[0, 1, 1]),
+        window(&[1]),
+        window(&[1, 0]),
+        window(&[0, 0, 1]),
+    ];
     let found = run(&judge, &windows, &NelboConfig::default(), 8, 0);
     let wanted = [-(0.375f64.ln()), 0.0, 4f64.ln(), 4f64.ln()];
     for (found, wanted) in found.windows.iter().zip(wanted) {
         assert!((found - wanted).abs() < 1e-6);
     }
     assert_eq!((found.tokens, found.bytes), (5, 5.0));
-    let alone = nelbo(&judge, &windows[1..2], &NelboConfig::default(), 8, Noise::new(0), &mut Silent);
-    assert!(alone.unwrap_err().to_string().contains("no token is scored"));
+    let alone = nelbo(
+        &judge,
+        &windows[1..2],
+        &NelboConfig::default(),
+        8,
+        Noise::new(0),
+        &mut Silent,
+    );
+    assert!(
+        alone
+            .unwrap_err()
+            .to_string()
+            .contains("no token is scored")
+    );
 }
 
 #[test]
@@ -144,8 +215,11 @@ fn other_objectives_must_be_bounds() {
     };
     let found = run(&toy, &windows, &with(ObjectiveConfig::Mdlm(cosine)), 16, 2);
     assert!((found.nats - exact / 36.0).abs() < 3.0 * found.std_error.unwrap() + 2e-3);
-    let clipped =
-        Bd3Config { block: 2, time: TimeSampling::window(0.45, 0.95), ..Bd3Config::default() };
+    let clipped = Bd3Config {
+        block: 2,
+        time: TimeSampling::window(0.45, 0.95),
+        ..Bd3Config::default()
+    };
     let config = with(ObjectiveConfig::Bd3(clipped));
     let error = nelbo(&toy, &windows, &config, 16, Noise::new(0), &mut Silent).unwrap_err();
     assert!(error.to_string().contains("nelbo.objective"), "{error}");
@@ -168,7 +242,14 @@ fn an_observer_may_stop() {
     let toy = toy(ModelKind::Masked);
     let (windows, _) = texts(&toy);
     let mut stop = Stop(0);
-    let found = nelbo(&toy, &windows, &NelboConfig::default(), 2, Noise::new(0), &mut stop);
+    let found = nelbo(
+        &toy,
+        &windows,
+        &NelboConfig::default(),
+        2,
+        Noise::new(0),
+        &mut stop,
+    );
     assert!(matches!(found, Err(EvalError::Stopped)));
     assert_eq!(stop.0, 2);
 }
