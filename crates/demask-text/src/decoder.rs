@@ -9,7 +9,8 @@ use crate::config::DecodeConfig;
 use crate::denoiser::{DenoiseRequest, Denoiser, Sight};
 use crate::event::{Finish, Observer, StepEvent};
 use crate::prompt::{Prompt, Written};
-use crate::session::{Session, Shared, Work};
+use crate::session::{Session, Work};
+use crate::shared::Shared;
 use crate::uniforms::Uniforms;
 
 /// Texts that are written side by side unless another number is asked for.

@@ -1,5 +1,6 @@
 //! How a token is drawn from the prediction of one cell.
 
+use demask_diffusion::sampling::{self, Crossing};
 use serde::{Deserialize, Serialize};
 
 /// The two exact ways to draw from a distribution.
@@ -22,7 +23,7 @@ pub struct Draw {
     pub temperature: f64,
     /// Tokens are dropped once the probability before them exceeds this; the first always stays.
     pub top_p: Option<f64>,
-    /// Only this many of the most likely tokens are kept.
+    /// Only this many of the most likely tokens are kept, and those equal to the last of them.
     pub top_k: Option<usize>,
     /// How a token is drawn.
     pub kind: DrawKind,
@@ -41,113 +42,40 @@ impl Draw {
     /// The distribution that tokens are drawn from: temperature (when above 0), then top-p, then
     /// top-k, then softmax, `[vocab]`.
     pub fn distribution(&self, logits: &[f32]) -> Vec<f64> {
-        let scale = if self.temperature > 0.0 {
+        let temperature = if self.temperature > 0.0 {
             self.temperature
         } else {
             1.0
         };
-        let mut p: Vec<f64> = logits.iter().map(|&z| f64::from(z) / scale).collect();
-        softmax(&mut p);
-        if let Some(kept) = self.kept(&p) {
-            let mut filtered = vec![0.0; p.len()];
-            let total: f64 = kept.iter().map(|&i| p[i]).sum();
-            kept.iter().for_each(|&i| filtered[i] = p[i] / total);
-            p = filtered;
+        let mut p = sampling::softmax(logits, temperature);
+        if let Some(limit) = self.top_p.filter(|limit| *limit < 1.0) {
+            let keep = sampling::top_p(&p, limit, Crossing::Keep);
+            sampling::keep_probabilities(&mut p, &keep);
+        }
+        if let Some(k) = self.top_k.filter(|k| *k < p.len()) {
+            let keep = sampling::top_k(&p, k);
+            sampling::keep_probabilities(&mut p, &keep);
         }
         p
-    }
-
-    /// The tokens that pass the filters, most likely first; `None` without a filter.
-    fn kept(&self, p: &[f64]) -> Option<Vec<usize>> {
-        let top_p = self.top_p.filter(|&p| p < 1.0);
-        let top_k = self.top_k.filter(|&k| k < p.len());
-        if top_p.is_none() && top_k.is_none() {
-            return None;
-        }
-        let mut order: Vec<usize> = (0..p.len()).collect();
-        order.sort_by(|&a, &b| p[b].total_cmp(&p[a]).then(a.cmp(&b)));
-        if let Some(limit) = top_p {
-            let mut before = 0.0;
-            let within = |&&i: &&usize| {
-                let keep = before <= limit;
-                before += p[i];
-                keep
-            };
-            // The first token has nothing before it, so it always stays.
-            let count = order.iter().take_while(within).count();
-            order.truncate(count);
-        }
-        if let Some(k) = top_k {
-            order.truncate(k);
-        }
-        Some(order)
     }
 
     /// A token. `distribution` is [`distribution`](Self::distribution) of `logits`, `u` holds
     /// [`uniforms`](Self::uniforms) numbers.
     pub fn token(&self, logits: &[f32], distribution: &[f64], u: &[f64]) -> u32 {
         if self.temperature == 0.0 {
-            return argmax(distribution);
+            return sampling::argmax(distribution) as u32;
         }
-        match self.kind {
+        let token = match self.kind {
             DrawKind::Gumbel => {
-                let noisy = logits
-                    .iter()
-                    .zip(distribution)
-                    .zip(u)
-                    .map(|((&z, &p), &u)| {
-                        if p > 0.0 {
-                            f64::from(z) - self.temperature * (-u.ln()).ln()
-                        } else {
-                            f64::NEG_INFINITY
-                        }
-                    });
-                first_max(noisy)
+                let mut z: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+                let keep: Vec<bool> = distribution.iter().map(|p| *p > 0.0).collect();
+                sampling::keep_logits(&mut z, &keep);
+                sampling::gumbel_argmax_with(&z, self.temperature, u.iter().copied())
             }
-            DrawKind::Categorical => categorical(distribution, u[0]),
-        }
+            DrawKind::Categorical => sampling::categorical(distribution, u[0]),
+        };
+        token as u32
     }
-}
-
-/// The token at quantile `u` of a distribution that need not sum to 1.
-pub(crate) fn categorical(weights: &[f64], u: f64) -> u32 {
-    let total: f64 = weights.iter().sum();
-    let mut sum = 0.0;
-    let mut last = 0;
-    for (i, &w) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-        sum += w;
-        last = i;
-        if u * total < sum {
-            break;
-        }
-    }
-    last as u32
-}
-
-/// The softmax of a row, in place, in `f64`. Minus infinity becomes 0.
-pub(crate) fn softmax(row: &mut [f64]) {
-    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut total = 0.0;
-    for x in row.iter_mut() {
-        *x = (*x - top).exp();
-        total += *x;
-    }
-    row.iter_mut().for_each(|x| *x /= total);
-}
-
-/// Index of the largest value; the lower index wins a tie.
-pub(crate) fn argmax(row: &[f64]) -> u32 {
-    first_max(row.iter().copied())
-}
-
-fn first_max(values: impl Iterator<Item = f64>) -> u32 {
-    let mut best = (0, f64::NEG_INFINITY);
-    for (i, value) in values.enumerate() {
-        if value > best.1 {
-            best = (i, value);
-        }
-    }
-    best.0 as u32
 }
 
 #[cfg(test)]
@@ -195,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_come_after_temperature_and_ties_go_to_the_lower_id() {
+    fn filters_come_after_temperature() {
         // T = 0.5 squares: 16, 4, 1, 1 of 22.
         let hot = Draw {
             temperature: 0.5,
@@ -205,14 +133,17 @@ mod tests {
             &hot.distribution(&logits()),
             &[16. / 22., 4. / 22., 1. / 22., 1. / 22.],
         );
-        let three = Draw {
-            top_k: Some(3),
+        let two = Draw {
+            top_k: Some(2),
             ..hot
         };
-        close(
-            &three.distribution(&logits()),
-            &[16. / 21., 4. / 21., 1. / 21., 0.0],
-        );
+        close(&two.distribution(&logits()), &[0.8, 0.2, 0.0, 0.0]);
+        // 0.5 + 0.25 > 0.7 untempered, but 16/22 > 0.7 after temperature: one token stays.
+        let nucleus = Draw {
+            top_p: Some(0.7),
+            ..hot
+        };
+        close(&nucleus.distribution(&logits()), &[1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

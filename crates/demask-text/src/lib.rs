@@ -36,6 +36,7 @@ mod model;
 pub mod policy;
 mod prompt;
 mod session;
+mod shared;
 pub mod uniforms;
 
 pub use canvas::{Canvas, Cell, Grid, Row};

@@ -1,145 +1,23 @@
 //! One text on its way from the first step to the last.
 
-use demask_models::ModelKind;
-
 use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::constraint::Constraint;
-use crate::denoiser::Denoiser;
-use crate::draw::Draw;
-use crate::eos::{HeldBack, end_tokens, ended_at};
+use crate::eos::ended_at;
 use crate::event::{Finish, StepEvent};
-use crate::guide::Guide;
-use crate::length::{LengthPlan, Pace};
+use crate::length::Pace;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
 use crate::prompt::{Prompt, Written, kept};
-use crate::uniforms::{At, Uniforms, Use};
-
-/// What all texts of a run share.
-pub(crate) struct Shared<'a> {
-    pub denoiser: &'a dyn Denoiser,
-    pub config: &'a DecodeConfig,
-    pub source: &'a dyn Uniforms,
-    pub plan: Box<dyn LengthPlan>,
-    pub guides: Vec<Box<dyn Guide>>,
-    pub draw: Draw,
-    pub held_back: HeldBack,
-    /// Tokens that end a text.
-    pub ends: Vec<u32>,
-    /// Tokens that are never written: the mask, rows of no token, and what `logits_eos_inf` says.
-    pub never: Vec<u32>,
-    /// Tokens that do not begin with a space; empty when no prompt asks.
-    pub spaceless: Vec<u32>,
-    /// Number of token values that uniform noise ranges over.
-    pub values: usize,
-    /// What stands in an open cell and in padding.
-    pub mask: u32,
-}
-
-impl<'a> Shared<'a> {
-    pub fn new(
-        denoiser: &'a dyn Denoiser,
-        config: &'a DecodeConfig,
-        source: &'a dyn Uniforms,
-    ) -> Result<Self, TextError> {
-        config.check()?;
-        let (kind, ids, vocab) = (denoiser.kind(), *denoiser.ids(), denoiser.vocab_size());
-        if kind == ModelKind::Autoregressive {
-            return Err(TextError::Unsupported {
-                what: "the diffusion decoder".into(),
-                with: "an autoregressive model".into(),
-                reason: "such a model writes from left to right; use `ar::write`".into(),
-            });
-        }
-        if kind.needs_mask() && ids.mask.is_none() {
-            return Err(TextError::Unsupported {
-                what: "a masked canvas".into(),
-                with: "a model without a mask token".into(),
-                reason: "name it in the tokenizer or as `ids.mask` in config.json".into(),
-            });
-        }
-        let last = vocab.saturating_sub(1) as u32;
-        // A mask at the end of the vocabulary is no value of uniform noise.
-        let values = if ids.mask == Some(last) {
-            vocab - 1
-        } else {
-            vocab
-        };
-        // Made once here so that a policy that does not fit is refused before the first text.
-        config.policy.build(kind, values)?;
-        let guides = config
-            .guides
-            .iter()
-            .filter_map(|g| g.build(ids.mask).transpose());
-        let mut never = denoiser.unassigned();
-        never.extend(ids.mask);
-        if config.eos.logits_eos_inf {
-            never.extend(ids.eos);
-        }
-        Ok(Self {
-            denoiser,
-            config,
-            source,
-            plan: config.plan.build(kind)?,
-            guides: guides.collect::<Result<_, _>>()?,
-            draw: config.token_draw(),
-            held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),
-            ends: end_tokens(&ids),
-            never,
-            spaceless: Vec::new(),
-            values,
-            mask: ids.mask.or(ids.pad).or(ids.eos).unwrap_or(0),
-        })
-    }
-
-    /// Looks up which tokens begin with a space, if a prompt needs to know.
-    pub fn for_prompts(mut self, prompts: &[Prompt]) -> Self {
-        if prompts.iter().any(|prompt| !prompt.spaced.is_empty()) {
-            let ids = 0..self.denoiser.vocab_size() as u32;
-            self.spaceless = ids
-                .filter(|&id| !self.denoiser.begins_with_space(id))
-                .collect();
-        }
-        self
-    }
-
-    /// Checks a prompt against the model.
-    pub fn check(&self, index: usize, prompt: &Prompt) -> Result<(), TextError> {
-        let vocab = self.denoiser.vocab_size();
-        let given = prompt.ids.iter().chain(prompt.cells.iter().flatten());
-        let refuse = |reason: String| Err(TextError::Prompt { index, reason });
-        if let Some(id) = given.into_iter().find(|&&id| id as usize >= vocab) {
-            return refuse(format!("token {id} is outside the vocabulary of {vocab}"));
-        }
-        let answer = self.answer_length(prompt);
-        let (total, limit) = (prompt.ids.len() + answer, self.denoiser.max_length());
-        if total > limit {
-            return refuse(format!(
-                "{} tokens and {answer} new ones are {total} cells, the model's context has {limit}; \
-                 shorten the prompt or lower `length`",
-                prompt.ids.len(),
-            ));
-        }
-        Ok(())
-    }
-
-    fn answer_length(&self, prompt: &Prompt) -> usize {
-        if prompt.cells.is_empty() {
-            self.config.length
-        } else {
-            prompt.cells.len()
-        }
-    }
-}
+use crate::shared::Shared;
+use crate::uniforms::{At, Use};
 
 /// The state of one text besides its row.
 pub(crate) struct Session {
     /// Which text of the run.
     pub index: usize,
     prompt: usize,
-    sample: usize,
     /// Whether each cell held a token at the start.
     given: Vec<bool>,
     policy: Box<dyn Policy>,
@@ -149,15 +27,22 @@ pub(crate) struct Session {
     /// Steps of each block.
     steps: Vec<usize>,
     block: u32,
+    clock: Clock,
+    forwards: usize,
+    rows: usize,
+    pub finish: Option<Finish>,
+    notes: Vec<String>,
+}
+
+/// Where a text is.
+struct Clock {
+    sample: usize,
+    /// The pace of the current block.
     pace: Pace,
     /// Step within the block.
     at: usize,
     /// Step within the text.
     total: usize,
-    forwards: usize,
-    rows: usize,
-    pub finish: Option<Finish>,
-    notes: Vec<String>,
 }
 
 /// What a text needs from the next forward pass.
@@ -240,16 +125,18 @@ impl Session {
         let mut session = Self {
             index,
             prompt: number,
-            sample,
             given,
             policy: config.policy.build(kind, shared.values)?,
             constraints,
             spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
             steps,
             block: 0,
-            pace: Pace::new(config.effective_pace(), 0, 1),
-            at: 0,
-            total: 0,
+            clock: Clock {
+                sample,
+                pace: Pace::new(config.effective_pace(), 0, 1),
+                at: 0,
+                total: 0,
+            },
             forwards: 0,
             rows: 0,
             finish: None,
@@ -264,7 +151,7 @@ impl Session {
         StepEvent::Start {
             row: self.index,
             prompt: self.prompt,
-            sample: self.sample,
+            sample: self.clock.sample,
             start: row.start(),
             ids: row.ids().to_vec(),
             cells: row.cells().to_vec(),
@@ -276,11 +163,11 @@ impl Session {
     fn enter(&mut self, shared: &Shared<'_>, row: &Row) {
         let mut open = row.window(self.block);
         if shared.config.compat.ignores_prompt_masks() {
-            open.retain(|&i| i >= row.start());
+            open.retain(|&i| i >= row.start() && row.blocks()[i] == self.block);
         }
         let steps = self.steps[self.block as usize];
-        self.pace = Pace::new(shared.config.effective_pace(), open.len(), steps);
-        self.at = 0;
+        self.clock.pace = Pace::new(shared.config.effective_pace(), open.len(), steps);
+        self.clock.at = 0;
     }
 
     /// Goes on to the next step that needs a forward pass; `None` when the text is finished.
@@ -293,8 +180,11 @@ impl Session {
         let compat = shared.config.compat;
         loop {
             let window = row.window(self.block);
-            let leaves_rest = compat == Compat::LladaOfficial && self.at >= self.pace.steps();
-            if window.is_empty() || leaves_rest {
+            let within = self.clock.at < self.clock.pace.steps();
+            // Published loops take all their steps, on a finished canvas too.
+            let idle = compat.forwards_empty_steps() && within && shared.config.policy.is_paced();
+            let leaves_rest = compat == Compat::LladaOfficial && !within;
+            if (window.is_empty() && !idle) || leaves_rest {
                 let end = row.end_of(self.block);
                 emit(&StepEvent::Block {
                     row: self.index,
@@ -309,33 +199,26 @@ impl Session {
                 self.enter(shared, row);
                 continue;
             }
-            let quota = self.pace.quota(self.at, window.len());
-            let ask = {
-                let step = step(
-                    shared,
-                    row,
-                    &window,
-                    quota,
-                    &self.pace,
-                    self.at,
-                    self.total,
-                    self.sample,
-                );
-                self.policy.ask(&step)
+            let quota = self.clock.pace.quota(self.clock.at, window.len());
+            let ask = if window.is_empty() {
+                Ask::default()
+            } else {
+                self.policy
+                    .ask(&self.clock.step(shared, row, &window, quota))
             };
             if ask.cells.is_empty() && !compat.forwards_empty_steps() {
-                if self.at > self.pace.steps() {
+                if self.clock.at > self.clock.pace.steps() {
                     return Err(TextError::Unsupported {
                         what: format!("policy `{}`", shared.config.policy),
-                        with: format!("step {} of text {}", self.total, self.index),
+                        with: format!("step {} of text {}", self.clock.total, self.index),
                         reason: "it asks for no cell although cells are open".into(),
                     });
                 }
-                self.at += 1;
-                self.total += 1;
+                self.clock.at += 1;
+                self.clock.total += 1;
                 continue;
             }
-            let size = row.block_size(self.block).max(window.len());
+            let size = row.block_size(self.block).max(window.len()).max(1);
             let level = ask.level.unwrap_or(window.len() as f64 / size as f64);
             let visible = shared.plan.visible(row, self.block);
             let variants = shared
@@ -364,7 +247,7 @@ impl Session {
     ) -> Result<(), TextError> {
         let broken = |reason| TextError::Logits {
             cell,
-            step: self.total,
+            step: self.clock.total,
             reason,
         };
         if logits.iter().any(|z| z.is_nan()) {
@@ -398,7 +281,7 @@ impl Session {
             let constraints = names.join(", ");
             return Err(TextError::Constraint {
                 cell,
-                step: self.total,
+                step: self.clock.total,
                 constraints,
             });
         }
@@ -419,16 +302,7 @@ impl Session {
             mut write,
             mut reopen,
         } = {
-            let step = step(
-                shared,
-                row,
-                &work.window,
-                work.quota,
-                &self.pace,
-                self.at,
-                self.total,
-                self.sample,
-            );
+            let step = self.clock.step(shared, row, &work.window, work.quota);
             if work.ask.cells.is_empty() {
                 Choice::default()
             } else {
@@ -449,7 +323,7 @@ impl Session {
         self.rows += forwarded;
         emit(&StepEvent::Step {
             row: self.index,
-            step: self.total,
+            step: self.clock.total,
             block: self.block,
             forwards: self.forwards,
             rows: self.rows,
@@ -457,8 +331,8 @@ impl Session {
             committed: write,
             reopened: reopen,
         });
-        self.at += 1;
-        self.total += 1;
+        self.clock.at += 1;
+        self.clock.total += 1;
         let may_stop = shared.config.eos.early_stop && !shared.config.compat.runs_to_the_end();
         if may_stop && ended_at(row, &shared.ends).is_some() {
             self.end(Finish::EndToken, emit);
@@ -489,7 +363,7 @@ impl Session {
             .count();
         Ok(Written {
             prompt: self.prompt,
-            sample: self.sample,
+            sample: self.clock.sample,
             text: shared.denoiser.text(&shown)?,
             ids: row.answer().to_vec(),
             prompt_tokens: row.start() + given,
@@ -501,7 +375,7 @@ impl Session {
                 .iter()
                 .filter(|cell| cell.is_unsettled())
                 .count(),
-            steps: self.total,
+            steps: self.clock.total,
             forwards: self.forwards,
             rows: self.rows,
             finish: self.finish.unwrap_or(Finish::Stopped),
@@ -510,28 +384,27 @@ impl Session {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "gathers a view from two owners")]
-fn step<'a>(
-    shared: &'a Shared<'_>,
-    row: &'a Row,
-    open: &'a [usize],
-    quota: usize,
-    pace: &Pace,
-    index: usize,
-    total: usize,
-    sample: usize,
-) -> Step<'a> {
-    Step {
-        row,
-        open,
-        index,
-        steps: pace.steps(),
-        quota,
-        total,
-        draw: &shared.draw,
-        held_back: &shared.held_back,
-        sample,
-        source: shared.source,
+impl Clock {
+    /// The step that is due, as a policy sees it.
+    fn step<'a>(
+        &self,
+        shared: &'a Shared<'_>,
+        row: &'a Row,
+        open: &'a [usize],
+        quota: usize,
+    ) -> Step<'a> {
+        Step {
+            row,
+            open,
+            index: self.at,
+            steps: self.pace.steps(),
+            quota,
+            total: self.total,
+            draw: &shared.draw,
+            held_back: &shared.held_back,
+            sample: self.sample,
+            source: shared.source,
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Pace {
 /// libraries do: the truncation of the expected count depends on its last bits.
 fn linspace(i: usize, steps: usize, eps: f32) -> f32 {
     let step = (eps - 1.0) / steps as f32;
-    if i < (steps + 1) / 2 {
+    if i < steps.div_ceil(2) {
         1.0 + step * i as f32
     } else {
         eps - step * (steps - i) as f32

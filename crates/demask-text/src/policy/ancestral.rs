@@ -7,10 +7,10 @@
 //! without any is not forwarded: `ddpm_cache`, for networks without a time input.
 
 use demask_diffusion::process::{Discrete, Uniform};
+use demask_diffusion::sampling::{argmax, categorical};
 
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
-use crate::draw::{argmax, categorical};
 use crate::event::Write;
 use crate::policy::score::probability;
 use crate::uniforms::Use;
@@ -54,8 +54,7 @@ impl Policy for Ancestral {
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
         if Self::is_last(step) {
             let write = c.iter().map(|(cell, logits)| {
-                let wide: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-                let token = argmax(&wide);
+                let token = argmax(logits) as u32;
                 let confidence = probability(logits, token, &[]);
                 Write {
                     cell,
@@ -88,7 +87,7 @@ impl Policy for Ancestral {
                     *p = 0.0;
                 }
             }
-            let token = categorical(&posterior, step.uniform(Use::Token, cell));
+            let token = categorical(&posterior, step.uniform(Use::Token, cell)) as u32;
             if token != present {
                 let confidence = probability(logits, token, &[]);
                 write.push(Write {

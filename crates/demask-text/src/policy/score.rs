@@ -1,7 +1,8 @@
 //! Scores: how sure a prediction is of one cell.
 
+use demask_diffusion::sampling;
+
 use super::{Candidates, Step};
-use crate::draw::softmax;
 use crate::uniforms::Use;
 
 /// What confidence is read from. Larger is surer.
@@ -53,8 +54,8 @@ impl Score {
                 Self::Probability if held.left_out.is_empty() => probability,
                 Self::Probability => self::probability(logits, token, &held.left_out),
                 Self::Drawn => distribution[token as usize],
-                Self::Margin => margin(&distribution),
-                Self::NegEntropy => neg_entropy(&distribution),
+                Self::Margin => sampling::confidence_margin(&distribution),
+                Self::NegEntropy => sampling::confidence_neg_entropy(&distribution),
             }
         };
         Proposal {
@@ -75,31 +76,14 @@ pub(crate) fn probability(logits: &[f32], token: u32, left_out: &[u32]) -> f64 {
     left_out
         .iter()
         .for_each(|&id| row[id as usize] = f64::NEG_INFINITY);
-    softmax(&mut row);
-    row[token as usize]
+    sampling::log_softmax(&mut row);
+    row[token as usize].exp()
 }
 
 /// The entropy of the softmax of a row, in nats.
 pub(crate) fn entropy(logits: &[f32]) -> f64 {
-    let mut row: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-    softmax(&mut row);
-    row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
-}
-
-fn margin(p: &[f64]) -> f64 {
-    let (mut first, mut second) = (0.0f64, 0.0f64);
-    for &p in p {
-        if p > first {
-            (first, second) = (p, first);
-        } else if p > second {
-            second = p;
-        }
-    }
-    first - second
-}
-
-fn neg_entropy(p: &[f64]) -> f64 {
-    p.iter().map(|p| p * (p + 1e-10).ln()).sum()
+    let p = sampling::softmax(logits, 1.0);
+    p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
 }
 
 #[cfg(test)]
@@ -107,12 +91,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_by_hand() {
-        assert!((margin(&[0.2, 0.5, 0.3]) - 0.2).abs() < 1e-15);
-        assert_eq!(margin(&[0.5, 0.5]), 0.0);
-        // 2 * 0.5 ln 0.5
-        assert!((neg_entropy(&[0.5, 0.5, 0.0]) + 0.693_147_18).abs() < 1e-8);
-        assert!((entropy(&[0.0, 0.0]) - 0.693_147_18).abs() < 1e-8);
+    fn readings_by_hand() {
+        assert!((entropy(&[0.0, 0.0, f32::NEG_INFINITY]) - std::f64::consts::LN_2).abs() < 1e-8);
         let logits = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
         assert!((probability(&logits, 1, &[]) - 0.25).abs() < 1e-7);
         assert!((probability(&logits, 1, &[0]) - 0.5).abs() < 1e-7);

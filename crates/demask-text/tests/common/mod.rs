@@ -1,0 +1,130 @@
+//! A toy denoiser with closed-form logits: sums of multiples of 1/64, exact in any order.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use demask_models::{ModelKind, SpecialIds};
+use demask_text::{DenoiseRequest, Denoiser, Prediction, Sight, TextError};
+
+/// Logits of a cell: a table for each neighbour within reach and one for every visible cell.
+#[derive(Debug, Clone)]
+pub struct Toy {
+    pub kind: ModelKind,
+    pub ids: SpecialIds,
+    pub vocab: usize,
+    pub max_length: usize,
+    pub reach: Vec<i64>,
+    /// `[reach][present token][predicted token]`, in 1/64.
+    pub near: Vec<Vec<Vec<i64>>>,
+    /// `[present token][predicted token]`, in 1/64.
+    pub all: Vec<Vec<i64>>,
+    /// Added to the logit of token `(round(100 level) mod vocab)`: a time input.
+    pub timed: bool,
+    /// Written into the logits of this cell in place of what is right.
+    pub broken: Option<(usize, f32)>,
+}
+
+impl Toy {
+    /// Tables from a small generator. Tokens 0 to 8 are words; 9 ends a text, 10 a turn, 11 is the
+    /// mask.
+    pub fn new(seed: u64) -> Self {
+        let mut state = seed.wrapping_mul(2) + 1;
+        let mut next = |range: i64| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            ((state >> 33) % (2 * range as u64 + 1)) as i64 - range
+        };
+        let vocab = 12;
+        let mut table = |range| -> Vec<Vec<i64>> {
+            (0..vocab)
+                .map(|_| (0..vocab).map(|_| next(range)).collect())
+                .collect()
+        };
+        let reach = vec![-2, -1, 0, 1, 2];
+        Self {
+            kind: ModelKind::Masked,
+            ids: SpecialIds {
+                mask: Some(11),
+                eos: Some(9),
+                eot: Some(10),
+                bos: None,
+                pad: None,
+            },
+            vocab,
+            max_length: 64,
+            near: reach.iter().map(|_| table(96)).collect(),
+            reach,
+            all: table(24),
+            timed: false,
+            broken: None,
+        }
+    }
+
+    fn logits(&self, row: &[u32], cell: usize, sight: Sight, level: f64) -> Vec<f32> {
+        let visible = |k: usize| match sight {
+            Sight::Full => true,
+            Sight::BlockCausal { block } => k / block <= cell / block,
+        };
+        let mut sum = vec![0i64; self.vocab];
+        let mut add = |table: &[i64]| sum.iter_mut().zip(table).for_each(|(s, t)| *s += t);
+        for (offset, table) in self.reach.iter().zip(&self.near) {
+            let k = cell as i64 + offset;
+            if k >= 0 && (k as usize) < row.len() && visible(k as usize) {
+                add(&table[row[k as usize] as usize]);
+            }
+        }
+        (0..row.len())
+            .filter(|&k| visible(k))
+            .for_each(|k| add(&self.all[row[k] as usize]));
+        let mut logits: Vec<f32> = sum.iter().map(|&s| s as f32 / 64.0).collect();
+        if self.timed {
+            logits[(level * 100.0).round() as usize % self.vocab] += 3.0;
+        }
+        if let Some((broken, value)) = self.broken
+            && broken == cell
+        {
+            logits.fill(value);
+        }
+        logits
+    }
+}
+
+impl Denoiser for Toy {
+    fn kind(&self) -> ModelKind {
+        self.kind
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab
+    }
+
+    fn ids(&self) -> &SpecialIds {
+        &self.ids
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError> {
+        assert_eq!(request.ids.len(), request.batch * request.length);
+        assert!(request.asked.is_sorted());
+        let mut logits = Vec::new();
+        for &asked in &request.asked {
+            let (b, cell) = (
+                asked as usize / request.length,
+                asked as usize % request.length,
+            );
+            assert!(cell < request.key_lengths[b], "padding was asked for");
+            let row = &request.ids[b * request.length..][..request.key_lengths[b]];
+            logits.extend(self.logits(row, cell, request.sight, request.levels[b]));
+        }
+        Ok(Prediction {
+            logits,
+            rows: request.key_lengths.clone(),
+        })
+    }
+
+    fn begins_with_space(&self, id: u32) -> bool {
+        id.is_multiple_of(2)
+    }
+}

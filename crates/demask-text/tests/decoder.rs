@@ -1,0 +1,723 @@
+//! The decoder as a whole, on a toy denoiser.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use common::Toy;
+use demask_models::ModelKind;
+use demask_text::{
+    Cell, Compat, ConstraintConfig, DecodeChanges, DecodeConfig, Decoder, DrawKind, EosConfig,
+    Finish, GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, Row, StepEvent, TextError,
+    Written, policy::registry,
+};
+
+const MASK: u32 = 11;
+
+fn config() -> DecodeConfig {
+    DecodeConfig {
+        length: 12,
+        steps: 6,
+        eos: EosConfig {
+            early_stop: false,
+            ..EosConfig::default()
+        },
+        ..DecodeConfig::default()
+    }
+}
+
+fn policy(text: &str) -> PolicyConfig {
+    PolicyConfig::parse(text).unwrap()
+}
+
+fn prompts() -> Vec<Prompt> {
+    [
+        vec![3, 1, 4, 1, 5],
+        vec![2],
+        vec![],
+        vec![7, 8, 7, 8, 7, 8, 0, 0],
+    ]
+    .map(Prompt::new)
+    .into()
+}
+
+fn write(toy: &Toy, config: &DecodeConfig, prompts: &[Prompt]) -> Vec<Written> {
+    Decoder::new(toy, config.clone())
+        .unwrap()
+        .run(prompts, &mut ())
+        .unwrap()
+}
+
+fn message(toy: &Toy, config: DecodeConfig, prompts: &[Prompt]) -> String {
+    match Decoder::new(toy, config) {
+        Err(error) => error.to_string(),
+        Ok(decoder) => decoder.run(prompts, &mut ()).unwrap_err().to_string(),
+    }
+}
+
+#[test]
+fn a_text_is_the_same_alone_and_in_any_batch() {
+    let mut toy = Toy::new(5);
+    toy.timed = true;
+    for info in registry() {
+        for plan in [
+            LengthConfig::Whole,
+            LengthConfig::SemiAutoregressive { block: 5 },
+            LengthConfig::Blocks { block: 4 },
+        ] {
+            let config = DecodeConfig {
+                policy: policy(info.name),
+                plan,
+                temperature: 0.9,
+                samples: 2,
+                seed: 3,
+                guides: vec![GuideConfig::ClassifierFree { scale: 0.5 }],
+                ..config()
+            };
+            let prompts = prompts();
+            let together = write(&toy, &config, &prompts);
+            assert_eq!(together.len(), 8);
+            for batch in [1, 3] {
+                let decoder = Decoder::new(&toy, config.clone())
+                    .unwrap()
+                    .with_batch(batch);
+                assert_eq!(
+                    decoder.run(&prompts, &mut ()).unwrap(),
+                    together,
+                    "{}",
+                    info.name
+                );
+            }
+            for (i, prompt) in prompts.iter().enumerate() {
+                let alone = write(&toy, &config, std::slice::from_ref(prompt));
+                for (alone, written) in alone.iter().zip(&together[2 * i..]) {
+                    assert_eq!(alone.ids, written.ids, "{} {plan:?}", info.name);
+                    assert_eq!(
+                        (alone.steps, alone.forwards, alone.rows),
+                        (written.steps, written.forwards, written.rows)
+                    );
+                }
+            }
+            assert!(
+                together
+                    .iter()
+                    .all(|w| w.open == 0 && w.finish == Finish::Length && !w.ids.contains(&MASK))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_sample_does_not_depend_on_how_many_there_are() {
+    let toy = Toy::new(1);
+    let config = DecodeConfig {
+        temperature: 4.0,
+        samples: 3,
+        ..config()
+    };
+    let three = write(&toy, &config, &prompts());
+    let one = write(
+        &toy,
+        &DecodeConfig {
+            samples: 1,
+            ..config.clone()
+        },
+        &prompts(),
+    );
+    for (i, written) in one.iter().enumerate() {
+        assert_eq!(written.ids, three[3 * i].ids);
+    }
+    assert_ne!(three[0].ids, three[1].ids);
+    assert_eq!(
+        three.iter().map(|w| (w.prompt, w.sample)).nth(4),
+        Some((1, 1))
+    );
+    let other = write(&toy, &DecodeConfig { seed: 1, ..config }, &prompts());
+    assert_ne!(other[0].ids, three[0].ids);
+}
+
+#[test]
+fn a_block_causal_model_writes_the_same_whatever_stands_after_its_block() {
+    let mut toy = Toy::new(2);
+    toy.kind = ModelKind::BlockMasked { block: 4 };
+    let config = DecodeConfig {
+        plan: LengthConfig::Blocks { block: 4 },
+        steps: 12,
+        ..config()
+    };
+    // Prompt of 5: the answer's first block holds 3 cells, then 4, 4, 1.
+    let written = write(&toy, &config, &[Prompt::new(vec![3, 1, 4, 1, 5])]);
+    assert_eq!(written[0].ids.len(), 12);
+    assert!(
+        written[0].notes[0].contains("the last block has 1 cells of 4"),
+        "{:?}",
+        written[0].notes
+    );
+    // 3 steps in each of 4 blocks; the last holds one cell. Rows: 3*8 + 3*12 + 3*16 + 1*17.
+    assert_eq!(
+        (written[0].forwards, written[0].rows),
+        (10, 24 + 36 + 48 + 17)
+    );
+    // A longer answer begins with the same tokens when its blocks have the same steps.
+    let longer = DecodeConfig {
+        length: 15,
+        ..config.clone()
+    };
+    let longer = write(&toy, &longer, &[Prompt::new(vec![3, 1, 4, 1, 5])]);
+    assert_eq!(longer[0].ids[..11], written[0].ids[..11]);
+    let wrong = DecodeConfig {
+        plan: LengthConfig::Whole,
+        ..config
+    };
+    assert!(message(&toy, wrong, &prompts()).contains("trained on blocks of 4"));
+}
+
+#[test]
+fn counts_by_hand() {
+    let toy = Toy::new(1);
+    let written =
+        |config: DecodeConfig| write(&toy, &config, &[Prompt::new(vec![3, 1, 4])]).remove(0);
+    let counts = |w: &Written| (w.steps, w.forwards, w.rows, w.prompt_tokens);
+    let plain = written(config());
+    assert_eq!(counts(&plain), (6, 6, 6 * 15, 3));
+    let guided = DecodeConfig {
+        guides: vec![GuideConfig::ClassifierFree { scale: 1.0 }],
+        ..config()
+    };
+    assert_eq!(counts(&written(guided)), (6, 6, 2 * 6 * 15, 3));
+    // More steps than cells: the empty ones are counted and not forwarded.
+    let slow = written(DecodeConfig {
+        steps: 30,
+        ..config()
+    });
+    assert_eq!(counts(&slow), (12, 12, 12 * 15, 3));
+    let dream = DecodeConfig {
+        steps: 30,
+        pace: PaceConfig::Expected { eps: 1e-3 },
+        ..config()
+    };
+    let dream = written(dream);
+    assert_eq!((dream.steps, dream.forwards < 13), (30, true));
+    // Blocks of the growing canvas: 2 steps each on 3+4, 3+8, 3+12 cells.
+    let blocks = written(DecodeConfig {
+        plan: LengthConfig::Blocks { block: 4 },
+        ..config()
+    });
+    assert_eq!(counts(&blocks), (6, 6, 2 * (7 + 11 + 15), 3));
+}
+
+#[test]
+fn steps_that_do_not_divide_are_said_and_done() {
+    let toy = Toy::new(1);
+    let run = |steps, block| {
+        let plan = LengthConfig::SemiAutoregressive { block };
+        write(
+            &toy,
+            &DecodeConfig {
+                steps,
+                plan,
+                ..config()
+            },
+            &[Prompt::new(vec![1])],
+        )
+        .remove(0)
+    };
+    let seven = run(7, 4);
+    assert_eq!(seven.forwards, 7);
+    assert!(
+        seven.notes[0].contains("7 steps do not divide by 3 blocks: the first 1"),
+        "{:?}",
+        seven.notes
+    );
+    let two = run(2, 4);
+    assert_eq!(two.forwards, 3);
+    assert!(
+        two.notes[0].contains("each block took one step, 3 in all"),
+        "{:?}",
+        two.notes
+    );
+    let short = run(6, 5);
+    assert!(
+        short.notes[0].contains("the last block has 2 cells of 5"),
+        "{:?}",
+        short.notes
+    );
+    assert!(run(6, 4).notes.is_empty());
+}
+
+#[test]
+fn events_replay_the_trajectory() {
+    let mut toy = Toy::new(4);
+    for kind in [ModelKind::Masked, ModelKind::Uniform] {
+        toy.kind = kind;
+        let uniform = kind == ModelKind::Uniform;
+        let policy = policy(if uniform { "ancestral" } else { "factor:f=2" });
+        let config = DecodeConfig {
+            policy,
+            temperature: 1.0,
+            samples: 2,
+            ..config()
+        };
+        let mut rows: BTreeMap<usize, Option<Row>> = BTreeMap::new();
+        let mut last = BTreeMap::new();
+        let mut observer = |event: &StepEvent| {
+            event.apply(rows.entry(event.row()).or_default(), MASK);
+            if let StepEvent::Step {
+                row,
+                step,
+                forwards,
+                rows,
+                committed,
+                ..
+            } = event
+            {
+                assert!(
+                    committed
+                        .iter()
+                        .all(|w| w.confidence >= 0.0 && w.confidence <= 1.0)
+                );
+                last.insert(*row, (*step + 1, *forwards, *rows));
+            }
+            ControlFlow::Continue(())
+        };
+        let decoder = Decoder::new(&toy, config).unwrap();
+        let written = decoder.run(&prompts(), &mut observer).unwrap();
+        for (i, written) in written.iter().enumerate() {
+            let row = rows[&i].as_ref().unwrap();
+            assert_eq!(row.answer(), written.ids);
+            assert!(row.is_complete());
+            assert_eq!(last[&i], (written.steps, written.forwards, written.rows));
+        }
+    }
+}
+
+#[test]
+fn the_observer_stops_the_run_and_keeps_what_is_written() {
+    let toy = Toy::new(1);
+    let mut steps = 0;
+    let mut finished = 0;
+    let mut observer = |event: &StepEvent| {
+        steps += usize::from(matches!(event, StepEvent::Step { .. }));
+        finished += usize::from(matches!(
+            event,
+            StepEvent::Finished {
+                finish: Finish::Stopped,
+                ..
+            }
+        ));
+        if steps == 4 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let decoder = Decoder::new(&toy, config()).unwrap().with_batch(2);
+    let written = decoder.run(&prompts(), &mut observer).unwrap();
+    assert_eq!(written.len(), 4);
+    assert!(written.iter().all(|w| w.finish == Finish::Stopped));
+    assert_eq!(
+        written.iter().map(|w| w.open).collect::<Vec<_>>(),
+        [8, 8, 12, 12]
+    );
+    assert_eq!(written[0].new_tokens, 4);
+    assert_eq!(written[0].text.split(' ').count(), 4);
+    assert_eq!(
+        (written[3].text.as_str(), written[3].forwards, finished),
+        ("", 0, 2)
+    );
+}
+
+#[test]
+fn templates_keep_their_text() {
+    let toy = Toy::new(7);
+    let cells = [Some(9), None, None, Some(5), None, Some(10), None];
+    let mut prompt = Prompt::template(vec![1, 2], cells.to_vec());
+    prompt.spaced = vec![1, 4];
+    for (temperature, seed) in [(0.0, 0), (2.0, 1), (2.0, 2), (2.0, 3)] {
+        let config = DecodeConfig {
+            temperature,
+            seed,
+            policy: policy("threshold"),
+            ..config()
+        };
+        let written = write(&toy, &config, std::slice::from_ref(&prompt)).remove(0);
+        for (cell, (&id, given)) in written.ids.iter().zip(&cells).enumerate() {
+            assert_ne!(id, MASK);
+            match given {
+                Some(given) => assert_eq!(id, *given),
+                None if cell < 5 => assert!(id < 9, "an end token inside the template"),
+                None => {}
+            }
+        }
+        assert!(
+            written.ids[1].is_multiple_of(2) && written.ids[4].is_multiple_of(2),
+            "begins with a space"
+        );
+        assert_eq!((written.prompt_tokens, written.open), (5, 0));
+        let tail = written.ids[6];
+        assert_eq!(
+            written.new_tokens,
+            if tail == 9 || tail == 10 { 3 } else { 4 }
+        );
+    }
+    let config = DecodeConfig {
+        constraints: vec![ConstraintConfig::Fixed {
+            cells: BTreeMap::from([(2, 6), (11, 0)]),
+        }],
+        ..config()
+    };
+    let written = write(&toy, &config, &prompts());
+    assert!(
+        written
+            .iter()
+            .all(|w| w.ids[2] == 6 && w.ids[11] == 0 && w.prompt_tokens >= 2)
+    );
+}
+
+#[test]
+fn bans_and_end_token_rules() {
+    let toy = Toy::new(3);
+    let hot = DecodeConfig {
+        temperature: 8.0,
+        samples: 40,
+        ..config()
+    };
+    let has = |config: &DecodeConfig, id: u32| {
+        write(&toy, config, &[Prompt::new(vec![1, 2])])
+            .iter()
+            .filter(|w| w.ids.contains(&id))
+            .count()
+    };
+    assert!(has(&hot, 4) > 5 && has(&hot, 9) > 5);
+    assert_eq!(has(&hot, MASK), 0);
+    let ban = DecodeConfig {
+        constraints: vec![ConstraintConfig::Bans { ids: vec![4, 5] }],
+        ..hot.clone()
+    };
+    assert_eq!((has(&ban, 4), has(&ban, 5)), (0, 0));
+    let mut no_end = hot.clone();
+    no_end.eos.logits_eos_inf = true;
+    assert_eq!(has(&no_end, 9), 0);
+    assert!(has(&no_end, 10) > 5, "end of turn is another token");
+    let all = DecodeConfig {
+        constraints: vec![ConstraintConfig::Bans {
+            ids: (0..12).collect(),
+        }],
+        ..hot
+    };
+    let error = message(&toy, all, &prompts());
+    assert!(
+        error.contains("cell 5") || error.contains("forbid all"),
+        "{error}"
+    );
+    assert!(error.contains("bans"), "{error}");
+}
+
+#[test]
+fn a_text_stops_at_its_end_token() {
+    let toy = Toy::new(3);
+    let hot = DecodeConfig {
+        temperature: 3.0,
+        samples: 60,
+        steps: 12,
+        ..config()
+    };
+    let full = write(&toy, &hot, &[Prompt::new(vec![1, 2])]);
+    let stop = DecodeConfig {
+        eos: EosConfig::default(),
+        ..hot
+    };
+    let early = write(&toy, &stop, &[Prompt::new(vec![1, 2])]);
+    let mut stopped = 0;
+    for (full, early) in full.iter().zip(&early) {
+        // The same draws: the stopped text is the cut one, in fewer steps.
+        assert_eq!(
+            (&full.text, full.new_tokens),
+            (&early.text, early.new_tokens)
+        );
+        let end = full.ids.iter().position(|id| *id == 9 || *id == 10);
+        assert_eq!(full.new_tokens, end.unwrap_or(12));
+        if early.finish == Finish::EndToken {
+            stopped += 1;
+            assert!(early.forwards <= full.forwards && early.ids[early.new_tokens] >= 9);
+        }
+    }
+    assert!(stopped > 10, "{stopped}");
+    assert!(
+        early
+            .iter()
+            .zip(&full)
+            .any(|(e, f)| e.forwards < f.forwards)
+    );
+}
+
+#[test]
+fn uniform_noise_starts_from_tokens_and_settles_all() {
+    let mut toy = Toy::new(6);
+    toy.kind = ModelKind::Uniform;
+    let config = DecodeConfig {
+        policy: policy("ancestral"),
+        temperature: 1.0,
+        ..config()
+    };
+    let mut provisional = 0;
+    let mut observer = |event: &StepEvent| {
+        match event {
+            StepEvent::Start {
+                ids, cells, start, ..
+            } => {
+                assert!(ids[*start..].iter().all(|&id| id < MASK));
+                assert!(
+                    cells[*start..]
+                        .iter()
+                        .all(|cell| *cell == Cell::Provisional)
+                );
+            }
+            StepEvent::Step { committed, .. } => {
+                provisional += committed.iter().filter(|w| w.provisional).count();
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    };
+    let decoder = Decoder::new(&toy, config.clone()).unwrap();
+    let written = decoder.run(&prompts(), &mut observer).unwrap();
+    assert!(
+        written.iter().all(|w| w.open == 0 && w.forwards == 7),
+        "6 steps and the denoiser"
+    );
+    assert!(provisional > 20, "{provisional}");
+    assert!(
+        message(
+            &toy,
+            DecodeConfig {
+                policy: policy("random"),
+                ..config
+            },
+            &prompts()
+        )
+        .contains("ancestral")
+    );
+}
+
+#[test]
+fn every_setting_changes_something() {
+    let mut toy = Toy::new(8);
+    toy.timed = true;
+    let base = DecodeConfig {
+        temperature: 0.8,
+        samples: 3,
+        ..config()
+    };
+    let mut prompts = prompts();
+    prompts.push(Prompt::new(vec![1, MASK, 4, MASK, MASK, 2]));
+    let trace = |config: &DecodeConfig| {
+        let mut events = Vec::new();
+        let mut observer = |event: &StepEvent| {
+            events.push(event.clone());
+            ControlFlow::Continue(())
+        };
+        Decoder::new(&toy, config.clone())
+            .unwrap()
+            .run(&prompts, &mut observer)
+            .unwrap();
+        events
+    };
+    let with = |change: fn(&mut DecodeConfig)| {
+        let mut config = base.clone();
+        change(&mut config);
+        config
+    };
+    let changed = [
+        with(|c| c.length = 13),
+        with(|c| c.steps = 7),
+        with(|c| c.plan = LengthConfig::SemiAutoregressive { block: 4 }),
+        with(|c| c.plan = LengthConfig::Blocks { block: 4 }),
+        with(|c| c.pace = PaceConfig::Expected { eps: 1e-3 }),
+        with(|c| c.policy = PolicyConfig::Entropy { alg_temp: None }),
+        with(|c| c.temperature = 0.9),
+        with(|c| c.top_p = Some(0.5)),
+        with(|c| c.top_k = Some(2)),
+        with(|c| c.draw = DrawKind::Categorical),
+        with(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }]),
+        with(|c| c.constraints = vec![ConstraintConfig::Bans { ids: vec![0, 1, 2] }]),
+        with(|c| c.eos.logits_eos_inf = true),
+        with(|c| c.eos.confidence_eos_eot_inf = true),
+        with(|c| c.eos.early_stop = true),
+        with(|c| c.compat = Compat::LladaOfficial),
+        with(|c| c.compat = Compat::DreamOfficial),
+        with(|c| c.seed = 1),
+        with(|c| c.samples = 4),
+    ];
+    // Every key of the serialised configuration is among the changes.
+    let keys = |config: &DecodeConfig| {
+        serde_json::to_value(config)
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .clone()
+    };
+    let plain = keys(&base);
+    for (key, value) in &plain {
+        assert!(
+            changed.iter().any(|config| keys(config)[key] != *value),
+            "`{key}` is not tried"
+        );
+    }
+    let before = trace(&base);
+    assert_eq!(
+        before,
+        trace(&base),
+        "the same configuration, the same bits"
+    );
+    for config in &changed {
+        assert_ne!(trace(config), before, "{config:?}");
+        // What is written to JSON reads back to the same bits.
+        let json = serde_json::to_string(config).unwrap();
+        let back: DecodeConfig = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, *config);
+        assert_eq!(trace(&back), trace(config));
+    }
+    assert!(serde_json::from_str::<DecodeConfig>(r#"{"lenght": 3}"#).is_err());
+}
+
+#[test]
+fn bad_settings_are_errors_with_the_name_of_the_flag() {
+    let toy = Toy::new(1);
+    let said = |change: fn(&mut DecodeConfig)| {
+        let mut config = config();
+        change(&mut config);
+        message(&toy, config, &prompts())
+    };
+    assert!(said(|c| c.length = 0).contains("`length` = 0"));
+    assert!(said(|c| c.steps = 0).contains("`steps` = 0"));
+    assert!(said(|c| c.samples = 0).contains("`samples` = 0"));
+    assert!(said(|c| c.temperature = f64::NAN).contains("`temperature` = NaN"));
+    assert!(said(|c| c.temperature = -1.0).contains("`temperature` = -1"));
+    assert!(said(|c| c.top_p = Some(0.0)).contains("`top-p` = 0"));
+    assert!(said(|c| c.top_p = Some(1.5)).contains("`top-p` = 1.5"));
+    assert!(said(|c| c.top_p = Some(f64::NAN)).contains("`top-p` = NaN"));
+    assert!(said(|c| c.top_k = Some(0)).contains("`top-k` = 0"));
+    assert!(
+        said(|c| c.plan = LengthConfig::SemiAutoregressive { block: 0 }).contains("`block` = 0")
+    );
+    assert!(
+        said(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: f64::NAN }])
+            .contains("`cfg`")
+    );
+    assert!(said(|c| c.policy = PolicyConfig::Threshold { tau: 2.0 }).contains("`tau`"));
+    assert!(said(|c| c.pace = PaceConfig::Expected { eps: 2.0 }).contains("`pace.eps`"));
+    assert!(
+        said(|c| c.constraints = vec![ConstraintConfig::Bans { ids: vec![99] }])
+            .contains("`bans` = 99")
+    );
+    assert!(said(|c| c.length = 60).contains("65 cells, the model's context has 64"));
+    let outside = message(
+        &toy,
+        config(),
+        &[Prompt::new(vec![1]), Prompt::new(vec![12])],
+    );
+    assert!(outside.contains("prompt 1: token 12"), "{outside}");
+}
+
+#[test]
+fn broken_predictions_and_models_are_errors() {
+    let mut toy = Toy::new(1);
+    let prompt = [Prompt::new(vec![1])];
+    for (value, wanted) in [
+        (f32::NAN, "is not a number"),
+        (f32::INFINITY, "is infinite"),
+        (f32::NEG_INFINITY, "leaves no token possible"),
+    ] {
+        toy.broken = Some((4, value));
+        let said = message(&toy, config(), &prompt);
+        assert!(
+            said.contains("cell 4 at step 0") && said.contains(wanted),
+            "{said}"
+        );
+    }
+    toy.broken = None;
+    toy.kind = ModelKind::Autoregressive;
+    assert!(message(&toy, config(), &prompt).contains("ar::write"));
+    toy.kind = ModelKind::Masked;
+    toy.ids.mask = None;
+    assert!(message(&toy, config(), &prompt).contains("without a mask token"));
+    toy.kind = ModelKind::Uniform;
+    let guided = DecodeConfig {
+        policy: policy("ancestral"),
+        guides: vec![GuideConfig::ClassifierFree { scale: 1.0 }],
+        ..config()
+    };
+    assert!(matches!(
+        Decoder::new(&toy, guided),
+        Err(TextError::Unsupported { .. })
+    ));
+}
+
+#[test]
+fn changes_change_what_they_name() {
+    let base = DecodeConfig::default();
+    let change = |changes: DecodeChanges| base.with(&changes).unwrap();
+    let none = DecodeChanges::default;
+    assert_eq!(change(none()), base);
+    let longer = change(DecodeChanges {
+        length: Some(40),
+        ..none()
+    });
+    assert_eq!(
+        (longer.length, longer.steps),
+        (40, 40),
+        "one step a cell stays one"
+    );
+    let both = change(DecodeChanges {
+        length: Some(40),
+        steps: Some(10),
+        ..none()
+    });
+    assert_eq!((both.length, both.steps), (40, 10));
+    let block = change(DecodeChanges {
+        block: Some(8),
+        ..none()
+    });
+    assert_eq!(block.plan, LengthConfig::SemiAutoregressive { block: 8 });
+    let guided = change(DecodeChanges {
+        cfg: Some(1.5),
+        ..none()
+    });
+    assert_eq!(guided.guides, [GuideConfig::ClassifierFree { scale: 1.5 }]);
+    let off = guided
+        .with(&DecodeChanges {
+            cfg: Some(0.0),
+            ..none()
+        })
+        .unwrap();
+    assert_eq!(off, base);
+    let rest = change(DecodeChanges {
+        policy: Some("factor:f=2".into()),
+        temperature: Some(0.5),
+        top_p: Some(0.9),
+        top_k: Some(40),
+        seed: Some(7),
+        samples: Some(2),
+        ..none()
+    });
+    assert_eq!(
+        (rest.policy, rest.temperature),
+        (PolicyConfig::Factor { f: 2.0 }, 0.5)
+    );
+    assert_eq!(
+        (rest.top_p, rest.top_k, rest.seed, rest.samples),
+        (Some(0.9), Some(40), 7, 2)
+    );
+    let bad = DecodeChanges {
+        temperature: Some(f64::NAN),
+        ..none()
+    };
+    assert!(
+        base.with(&bad)
+            .unwrap_err()
+            .to_string()
+            .contains("temperature")
+    );
+}

@@ -1,0 +1,310 @@
+//! The decoder and the autoregressive writer on the real network, with tiny random weights.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use demask_models::tokenizer::byte_bpe::bytes_only;
+use demask_models::{Model, ModelKind, ModelSpec};
+use demask_nn::Transformer;
+use demask_text::infill::Template;
+use demask_text::{
+    ConstraintConfig, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig, LengthConfig,
+    PolicyConfig, Prompt, StepEvent, ar,
+};
+use serde_json::json;
+
+/// A model over the 256 bytes with `<mask>` 256, `<eos>` 257, `<bos>` 258 and one spare row.
+fn model(kind: serde_json::Value, attention: serde_json::Value, time: bool) -> Model {
+    let mut network = json!({
+        "vocab_size": 260, "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
+        "head_dim": 8, "d_ff": 48, "max_length": 48, "attention": attention,
+    });
+    if time {
+        network["time"] = json!({ "frequencies": 16, "cond": 16 });
+    }
+    let spec: ModelSpec = serde_json::from_value(json!({
+        "model_type": "demask", "kind": kind, "network": network, "time_conditioning": time,
+        "ids": { "mask": 256, "eos": 257, "bos": 258 },
+    }))
+    .unwrap();
+    let network = Transformer::init(&spec.network, 3, &Device::flex()).unwrap();
+    let tokenizer = bytes_only(&["<mask>", "<eos>", "<bos>"]).unwrap();
+    Model {
+        network,
+        spec,
+        tokenizer,
+        unusual: Vec::new(),
+    }
+}
+
+fn masked(time: bool) -> Model {
+    model(json!({ "kind": "masked" }), json!({ "kind": "full" }), time)
+}
+
+fn autoregressive() -> Model {
+    model(
+        json!({ "kind": "autoregressive" }),
+        json!({ "kind": "causal" }),
+        false,
+    )
+}
+
+fn config() -> DecodeConfig {
+    DecodeConfig {
+        length: 10,
+        steps: 5,
+        temperature: 1.0,
+        seed: 4,
+        eos: EosConfig {
+            early_stop: false,
+            ..EosConfig::default()
+        },
+        ..DecodeConfig::default()
+    }
+}
+
+fn prompts(model: &Model) -> Vec<Prompt> {
+    ["Once upon a time", "Tim", "a dog"]
+        .map(|text| Prompt::text(model, text).unwrap())
+        .into()
+}
+
+#[test]
+fn the_real_network_writes_the_same_alone_and_in_any_batch() {
+    let block = model(
+        json!({ "kind": "block_masked", "block": 4 }),
+        json!({ "kind": "block_causal", "block": 4 }),
+        false,
+    );
+    for (model, plan) in [
+        (masked(false), LengthConfig::Whole),
+        (masked(true), LengthConfig::SemiAutoregressive { block: 4 }),
+        (block, LengthConfig::Blocks { block: 4 }),
+    ] {
+        let guides = vec![GuideConfig::ClassifierFree { scale: 0.7 }];
+        let policy = PolicyConfig::parse("first_hitting").unwrap();
+        for config in [
+            DecodeConfig { plan, ..config() },
+            DecodeConfig {
+                plan,
+                guides,
+                policy,
+                ..config()
+            },
+        ] {
+            let run = |prompts: &[Prompt]| {
+                Decoder::new(&model, config.clone())
+                    .unwrap()
+                    .run(prompts, &mut ())
+                    .unwrap()
+            };
+            let prompts = prompts(&model);
+            let together = run(&prompts);
+            for (prompt, written) in prompts.iter().zip(&together) {
+                let alone = run(std::slice::from_ref(prompt)).remove(0);
+                assert_eq!(alone.ids, written.ids);
+                assert_eq!(alone.text, written.text);
+                assert!(
+                    written.ids.iter().all(|id| *id != 256 && *id != 259),
+                    "mask or spare row"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_time_input_is_told_the_noise_level() {
+    let (timed, deaf) = (masked(true), {
+        let mut model = masked(true);
+        model.spec.time_conditioning = false;
+        model
+    });
+    // Freshly initialised adaLN is zero, so nothing may change in the text; the request must pass.
+    for model in [timed, deaf] {
+        let decoder = Decoder::new(&model, config()).unwrap();
+        assert_eq!(decoder.run(&prompts(&model), &mut ()).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn a_template_keeps_every_given_character() {
+    let model = masked(false);
+    let template = Template::parse("Tim had a [[3]] dog.[[2]] End", 4).unwrap();
+    let prompt = template.prompt(&model.tokenizer, vec![258]).unwrap();
+    let config = DecodeConfig {
+        temperature: 0.5,
+        ..config()
+    };
+    let decoder = Decoder::new(&model, config).unwrap();
+    let written = decoder.run(&[prompt], &mut ()).unwrap().remove(0);
+    let bytes = model.tokenizer.decode_bytes(&written.ids).unwrap();
+    assert!(bytes.starts_with(b"Tim had a "));
+    assert_eq!(&bytes[13..18], b" dog.");
+    assert!(bytes.ends_with(b" End"));
+    assert_eq!(
+        (written.new_tokens, written.prompt_tokens),
+        (5, 1 + 10 + 5 + 4)
+    );
+}
+
+#[test]
+fn left_to_right_is_the_same_alone_and_in_any_batch() {
+    let model = autoregressive();
+    let config = DecodeConfig {
+        samples: 2,
+        ..config()
+    };
+    let mut prompts = prompts(&model);
+    prompts.push(Prompt::text(&model, "two").unwrap());
+    let together = ar::write(&model, &config, &prompts, &mut ()).unwrap();
+    assert_eq!(together.len(), 8);
+    for (i, prompt) in prompts.iter().enumerate() {
+        let alone = ar::write(&model, &config, std::slice::from_ref(prompt), &mut ()).unwrap();
+        for (alone, written) in alone.iter().zip(&together[2 * i..]) {
+            assert_eq!((&alone.ids, alone.rows), (&written.ids, written.rows));
+            // The prompt once, then each new token but the last.
+            assert_eq!((written.forwards, written.rows), (10, prompt.ids.len() + 9));
+            assert_eq!((written.prompt, written.finish), (i, Finish::Length));
+        }
+    }
+    assert_ne!(together[0].ids, together[1].ids);
+    let other = DecodeConfig { seed: 5, ..config };
+    assert_ne!(
+        ar::write(&model, &other, &prompts, &mut ()).unwrap()[0].ids,
+        together[0].ids
+    );
+}
+
+#[test]
+fn the_cache_changes_nothing() {
+    // Greedy writing with the cache against the whole row forwarded anew for each token.
+    let model = autoregressive();
+    let config = DecodeConfig {
+        temperature: 0.0,
+        ..config()
+    };
+    let prompt = Prompt::text(&model, "Once").unwrap();
+    let written = ar::write(&model, &config, std::slice::from_ref(&prompt), &mut ()).unwrap();
+    let mut row = prompt.ids.clone();
+    for &token in &written[0].ids {
+        // The written token is the likeliest continuation: no other byte scores higher.
+        let texts: Vec<Vec<u32>> = (0..258)
+            .filter(|id| *id != 256)
+            .map(|id| row.iter().copied().chain([id]).collect())
+            .collect();
+        let scores = ar::log_likelihood(&model, &texts).unwrap();
+        let last = |scores: &[f64]| *scores.last().unwrap();
+        let best = scores
+            .iter()
+            .map(|s| last(s))
+            .fold(f64::NEG_INFINITY, f64::max);
+        let place = texts
+            .iter()
+            .position(|text| text.last() == Some(&token))
+            .unwrap();
+        assert!(last(&scores[place]) >= best - 1e-5);
+        row.push(token);
+    }
+}
+
+#[test]
+fn likelihoods_are_normalised_and_know_no_batch() {
+    let model = autoregressive();
+    let texts = vec![vec![258, 65, 66, 67, 68], vec![258, 70], vec![258]];
+    let scores = ar::log_likelihood(&model, &texts).unwrap();
+    assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 0]);
+    for (text, score) in texts.iter().zip(&scores) {
+        assert_eq!(
+            ar::log_likelihood(&model, std::slice::from_ref(text)).unwrap()[0],
+            *score
+        );
+    }
+    let all: Vec<Vec<u32>> = (0..260).map(|id| vec![258, 65, id]).collect();
+    let total: f64 = ar::log_likelihood(&model, &all)
+        .unwrap()
+        .iter()
+        .map(|s| s[1].exp())
+        .sum();
+    assert!((total - 1.0).abs() < 1e-6, "{total}");
+    assert!(ar::log_likelihood(&model, &[vec![]]).is_err());
+    assert!(ar::log_likelihood(&model, &[vec![999]]).is_err());
+    assert!(ar::log_likelihood(&masked(false), &texts).is_err());
+}
+
+#[test]
+fn left_to_right_keeps_constraints_and_stops() {
+    let model = autoregressive();
+    let stop = DecodeConfig {
+        constraints: vec![
+            ConstraintConfig::Bans {
+                ids: (0..256).collect(),
+            },
+            ConstraintConfig::Fixed {
+                cells: [(0, 65)].into(),
+            },
+        ],
+        eos: EosConfig::default(),
+        ..config()
+    };
+    // Only the end token is left for the second cell (bos is allowed too: ban it).
+    let mut stop = stop;
+    stop.constraints
+        .push(ConstraintConfig::Bans { ids: vec![258] });
+    let written = ar::write(&model, &stop, &prompts(&model), &mut ()).unwrap();
+    for written in &written {
+        assert_eq!(
+            (&written.text[..], written.new_tokens, written.finish),
+            ("A", 0, Finish::EndToken)
+        );
+        assert_eq!((written.forwards, written.open), (2, 8));
+    }
+    let mut steps = 0;
+    let mut observer = |event: &StepEvent| {
+        steps += usize::from(matches!(event, StepEvent::Step { .. }));
+        if steps == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let stopped = ar::write(&model, &config(), &prompts(&model)[..1], &mut observer).unwrap();
+    assert_eq!(
+        (stopped[0].finish, stopped[0].new_tokens, stopped[0].open),
+        (Finish::Stopped, 3, 7)
+    );
+    let empty = ar::write(&model, &config(), &[Prompt::default()], &mut ()).unwrap_err();
+    assert!(empty.to_string().contains("begins a text"), "{empty}");
+    let wrong = ar::write(&masked(false), &config(), &prompts(&model), &mut ()).unwrap_err();
+    assert!(wrong.to_string().contains("use the decoder"), "{wrong}");
+}
+
+#[test]
+fn the_configuration_of_a_model_follows_its_kind() {
+    let block = json!({ "kind": "block_masked", "block": 4 });
+    let block = model(block, json!({ "kind": "block_causal", "block": 4 }), false);
+    let config = DecodeConfig::for_model(&block.spec).unwrap();
+    assert_eq!(
+        (config.plan, config.length, config.steps),
+        (LengthConfig::Blocks { block: 4 }, 24, 24)
+    );
+    let mut spec = masked(false).spec;
+    spec.generation.length = Some(16);
+    spec.generation.policy = Some("entropy:alg_temp=0.2".into());
+    spec.generation.cfg = Some(0.5);
+    let config = DecodeConfig::for_model(&spec).unwrap();
+    assert_eq!((config.length, config.steps), (16, 16));
+    assert_eq!(
+        config.policy,
+        PolicyConfig::Entropy {
+            alg_temp: Some(0.2)
+        }
+    );
+    assert_eq!(config.guides.len(), 1);
+    spec.kind = ModelKind::Uniform;
+    spec.generation.policy = None;
+    assert_eq!(
+        DecodeConfig::for_model(&spec).unwrap().policy.name(),
+        "ancestral"
+    );
+}
