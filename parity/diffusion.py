@@ -429,7 +429,7 @@ def write_reverse():
                 prior = torch.softmax(torch.randn(v), 0)
                 if name == "absorbing":
                     prior[v - 1] = 0.0
-                prior = (prior / prior.sum()).round(decimals=6)
+                prior = prior / prior.sum()
                 at_s = torch.matrix_exp(sigma_s * rates) @ prior
                 posterior = transition * at_s
                 posterior = posterior / posterior.sum()

@@ -229,6 +229,40 @@ impl Toy {
             .sum()
     }
 
+    /// The mutual information of `x_0` and `x_t` in nats at noise level `p`, over all sequences and all noisy ones.
+    ///
+    /// At the perfect denoiser the bound's integral over the noise levels `[p_a, p_b]` is exactly
+    /// `information(p_a) - information(p_b)` (the divergence between forward and reverse paths that begin at `p_a`), so
+    /// a bound that begins late can be held against its exact value; over all levels it is the entropy.
+    pub fn information(&self, p: f64, uniform: bool) -> f64 {
+        let symbols = self.letters + usize::from(!uniform);
+        let mask = self.letters as u32;
+        let chance = |own: u32, noisy: u32| match (uniform, own == noisy) {
+            (true, same) => p / self.letters as f64 + if same { 1.0 - p } else { 0.0 },
+            (false, true) => 1.0 - p,
+            (false, false) if noisy == mask => p,
+            (false, false) => 0.0,
+        };
+        let mut information = 0.0;
+        for code in 0..symbols.pow(self.length as u32) {
+            let noisy: Vec<u32> = (0..self.length)
+                .map(|l| (code / symbols.pow(l as u32) % symbols) as u32)
+                .collect();
+            let likelihood: Vec<f64> = (0..self.probabilities.len())
+                .map(|i| {
+                    (0..self.length)
+                        .map(|l| chance(self.letter(i, l), noisy[l]))
+                        .product()
+                })
+                .collect();
+            let joint = self.probabilities.iter().zip(&likelihood);
+            let density: f64 = joint.clone().map(|(p, q)| p * q).sum();
+            let terms = joint.filter(|(p, q)| **p > 0.0 && **q > 0.0);
+            information += terms.map(|(p, q)| p * q * (q / density).ln()).sum::<f64>();
+        }
+        information
+    }
+
     /// The expected sum over masked cells of `-ln p(x_0^l | written cells)`, each cell masked with chance `p`: exact,
     /// over all sequences and all masks. The MDLM bound is `int g(p)/p dp`.
     pub fn masked_cross_entropy(&self, p: f64) -> f64 {

@@ -20,15 +20,22 @@ fn time(schedule: &ScheduleConfig) -> TimeSampling {
     }
 }
 
-/// The same from 1e-3 for the score and uniform bounds, whose tails are heavier, and which must not touch `p = 1`, where
-/// `sigma` is infinite.
+/// Score and uniform bounds have heavier tails, and must not touch `p = 1`, where `sigma` is infinite: they begin at
+/// `p = 0.02`, and are held against the exact value from there on.
 fn inner_time(schedule: &ScheduleConfig) -> TimeSampling {
-    let first = schedule.build().unwrap().time_at(1e-3);
+    let first = schedule.build().unwrap().time_at(0.02);
     TimeSampling {
-        min: first.min(1e-3),
+        min: first,
         max: 1.0 - 1e-6,
         ..TimeSampling::default()
     }
+}
+
+/// The exact mean of a bound over the times of a window.
+fn within(schedule: &ScheduleConfig, time: &TimeSampling, uniform: bool) -> f64 {
+    let schedule = schedule.build().unwrap();
+    let information = |t| Toy::example().information(schedule.p(t), uniform);
+    (information(time.min) - information(time.max)) / (time.max - time.min)
 }
 
 /// The bound equals `wanted` within 3 standard errors, and the standard error is small enough to mean something.
@@ -92,6 +99,19 @@ fn the_exact_bound_in_steps_falls_to_the_entropy() {
         })
         .sum();
     assert!((bounds[0] - alone).abs() < 1e-12);
+}
+
+#[test]
+fn information_runs_from_the_entropy_to_nothing() {
+    let toy = Toy::example();
+    for uniform in [false, true] {
+        assert!((toy.information(0.0, uniform) - toy.entropy()).abs() < 1e-12);
+        assert!(toy.information(1.0, uniform).abs() < 1e-12);
+        assert!(toy.information(0.3, uniform) > toy.information(0.6, uniform));
+    }
+    // dI/dp = -g(p)/p for masks: the rate of the bound.
+    let slope = (toy.information(0.4 - 1e-5, false) - toy.information(0.4 + 1e-5, false)) / 2e-5;
+    assert!((slope - toy.masked_cross_entropy(0.4) / 0.4).abs() < 1e-6);
 }
 
 #[test]
@@ -166,6 +186,7 @@ fn d3pm_matches_the_exact_bound_in_steps_in_both_forms() {
 fn sedd_absorbing_is_exact() {
     for (i, schedule) in schedules().into_iter().enumerate() {
         let time = inner_time(&schedule);
+        let wanted = within(&schedule, &time, false);
         let scale_by_sigma = i % 2 == 0;
         let config = SeddAbsorbingConfig {
             schedule,
@@ -175,7 +196,7 @@ fn sedd_absorbing_is_exact() {
         };
         exact(
             &ObjectiveConfig::SeddAbsorbing(config),
-            Toy::example().entropy(),
+            wanted,
             200 + i as u64,
         );
     }
@@ -185,6 +206,7 @@ fn sedd_absorbing_is_exact() {
 fn sedd_uniform_is_exact() {
     for (i, schedule) in schedules().into_iter().enumerate() {
         let time = inner_time(&schedule);
+        let wanted = within(&schedule, &time, true);
         let config = SeddUniformConfig {
             schedule,
             time,
@@ -192,7 +214,7 @@ fn sedd_uniform_is_exact() {
         };
         exact(
             &ObjectiveConfig::SeddUniform(config),
-            Toy::example().entropy(),
+            wanted,
             300 + i as u64,
         );
     }
@@ -202,27 +224,24 @@ fn sedd_uniform_is_exact() {
 fn udlm_is_exact() {
     for (i, schedule) in schedules().into_iter().enumerate() {
         let time = inner_time(&schedule);
+        let wanted = within(&schedule, &time, true);
         let config = UdlmConfig {
             schedule,
             time,
             ..UdlmConfig::default()
         };
-        exact(
-            &ObjectiveConfig::Udlm(config),
-            Toy::example().entropy(),
-            400 + i as u64,
-        );
+        exact(&ObjectiveConfig::Udlm(config), wanted, 400 + i as u64);
     }
+    let schedule = ScheduleConfig::default();
+    let time = inner_time(&schedule);
+    let wanted = within(&schedule, &time, true);
     let config = UdlmConfig {
         zero_recon_loss: false,
-        time: inner_time(&ScheduleConfig::default()),
+        schedule,
+        time,
         ..UdlmConfig::default()
     };
-    exact(
-        &ObjectiveConfig::Udlm(config),
-        Toy::example().entropy(),
-        500,
-    );
+    exact(&ObjectiveConfig::Udlm(config), wanted, 500);
 }
 
 #[test]
