@@ -36,10 +36,10 @@ impl Denoiser for Model {
         };
         let padded = request.key_lengths.iter().any(|&n| n != request.length);
         let key_lengths = padded.then(|| request.key_lengths.clone());
-        let time = self.spec.time_conditioning.then(|| {
-            let sigma = |p: &f64| -(-p.clamp(0.0, MAX_LEVEL)).ln_1p() as f32;
-            NoiseLevel::PerSequence(request.levels.iter().map(sigma).collect())
-        });
+        let time = self
+            .spec
+            .time_conditioning
+            .then(|| NoiseLevel::PerSequence(request.levels.iter().map(|&p| sigma(p)).collect()));
         let asked = match request.asked.as_slice() {
             [] => Asked::None,
             asked => Asked::Rows(asked.to_vec()),
@@ -71,6 +71,11 @@ impl Denoiser for Model {
     }
 }
 
+/// The total noise `-ln(1 - p)` of a noise level, whatever the schedule that led there.
+fn sigma(p: f64) -> f32 {
+    -(-p.clamp(0.0, MAX_LEVEL)).ln_1p() as f32
+}
+
 /// The logits of a forward pass on the host, `[asked, vocab]` row-major; empty when none were asked.
 pub(crate) fn host(output: Output) -> Result<Vec<f32>, TextError> {
     let Some(logits) = output.logits else {
@@ -91,5 +96,18 @@ impl Prompt {
         let mut ids: Vec<u32> = model.spec.ids.bos.into_iter().collect();
         ids.extend(model.tokenizer.encode(text)?);
         Ok(Self::new(ids))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sigma;
+
+    #[test]
+    fn sigma_by_hand() {
+        assert_eq!(sigma(0.0), 0.0);
+        assert!((sigma(0.5) - std::f32::consts::LN_2).abs() < 1e-7);
+        // Full masking is told as ln 1000.
+        assert!((sigma(1.0) - 6.907_755).abs() < 1e-5);
     }
 }

@@ -114,20 +114,6 @@ fn the_real_network_writes_the_same_alone_and_in_any_batch() {
 }
 
 #[test]
-fn a_time_input_is_told_the_noise_level() {
-    let (timed, deaf) = (masked(true), {
-        let mut model = masked(true);
-        model.spec.time_conditioning = false;
-        model
-    });
-    // Freshly initialised adaLN is zero, so nothing may change in the text; the request must pass.
-    for model in [timed, deaf] {
-        let decoder = Decoder::new(&model, config()).unwrap();
-        assert_eq!(decoder.run(&prompts(&model), &mut ()).unwrap().len(), 3);
-    }
-}
-
-#[test]
 fn a_template_keeps_every_given_character() {
     let model = masked(false);
     let template = Template::parse("Tim had a [[3]] dog.[[2]] End", 4).unwrap();
