@@ -264,12 +264,14 @@ fn random_streams() {
             .path
             .iter()
             .fold(root, |node, label| node.child(label.parse().unwrap()));
-        assert_eq!(
-            node.uniforms(20),
-            case.uniforms,
-            "{} {:?}",
-            case.seed,
-            case.path
-        );
+        // The JSON reader may be off by the last bit; a uniform has 52.
+        for (found, wanted) in node.uniforms(20).into_iter().zip(&case.uniforms) {
+            close(
+                found,
+                *wanted,
+                1e-15,
+                &format!("{} {:?}", case.seed, case.path),
+            );
+        }
     }
 }

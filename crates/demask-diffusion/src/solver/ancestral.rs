@@ -73,8 +73,8 @@ impl ReverseStep for Ancestral {
                 return id;
             }
             rows.read(i, &mut row);
-            if let Some(mask) = self.mask {
-                row[mask as usize] = f64::NEG_INFINITY;
+            if let Some(entry) = self.mask.and_then(|mask| row.get_mut(mask as usize)) {
+                *entry = f64::NEG_INFINITY;
             }
             argmax(&row) as u32
         };
