@@ -73,10 +73,7 @@ fn uniform_and_score_objectives_learn() {
 fn left_to_right_blocks_and_shift_learn() {
     let causal = "network.attention={ kind = \"causal\" }";
     let shift = "network.logit_shift=true";
-    let [first, last] = losses(
-        40,
-        &["objective={ kind = \"autoregressive\" }", causal, shift],
-    );
+    let [first, last] = losses(40, &["objective={ kind = \"autoregressive\" }", causal]);
     assert!(last < 0.8 * first, "autoregressive: {first} -> {last}");
     let blocks = "network.attention={ kind = \"block_causal\", block = 4 }";
     let [first, last] = losses(40, &["objective={ kind = \"bd3\", block = 4 }", blocks]);

@@ -42,7 +42,7 @@ pub(super) fn pass(
             .sigma
             .as_ref()
             .map(|sigma| level(sigma, rows, length)),
-        asked: Asked::Rows(corrupted.asked.clone()),
+        asked: Asked::Rows(asked(network, objective, &corrupted)),
         dropout,
         ..Input::ids(corrupted.input.data().to_vec(), rows, length)
     };
@@ -65,6 +65,13 @@ pub(super) fn pass(
         sum: Some(losses.sum()),
         normaliser,
     })
+}
+
+/// The rows whose logits predict the asked cells: in a left-to-right network, which has no shift of
+/// its own, the row before each (the first cell of a sequence is never asked).
+fn asked(network: &Transformer, objective: &dyn Objective, corrupted: &Corrupted) -> Vec<u32> {
+    let before = u32::from(objective.shifted() && !network.config().logit_shift);
+    corrupted.asked.iter().map(|cell| cell - before).collect()
 }
 
 /// Both halves of `[x_t ; x_0]` stand at the same positions.

@@ -173,10 +173,12 @@ fn agree(recipe: &Recipe, objective: &dyn Objective) -> Result<(), TrainError> {
             "objective `{name}` needs network.attention = {wanted}"
         )));
     }
-    if recipe.network.logit_shift != objective.shifted() {
+    // A left-to-right network predicts the next token at each row; only a network that came from one
+    // and now sees both sides keeps a shift.
+    let shift = objective.shifted() && objective.attention() != Attention::Causal;
+    if recipe.network.logit_shift != shift {
         return Err(TrainError::recipe(format!(
-            "objective `{name}` needs network.logit_shift = {}",
-            objective.shifted()
+            "objective `{name}` needs network.logit_shift = {shift}"
         )));
     }
     Ok(())
