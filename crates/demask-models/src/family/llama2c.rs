@@ -11,7 +11,7 @@ use crate::format::Llama2cShape;
 use crate::{ModelError, ModelKind, ModelSpec};
 
 /// Checkpoints of llama2.c, version 0 (stories260K and its kin). They have a header in place of a
-/// `config.json`; [`config_of`] writes it down as one.
+/// `config.json`, which is read as one.
 #[derive(Debug)]
 pub struct Llama2cFamily;
 
