@@ -8,6 +8,7 @@ use crate::command::completions::Completions;
 use crate::command::docs::Docs;
 use crate::command::eval::Eval;
 use crate::command::generate::Generate;
+use crate::command::infill::Infill;
 use crate::command::inspect::Inspect;
 use crate::command::models::Models;
 use crate::command::policies::Policies;
@@ -37,6 +38,7 @@ pub struct Cli {
 #[allow(missing_docs)]
 pub enum Command {
     Generate(Generate),
+    Infill(Infill),
     Train(Train),
     Eval(Eval),
     Inspect(Inspect),
@@ -56,6 +58,7 @@ impl Command {
     pub fn run(&self) -> Result<()> {
         match self {
             Self::Generate(command) => command.run(),
+            Self::Infill(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Eval(command) => command.run(),
             Self::Inspect(command) => command.run(),

@@ -84,6 +84,23 @@ fn models_are_measured() {
     let table = at.stdout(entropy.into_iter().chain(["samples.txt"]));
     assert!(table.contains("entropy"), "{table}");
 
+    let judged = [
+        "eval",
+        "--model",
+        "tiny",
+        "--judge",
+        "judge",
+        "--metric",
+        "gen-ppl,entropy",
+    ];
+    let object = at.json(judged.into_iter().chain(["--samples", "2", "--json"]));
+    assert!(object["rows"].as_array().unwrap().len() >= 2, "{object}");
+    let stderr = at.refused(
+        2,
+        judged[..3].iter().copied().chain(["--metric", "gen-ppl"]),
+    );
+    assert!(stderr.contains("--judge"), "{stderr}");
+
     let stderr = at.refused(2, ["eval", "--model", "tiny", "--metric", "entropi"]);
     assert!(stderr.contains("did you mean `entropy`?"), "{stderr}");
     let stderr = at.refused(2, ["eval", "--model", "tiny"]);

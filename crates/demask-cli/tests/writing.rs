@@ -228,3 +228,54 @@ fn a_closed_pipe_is_no_failure() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn gaps_are_filled_and_what_is_given_stays() {
+    let at = Workplace::new();
+    let words = [
+        "infill",
+        "Tim had [[3]]! [[]].",
+        "--model",
+        "tiny",
+        "--gap",
+        "4",
+        "--seed",
+        "1",
+    ];
+    let object = at.json(words.into_iter().chain(["--json"]));
+    let text = object["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("Tim had ") && text.contains("! ") && text.ends_with('.'),
+        "{text:?}"
+    );
+    assert_eq!(object["steps"], 7, "one step an open cell");
+    assert_eq!(object["new_tokens"], 7);
+    let plain = at.stdout(words);
+    assert_eq!(plain.trim_end_matches('\n'), text.trim_end_matches('\n'));
+    std::fs::write(at.file("out.json"), object.to_string()).unwrap();
+    let again = at.json(["infill", "--config", "out.json", "--json"]);
+    assert_eq!(again["text"], object["text"]);
+    for (template, said) in [
+        ("no gap", "there is no gap"),
+        ("a [[0]]", "at least 1 token"),
+        ("a [[6", "not closed"),
+        ("a [[six]]", "is not a gap"),
+    ] {
+        let stderr = at.refused(2, ["infill", template, "--model", "tiny"]);
+        assert!(stderr.contains(said), "{template}: {stderr}");
+    }
+    let stderr = at.refused(2, ["infill", "--model", "tiny"]);
+    assert!(stderr.contains("no text to fill"), "{stderr}");
+}
+
+#[test]
+fn an_autoregressive_model_writes_from_left_to_right() {
+    let at = Workplace::new();
+    let words = [
+        "generate", "Once", "--model", "judge", "--length", "6", "--seed", "1", "--json",
+    ];
+    let object = at.json(words);
+    assert_eq!(object["samples"][0]["ids"].as_array().unwrap().len(), 6);
+    let stderr = at.refused(2, words.into_iter().chain(["--cfg", "1"]));
+    assert!(stderr.contains("autoregressive"), "{stderr}");
+}

@@ -108,8 +108,15 @@ impl World {
                     .unwrap();
                 format!("{:?} {plan:?}", c.output.resolve())
             }
+            Command::Infill(c) => {
+                let name = model(&c.model, &c.config).unwrap();
+                let plan = c
+                    .resolve(name, &self.spec, c.template.clone(), chance)
+                    .unwrap();
+                format!("{:?} {plan:?}", c.output.resolve())
+            }
             Command::Train(c) => format!("{:?}", c.resolve().unwrap()),
-            Command::Eval(c) => format!("{:?}", c.resolve().unwrap()),
+            Command::Eval(c) => format!("{:?} {:?}", c.listing, c.resolve().unwrap()),
             Command::Proof(c) => format!("{:?}", c.resolve().unwrap()),
             // These do exactly what their arguments say.
             Command::Inspect(c) => format!("{c:?}"),

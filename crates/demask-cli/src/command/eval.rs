@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use demask::eval::{
-    EvalConfig, EvalError, EvalObserver, LanguageModel, MetricName, Progress, Report,
-    SamplesConfig, Subject, evaluate,
+    EvalConfig, EvalError, EvalObserver, LanguageModel, MetricName, Progress, Report, Sample,
+    SamplesConfig, Subject, Writer, evaluate,
 };
+use demask::models::Model;
+use demask::text::{DecodeConfig, Finish, Prompt, StepEvent, TextError, Written};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,6 +25,7 @@ use crate::terminal::interrupt::{self, Listener};
 use crate::terminal::note;
 use crate::terminal::table::Table;
 use crate::threads;
+use crate::writing::{self, prompt::begins_with_bos};
 
 /// Measure a model: likelihood of held-out text, quality and variety of written text
 #[derive(Debug, Clone, clap::Args)]
@@ -69,8 +72,9 @@ pub struct Eval {
     #[command(flatten)]
     config: ConfigArgs,
 
+    /// How the report is shown.
     #[command(flatten)]
-    listing: ListingArgs,
+    pub listing: ListingArgs,
 }
 
 fn metric(name: &str) -> Result<MetricName, EvalError> {
@@ -132,8 +136,10 @@ impl Eval {
         let model = checkpoints::open(&plan.model)?;
         let judge = plan.judge.as_deref().map(checkpoints::open).transpose()?;
         let judge = judge.as_ref().map(|judge| judge as &dyn LanguageModel);
+        let author = Author { model: &model };
         let subject = Subject {
             judge,
+            writer: Some(&author),
             ..Subject::new(&model)
         };
 
@@ -172,6 +178,51 @@ fn table(report: &Report) -> Table {
         table.row(row);
     }
     table
+}
+
+/// The model under evaluation, writing from nothing at its own defaults, sampling.
+struct Author<'a> {
+    model: &'a Model,
+}
+
+impl Writer for Author<'_> {
+    fn write(&self, count: usize, seed: u64) -> Result<Vec<Sample>, EvalError> {
+        let failed = |error: TextError| EvalError::Data(format!("writing samples: {error}"));
+        let defaults = DecodeConfig::for_model(&self.model.spec).map_err(failed)?;
+        // Greedy writing from nothing gives one text again and again.
+        let temperature = if defaults.temperature > 0.0 {
+            defaults.temperature
+        } else {
+            1.0
+        };
+        let config = DecodeConfig {
+            temperature,
+            seed,
+            samples: count,
+            ..defaults
+        };
+        let begin = self
+            .model
+            .spec
+            .ids
+            .bos
+            .filter(|_| begins_with_bos(&self.model.spec));
+        let prompt = Prompt::new(begin.into_iter().collect());
+        let mut stop = |_: &StepEvent| match interrupt::pressed() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let written = writing::decode(self.model, &config, &[prompt], &mut stop).map_err(failed)?;
+        if interrupt::pressed() {
+            return Err(EvalError::Stopped);
+        }
+        let sample = |text: Written| Sample {
+            ended: text.finish == Finish::EndToken,
+            ids: Some(text.ids[..text.new_tokens.min(text.ids.len())].to_vec()),
+            text: text.text,
+        };
+        Ok(written.into_iter().map(sample).collect())
+    }
 }
 
 /// A bar for each metric on a terminal, nothing elsewhere.

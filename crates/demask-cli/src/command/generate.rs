@@ -67,9 +67,9 @@ impl Generate {
         let decode = self.decode.changes(self.length);
         let changes = PlanChanges {
             prompt,
-            template: None,
             chat: self.chat,
             decode,
+            ..PlanChanges::default()
         };
         WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)
     }
@@ -90,9 +90,7 @@ impl Generate {
             .clone()
             .filter(|_| !plan.chat)
             .unwrap_or_default();
-        report::show(&plan, &outcome, output, |written| {
-            (given.clone(), written.text.clone())
-        })?;
+        report::show(&plan, &outcome, output, &given)?;
         outcome.exit()
     }
 }

@@ -4,6 +4,7 @@ pub mod completions;
 pub mod docs;
 pub mod eval;
 pub mod generate;
+pub mod infill;
 pub mod inspect;
 pub mod models;
 pub mod policies;

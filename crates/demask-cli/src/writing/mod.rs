@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
-use demask::models::{Checkpoint, Model};
-use demask::text::{Decoder, Prompt, StepEvent, TextError, Written};
+use demask::models::{Checkpoint, Model, ModelKind};
+use demask::text::{DecodeConfig, Decoder, Observer, Prompt, StepEvent, TextError, Written, ar};
 
 use crate::args::output::Output;
 use crate::error::{Interrupted, usage};
@@ -80,8 +80,7 @@ pub fn write(model: &Model, plan: &WritePlan, prompt: &Prompt, output: Output) -
     };
     let begin = Instant::now();
     let prompts = std::slice::from_ref(prompt);
-    let written = Decoder::new(model, plan.decode.clone())
-        .and_then(|decoder| decoder.run(prompts, &mut observer));
+    let written = decode(model, &plan.decode, prompts, &mut observer);
     let seconds = begin.elapsed().as_secs_f64();
     let shown = watch.as_mut().map_or(Ok(()), Watch::finish);
     drop(listener);
@@ -91,6 +90,19 @@ pub fn write(model: &Model, plan: &WritePlan, prompt: &Prompt, output: Output) -
     }
     shown?;
     Ok(Outcome { written, seconds })
+}
+
+/// Runs the decoder, or the left-to-right writer for a model of that kind.
+pub fn decode(
+    model: &Model,
+    config: &DecodeConfig,
+    prompts: &[Prompt],
+    observer: &mut dyn Observer,
+) -> Result<Vec<Written>, TextError> {
+    match model.spec.kind {
+        ModelKind::Autoregressive => ar::write(model, config, prompts, observer),
+        _ => Decoder::new(model, config.clone())?.run(prompts, observer),
+    }
 }
 
 /// What the user asked for and cannot have is a usage error; the rest is a failure.

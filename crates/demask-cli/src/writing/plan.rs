@@ -14,6 +14,9 @@ use crate::args::model::ModelArgs;
 use crate::checkpoints;
 use crate::writing::{explain, prompt};
 
+/// Size of a gap that names none, in tokens.
+const GAP: usize = 8;
+
 /// Everything that decides what is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,8 @@ pub struct WritePlan {
     pub prompt: Option<String>,
     /// The text with gaps, of `demask infill`.
     pub template: Option<String>,
+    /// Size of a gap that names none, in tokens.
+    pub gap: usize,
     /// The prompt is a message, written in the chat template of the model.
     pub chat: bool,
     /// What time it is, in seconds since 1970, for chat templates that print the date.
@@ -43,6 +48,8 @@ pub struct PlanChanges {
     pub prompt: Option<String>,
     /// The template.
     pub template: Option<String>,
+    /// Size of a gap that names none.
+    pub gap: Option<usize>,
     /// Whether the prompt is a message.
     pub chat: bool,
     /// The decoder.
@@ -76,6 +83,7 @@ impl WritePlan {
             model: name.clone(),
             prompt: None,
             template: None,
+            gap: GAP,
             chat: false,
             now: None,
             bos: prompt::begins_with_bos(spec),
@@ -89,6 +97,7 @@ impl WritePlan {
         plan.model = name;
         plan.prompt = changes.prompt.or(plan.prompt);
         plan.template = changes.template.or(plan.template);
+        plan.gap = changes.gap.unwrap_or(plan.gap);
         plan.chat |= changes.chat;
         plan.now = plan.now.or(Some(chance.now).filter(|_| plan.chat));
         plan.threads = args.threads.or(plan.threads);

@@ -12,20 +12,15 @@ use crate::terminal::{note, style};
 use crate::writing::Outcome;
 use crate::writing::plan::WritePlan;
 
-/// Shows the outcome. `whole` makes the text that people read of a written one.
-pub fn show(
-    plan: &WritePlan,
-    outcome: &Outcome,
-    output: Output,
-    whole: impl Fn(&Written) -> (String, String),
-) -> Result<()> {
+/// Shows the outcome. `given` is what people read before each text.
+pub fn show(plan: &WritePlan, outcome: &Outcome, output: Output, given: &str) -> Result<()> {
     match output {
         Output::Json => {
             let mut out = io::stdout().lock();
-            serde_json::to_writer_pretty(&mut out, &object(plan, outcome, &whole))?;
+            serde_json::to_writer_pretty(&mut out, &object(plan, outcome))?;
             writeln!(out)?;
         }
-        Output::Watch | Output::Plain => text(outcome, &whole)?,
+        Output::Watch | Output::Plain => text(outcome, given)?,
     }
     let mut told: Vec<&str> = Vec::new();
     for remark in outcome.written.iter().flat_map(|written| &written.notes) {
@@ -40,7 +35,7 @@ pub fn show(
     Ok(())
 }
 
-fn text(outcome: &Outcome, whole: &impl Fn(&Written) -> (String, String)) -> io::Result<()> {
+fn text(outcome: &Outcome, given: &str) -> io::Result<()> {
     let terminal = io::stdout().is_terminal();
     let safe = |text: &str| {
         if terminal {
@@ -54,9 +49,8 @@ fn text(outcome: &Outcome, whole: &impl Fn(&Written) -> (String, String)) -> io:
         if i > 0 {
             writeln!(out, "\n{}\n", style::dim("---", style::enabled(terminal)))?;
         }
-        let (given, new) = whole(written);
-        let given = style::bold_unless_empty(&safe(&given), style::enabled(terminal));
-        writeln!(out, "{given}{}", safe(&new))?;
+        let given = style::bold_unless_empty(&safe(given), style::enabled(terminal));
+        writeln!(out, "{given}{}", safe(&written.text))?;
     }
     out.flush()
 }
@@ -103,20 +97,12 @@ fn summary(plan: &WritePlan, outcome: &Outcome) -> String {
 
 /// The one object of `--json`. Counts are sums over the samples; `text` and `steps` are those of
 /// the first one.
-fn object(
-    plan: &WritePlan,
-    outcome: &Outcome,
-    whole: &impl Fn(&Written) -> (String, String),
-) -> Value {
+fn object(plan: &WritePlan, outcome: &Outcome) -> Value {
     let totals = Totals::of(outcome);
-    let text = |written: &Written| match plan.template {
-        Some(_) => whole(written).1,
-        None => written.text.clone(),
-    };
     let first = outcome.written.first();
     let samples = outcome.written.iter().map(|written| {
         json!({
-            "text": text(written),
+            "text": written.text,
             "new_tokens": written.new_tokens,
             "steps": written.steps,
             "forwards": written.forwards,
@@ -126,7 +112,7 @@ fn object(
         })
     });
     json!({
-        "text": first.map(text),
+        "text": first.map(|written| &written.text),
         "model": plan.model,
         "prompt_tokens": first.map_or(0, |written| written.prompt_tokens),
         "new_tokens": totals.new_tokens,
