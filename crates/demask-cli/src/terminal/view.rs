@@ -333,7 +333,7 @@ mod tests {
                 size.0,
                 size.1,
             );
-            assert!(!lines.is_empty() && lines.len() <= size.1.max(2) - 1);
+            assert!(!lines.is_empty() && lines.len() < size.1.max(2));
         }
     }
 
