@@ -199,3 +199,11 @@ fn a_configuration_is_read_back_to_the_same_value() {
     assert_eq!(changed.decode.top_k, Some(12));
     assert_eq!(changed.decode.seed, written.decode.seed);
 }
+
+#[test]
+fn the_commands_of_the_systems_are_commands() {
+    for system in demask::registry::systems() {
+        let words = system.command.split_whitespace();
+        assert!(Cli::try_parse_from(words).is_ok(), "{}", system.command);
+    }
+}

@@ -45,7 +45,9 @@ fn text(outcome: &Outcome, given: &str) -> io::Result<()> {
         }
     };
     let mut out = io::stdout().lock();
-    for (i, written) in outcome.written.iter().enumerate() {
+    // A run that was stopped has texts that were never begun.
+    let begun = |written: &&Written| !outcome.is_stopped() || written.steps > 0;
+    for (i, written) in outcome.written.iter().filter(begun).enumerate() {
         if i > 0 {
             writeln!(out, "\n{}\n", style::dim("---", style::enabled(terminal)))?;
         }

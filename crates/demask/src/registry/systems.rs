@@ -27,7 +27,7 @@ pub fn systems() -> &'static [System] {
                 "demask-text/src/policy",
                 "demask-models/src/family",
             ],
-            command: "demask generate --policy low-confidence",
+            command: "demask generate --policy low_confidence",
             proofs: &["gumbel"],
         },
         System {
@@ -95,6 +95,35 @@ pub fn systems() -> &'static [System] {
             rooms: &["demask-diffusion/src/objective/shifted.rs"],
             command: "demask train RECIPE.toml",
             proofs: &[],
+        },
+        System {
+            name: "Fast-dLLM",
+            paper: "Fast-dLLM: Training-free Acceleration of Diffusion LLM, arXiv 2505.22618 (its \
+                    parallel decoding; the cache comes later)",
+            rooms: &[
+                "demask-text/src/policy/threshold.rs",
+                "demask-text/src/policy/factor.rs",
+            ],
+            command: "demask generate --policy threshold:tau=0.9",
+            proofs: &[],
+        },
+        System {
+            name: "EB-Sampler",
+            paper: "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking, \
+                    arXiv 2505.24857",
+            rooms: &["demask-text/src/policy/entropy_bound.rs"],
+            command: "demask generate --policy entropy_bound:gamma=0.1",
+            proofs: &[],
+        },
+        System {
+            name: "First-hitting sampler",
+            paper: "Masked Diffusion Models are Secretly Time-Agnostic Masked Models, arXiv 2409.02908",
+            rooms: &[
+                "demask-diffusion/src/solver/first_hitting.rs",
+                "demask-text/src/policy/first_hitting.rs",
+            ],
+            command: "demask generate --policy first_hitting",
+            proofs: &["gumbel"],
         },
         System {
             name: "MAUVE",
