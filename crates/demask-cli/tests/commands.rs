@@ -190,12 +190,12 @@ fn completions_and_the_reference_are_written() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(at.stdout(["completions", shell]).contains("generate"));
     }
-    at.stdout(["docs", "reference.md"]);
+    at.stdout(["docs", "."]);
     let reference = std::fs::read_to_string(at.file("reference.md")).unwrap();
     assert!(reference.contains("### demask generate") && reference.contains("loglinear"));
     assert!(!reference.contains("### demask docs"), "a hidden command");
-    let stderr = at.refused(1, ["docs", "no/such/folder.md"]);
-    assert!(stderr.contains("no/such/folder.md"), "{stderr}");
+    let stderr = at.refused(1, ["docs", "no/such/folder"]);
+    assert!(stderr.contains("no/such/folder"), "{stderr}");
     let stderr = at.refused(2, ["generat"]);
     assert!(stderr.contains("generate"), "{stderr}");
 }

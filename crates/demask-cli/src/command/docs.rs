@@ -1,4 +1,4 @@
-//! `demask docs`: the reference, written from the same definitions the program runs on.
+//! `demask docs`: the generated pages, written from the same definitions the program runs on.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,64 @@ use demask::registry::{self, Entry};
 use crate::cli::Cli;
 use crate::terminal::table::Table;
 
-/// Write the reference (commands, models, policies, objectives …) as Markdown
+/// Write the generated pages (the reference, the map of the systems) as Markdown
 #[derive(Debug, Clone, clap::Args)]
 #[command(hide = true)]
 pub struct Docs {
-    /// The file
-    #[arg(default_value = "docs/reference.md")]
-    file: PathBuf,
+    /// The folder they are written to
+    #[arg(default_value = "docs")]
+    folder: PathBuf,
 }
 
 impl Docs {
-    /// Writes the file.
+    /// Writes the pages.
     pub fn run(&self) -> Result<()> {
-        std::fs::write(&self.file, reference())
-            .with_context(|| format!("cannot write {}", self.file.display()))
+        for (name, text) in pages() {
+            let file = self.folder.join(name);
+            std::fs::write(&file, text)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
     }
+}
+
+/// The generated pages and their names.
+fn pages() -> [(&'static str, String); 2] {
+    [("reference.md", reference()), ("systems.md", systems())]
+}
+
+/// The text of `docs/systems.md`.
+fn systems() -> String {
+    let mut table = Table::new(["system", "paper", "rooms", "command", "proofs"]);
+    for system in registry::systems() {
+        let proofs = match system.proofs {
+            [] => "not yet".to_owned(),
+            proofs => proofs
+                .iter()
+                .map(|p| format!("`demask proof {p}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let rooms: Vec<String> = system
+            .rooms
+            .iter()
+            .map(|room| format!("`{room}`"))
+            .collect();
+        let command = format!("`{}`", system.command);
+        table.row([
+            system.name,
+            system.paper,
+            &rooms.join(", "),
+            &command,
+            &proofs,
+        ]);
+    }
+    format!(
+        "# Systems\n\nEvery published system, the rooms (below `crates/`) that hold its parts, a command that uses it \
+         and the proofs that measure its claims. Written by `demask docs` from the registry; a test holds this file \
+         to it.\n\n{}",
+        table.markdown()
+    )
 }
 
 /// The text of `docs/reference.md`.
@@ -88,12 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_reference_is_current() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference.md");
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            committed == reference(),
-            "docs/reference.md is out of date: run `cargo run -- docs` in the repository"
-        );
+    fn the_committed_pages_are_current() {
+        for (name, text) in pages() {
+            let path = format!("{}/../../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+            let committed = std::fs::read_to_string(path).unwrap_or_default();
+            assert!(
+                committed == text,
+                "docs/{name} is out of date: run `cargo run -- docs` in the repository"
+            );
+        }
     }
 }
