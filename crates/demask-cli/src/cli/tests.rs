@@ -58,7 +58,7 @@ impl World {
             ("inspect", "model") => &["other"],
             ("proof", "name") => &["gumbel"],
             ("completions", "shell") => &["zsh"],
-            ("docs", "file") => &["other.md"],
+            ("docs", "folder") => &["elsewhere"],
             ("eval", "config") => return vec!["--config".into(), self.path("eval.json")],
             (_, "config") => return vec!["--config".into(), self.path("decode.json")],
             ("eval", "set") => &["--set", "eval.nelbo.draws=3"],
