@@ -3,6 +3,8 @@
 //! The shape of the comparison in the field: 10.9M parameters, 32 sequences of 128 tokens, half of
 //! them masked. Prints the median of several steps, forward and backward apart.
 
+#![expect(clippy::print_stdout, reason = "printing is its job")]
+
 use std::time::Instant;
 
 use burn::tensor::Device;
