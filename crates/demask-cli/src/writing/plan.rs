@@ -5,13 +5,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use demask::models::ModelSpec;
+use demask::models::{ModelKind, ModelSpec};
 use demask::text::{DecodeChanges, DecodeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::args::config::ConfigArgs;
 use crate::args::model::ModelArgs;
 use crate::checkpoints;
+use crate::error::usage;
 use crate::writing::{explain, prompt};
 
 /// Size of a gap that names none, in tokens.
@@ -79,6 +80,9 @@ impl WritePlan {
         changes: PlanChanges,
         chance: Chance,
     ) -> Result<Self> {
+        if spec.kind == ModelKind::Autoregressive {
+            refuse_unused(&changes.decode)?;
+        }
         let base = Self {
             model: name.clone(),
             prompt: None,
@@ -105,6 +109,21 @@ impl WritePlan {
         let plan = config.apply(&plan)?;
         plan.decode.check().map_err(explain)?;
         Ok(plan)
+    }
+}
+
+/// A flag that would change nothing is refused: a left-to-right model has no canvas to plan.
+fn refuse_unused(changes: &DecodeChanges) -> Result<()> {
+    let given = [
+        ("--steps", changes.steps.is_some()),
+        ("--block", changes.block.is_some()),
+        ("--policy", changes.policy.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(usage(format!(
+            "{flag} has no meaning for a model that writes from left to right; leave it out"
+        ))),
+        None => Ok(()),
     }
 }
 
