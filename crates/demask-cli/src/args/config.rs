@@ -24,11 +24,6 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// Whether nothing was given.
-    pub fn is_empty(&self) -> bool {
-        self.config.is_none() && self.set.is_empty()
-    }
-
     /// The configuration of `--config` as it stands in the file.
     pub fn read(&self) -> Result<Option<Value>> {
         self.config.as_deref().map(read).transpose()

@@ -65,13 +65,7 @@ impl Infill {
             decode,
             ..PlanChanges::default()
         };
-        let mut plan = WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?;
-        // As many steps as open cells, unless somebody said otherwise.
-        let said = self.decode.steps.is_some() || !self.config.is_empty();
-        if let (Some(text), false) = (&plan.template, said) {
-            plan.decode.steps = Template::parse(text, plan.gap).map_err(explain)?.open();
-        }
-        Ok(plan)
+        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)
     }
 
     /// Fills and shows the text.

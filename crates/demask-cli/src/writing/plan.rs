@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use demask::models::{ModelKind, ModelSpec};
+use demask::text::infill::Template;
 use demask::text::{DecodeChanges, DecodeConfig};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,15 @@ impl WritePlan {
         if spec.kind == ModelKind::Autoregressive {
             refuse_unused(&changes.decode)?;
         }
+        let mut decode = DecodeConfig {
+            seed: chance.seed,
+            ..DecodeConfig::for_model(spec).map_err(explain)?
+        };
+        if let Some(text) = &changes.template {
+            // As many steps as open cells, unless a file or a flag says otherwise.
+            let gap = changes.gap.unwrap_or(GAP);
+            decode.steps = Template::parse(text, gap).map_err(explain)?.open();
+        }
         let base = Self {
             model: name.clone(),
             prompt: None,
@@ -92,10 +102,7 @@ impl WritePlan {
             now: None,
             bos: prompt::begins_with_bos(spec),
             threads: None,
-            decode: DecodeConfig {
-                seed: chance.seed,
-                ..DecodeConfig::for_model(spec).map_err(explain)?
-            },
+            decode,
         };
         let mut plan = config.layer(&base)?;
         plan.model = name;
