@@ -278,6 +278,8 @@ fn an_autoregressive_model_writes_from_left_to_right() {
     assert_eq!(object["samples"][0]["ids"].as_array().unwrap().len(), 6);
     let stderr = at.refused(2, words.into_iter().chain(["--cfg", "1"]));
     assert!(stderr.contains("autoregressive"), "{stderr}");
+    let stderr = at.refused(2, ["infill", "a [[3]] b", "--model", "judge"]);
+    assert!(stderr.contains("cannot see what follows"), "{stderr}");
     for flag in ["--steps=4", "--block=2", "--policy=random"] {
         let stderr = at.refused(2, ["generate", "x", "--model", "judge", flag]);
         assert!(stderr.contains("from left to right"), "{flag}: {stderr}");

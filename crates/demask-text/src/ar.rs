@@ -51,6 +51,9 @@ pub fn write(
             reason: "it changes predictions of masked cells; leave `cfg` at 0".into(),
         });
     }
+    for prompt in prompts {
+        check_gaps(prompt)?;
+    }
     let writer = Writer::new(model, config);
     let mut texts = Vec::new();
     for (index, prompt) in prompts.iter().enumerate() {
@@ -144,6 +147,25 @@ fn check_kind(model: &Model) -> Result<(), TextError> {
         what: "writing from left to right".into(),
         with: format!("a model of kind {:?}", model.spec.kind),
         reason: "it needs a model whose row i predicts cell i + 1; use the decoder".into(),
+    })
+}
+
+/// What stands after a gap cannot be seen from left to right, and an end token in the gap would cut
+/// it off.
+fn check_gaps(prompt: &Prompt) -> Result<(), TextError> {
+    let gap = prompt
+        .cells
+        .iter()
+        .position(Option::is_none)
+        .unwrap_or(prompt.cells.len());
+    if prompt.cells[gap..].iter().all(Option::is_none) {
+        return Ok(());
+    }
+    Err(TextError::Unsupported {
+        what: "a gap with text after it".into(),
+        with: "an autoregressive model".into(),
+        reason: "it writes from left to right and cannot see what follows; use a masked model"
+            .into(),
     })
 }
 
