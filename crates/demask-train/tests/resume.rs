@@ -121,6 +121,17 @@ fn a_torn_newest_state_costs_the_steps_since_the_one_before() {
 }
 
 #[test]
+fn a_finished_training_makes_its_checkpoint_again() {
+    let folder = folder();
+    run(folder.path(), "a", &["run.steps=3"], false, None).unwrap();
+    let weights = folder.path().join("a/checkpoint/model.safetensors");
+    let before = fs::read(&weights).unwrap();
+    fs::remove_dir_all(folder.path().join("a/checkpoint")).unwrap();
+    run(folder.path(), "a", &["run.steps=3"], true, None).unwrap();
+    assert_eq!(fs::read(&weights).unwrap(), before);
+}
+
+#[test]
 fn one_thread_and_two_give_the_same_bits() {
     let folder = folder();
     let at = folder.path();

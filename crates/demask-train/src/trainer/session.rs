@@ -1,6 +1,7 @@
 //! A running training.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use demask_diffusion::Noise;
@@ -149,6 +150,10 @@ impl Session {
     pub fn run(&mut self, observer: &mut dyn TrainObserver) -> Result<TrainSummary, TrainError> {
         let config = self.parts.recipe.run.clone();
         let mut stopped = false;
+        if self.step >= config.steps && self.options.communicator.rank() == 0 {
+            // The last state was saved, but what is made from it may have been cut off.
+            self.publish()?;
+        }
         while self.step < config.steps && !stopped {
             let mut metrics = self.one_step(observer)?;
             let last = self.step == config.steps;
@@ -412,6 +417,16 @@ impl Session {
         let path = self.run.save_state(&state)?;
         self.saved = Some(self.step);
         drop(state);
+        let checkpoint = self.publish()?;
+        Ok(observer.event(&TrainEvent::Saved {
+            step: self.step,
+            state: &path,
+            checkpoint: &checkpoint,
+        }))
+    }
+
+    /// Writes what a reader of the run wants: checkpoint, model card and plot.
+    fn publish(&self) -> Result<PathBuf, TrainError> {
         let recipe = &self.parts.recipe;
         let checkpoint = self.run.checkpoint();
         let spec = self
@@ -440,11 +455,7 @@ impl Session {
         };
         self.run.write_card(recipe, &facts)?;
         self.run.write_plot(self.metrics.lines())?;
-        Ok(observer.event(&TrainEvent::Saved {
-            step: self.step,
-            state: &path,
-            checkpoint: &checkpoint,
-        }))
+        Ok(checkpoint)
     }
 }
 
