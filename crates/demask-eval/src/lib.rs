@@ -21,6 +21,7 @@ mod model;
 mod observer;
 mod report;
 mod score;
+pub mod task;
 #[cfg(test)]
 mod toy;
 

@@ -32,6 +32,12 @@ impl EvalObserver for Silent {
     }
 }
 
+impl<F: FnMut(Progress) -> ControlFlow<()>> EvalObserver for F {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self(progress)
+    }
+}
+
 /// Tells the observer and turns its wish to stop into an error.
 pub(crate) fn tell(
     observer: &mut dyn EvalObserver,

@@ -1,5 +1,6 @@
 //! `demask proof`
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::args::listing::{ListingArgs, width};
 use crate::args::value;
 use crate::error::{nearest, usage, with_advice};
-use crate::proof::{Finding, Proof as Claim, Reporter, registry};
+use crate::proof::{Cost, Finding, Proof as Claim, Workbench, registry};
 use crate::terminal::interrupt::Listener;
 use crate::terminal::table::Table;
 use crate::terminal::{line, note};
@@ -16,16 +17,23 @@ use crate::terminal::{line, note};
 /// Measure a claim of the documentation again
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-The exit code is 1 when a claim does not hold.
+The exit code is 1 when a claim does not hold. Proofs that train models keep them in --work: after
+Ctrl-C the same command goes on, and run again it trains nothing. Their data lies in the repository,
+so run them there.
 
 Examples:
   demask proof --list
   demask proof exactness
   demask proof gumbel --seeds 10 --json
-  demask proof                        # all of them")]
+  demask proof                        # those that take seconds
+  demask proof --all                  # those that train models, too: hours")]
 pub struct Proof {
-    /// The proof; all of them when none is named
+    /// The proof; all that take seconds when none is named
     name: Option<String>,
+
+    /// All proofs, also those that train models for hours
+    #[arg(long, conflicts_with_all = ["name", "list"])]
+    all: bool,
 
     /// List the proofs and what they claim
     #[arg(long, conflicts_with = "name")]
@@ -35,6 +43,10 @@ pub struct Proof {
     #[arg(long, value_name = "N", value_parser = value::count)]
     seeds: Option<usize>,
 
+    /// Where the models that proofs train are kept
+    #[arg(long, value_name = "DIR", default_value = Workbench::WORK)]
+    work: PathBuf,
+
     #[command(flatten)]
     listing: ListingArgs,
 }
@@ -43,6 +55,7 @@ pub struct Proof {
 pub struct Plan {
     proofs: Vec<&'static dyn Claim>,
     seeds: Option<u64>,
+    work: PathBuf,
     list: bool,
     json: bool,
 }
@@ -51,7 +64,7 @@ impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.proofs.iter().map(|proof| proof.name()).collect();
         f.debug_tuple("Plan")
-            .field(&(names, self.seeds, self.list, self.json))
+            .field(&(names, self.seeds, &self.work, self.list, self.json))
             .finish()
     }
 }
@@ -60,13 +73,18 @@ impl Proof {
     /// Finds the proofs.
     pub fn resolve(&self) -> Result<Plan> {
         let proofs = match &self.name {
-            None => registry().to_vec(),
+            None => registry()
+                .iter()
+                .copied()
+                .filter(|proof| self.all || self.list || proof.cost() == Cost::Seconds)
+                .collect(),
             Some(name) => vec![find(name)?],
         };
         let seeds = self.seeds.map(|seeds| seeds as u64);
         Ok(Plan {
             proofs,
             seeds,
+            work: self.work.clone(),
             list: self.list,
             json: self.listing.json,
         })
@@ -79,13 +97,16 @@ impl Proof {
             return self.listing.print(&table(), &table().json());
         }
         let _listener = Listener::new();
+        let mut bench = Workbench {
+            quiet: false,
+            work: plan.work,
+        };
         let mut failed = Vec::new();
         let mut records = Vec::new();
         for proof in plan.proofs {
-            let mut reporter = Reporter { quiet: false };
             note(format!("{}: {}", proof.name(), proof.claim()));
             let begin = Instant::now();
-            let finding = proof.run(plan.seeds.unwrap_or(proof.seeds()), &mut reporter)?;
+            let finding = proof.run(plan.seeds.unwrap_or(proof.seeds()), &mut bench)?;
             let seconds = begin.elapsed().as_secs_f64();
             if !finding.holds {
                 failed.push(proof.name());
@@ -151,9 +172,10 @@ fn record(proof: &dyn Claim, finding: &Finding, seconds: f64) -> Value {
 
 /// The proofs as a table.
 pub fn table() -> Table {
-    let mut table = Table::new(["proof", "paper", "claim"]);
+    let mut table = Table::new(["proof", "takes", "paper", "claim"]);
     for proof in registry() {
-        table.row([proof.name(), proof.paper(), proof.claim()]);
+        let cost = proof.cost().to_string();
+        table.row([proof.name(), &cost, proof.paper(), proof.claim()]);
     }
     table
 }

@@ -10,7 +10,7 @@ use demask::diffusion::solver::{Ancestral, Cells, ForwardCache, ReverseStep, Row
 use demask::diffusion::{Ids, Noise, sampling};
 use demask::nn::{Input, Transformer, TransformerConfig};
 
-use super::{Finding, Proof, Reporter};
+use super::{Cost, Finding, Proof, Workbench};
 use crate::terminal::table::Table;
 
 const LENGTH: usize = 32;
@@ -39,11 +39,15 @@ impl Proof for CachedAncestral {
         3
     }
 
-    fn run(&self, seeds: u64, reporter: &mut Reporter) -> Result<Finding> {
+    fn cost(&self) -> Cost {
+        Cost::Seconds
+    }
+
+    fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
         let mut table = Table::new(["seed", "forwards", "forwards cached", "cells", "same text"]);
         let mut holds = true;
         for seed in 0..seeds {
-            reporter.step(format!("seed {seed}"))?;
+            bench.step(format!("seed {seed}"))?;
             let network = network(seed)?;
             let (plain, all) = sample(&network, seed, false)?;
             let (cached, few) = sample(&network, seed, true)?;
@@ -132,9 +136,7 @@ mod tests {
 
     #[test]
     fn the_claim_holds_and_the_cache_spares_passes() {
-        let finding = CachedAncestral
-            .run(3, &mut Reporter { quiet: true })
-            .unwrap();
+        let finding = CachedAncestral.run(3, &mut Workbench::quiet()).unwrap();
         assert!(finding.holds, "{}", finding.table.text(None));
         assert_eq!(finding.table.rows[0][1], (STEPS + 1).to_string());
     }

@@ -9,7 +9,7 @@ use demask::diffusion::objective::mdlm::MdlmConfig;
 use demask::diffusion::schedule::{ScheduleConfig, TimeSampling};
 use demask::diffusion::toy::{Toy, schedules};
 
-use super::{Finding, Proof, Reporter};
+use super::{Cost, Finding, Proof, Workbench};
 use crate::terminal::table::Table;
 
 const BATCHES: usize = 200;
@@ -38,14 +38,18 @@ impl Proof for Exactness {
         1
     }
 
-    fn run(&self, seeds: u64, reporter: &mut Reporter) -> Result<Finding> {
+    fn cost(&self) -> Cost {
+        Cost::Seconds
+    }
+
+    fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
         let toy = Toy::example();
         let entropy = toy.entropy();
         let mut table = Table::new(["objective", "schedule", "bound", "entropy", "±", "off by ±"]);
         let mut holds = true;
         for config in objectives()? {
             let schedule = schedule_of(&config)?;
-            reporter.step(format!("{} {schedule}", config.kind()))?;
+            bench.step(format!("{} {schedule}", config.kind()))?;
             // The seeds of a row are one long experiment: its means are pooled.
             let mut mean = 0.0;
             let mut variance = 0.0;
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_claim_holds() {
-        let finding = Exactness.run(1, &mut Reporter { quiet: true }).unwrap();
+        let finding = Exactness.run(1, &mut Workbench::quiet()).unwrap();
         assert!(finding.holds, "{}", finding.table.text(None));
         assert!(finding.table.rows.len() >= 12);
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use demask::diffusion::Noise;
 use demask::text::{Draw, DrawKind};
 
-use super::{Finding, Proof, Reporter};
+use super::{Cost, Finding, Proof, Workbench};
 use crate::terminal::table::Table;
 
 const LOGITS: [f32; 8] = [2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0];
@@ -33,7 +33,11 @@ impl Proof for Gumbel {
         3
     }
 
-    fn run(&self, seeds: u64, reporter: &mut Reporter) -> Result<Finding> {
+    fn cost(&self) -> Cost {
+        Cost::Seconds
+    }
+
+    fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
         let mut table = Table::new(["T", "seed", "token", "softmax", "frequency", "difference"]);
         let mut holds = true;
         for temperature in TEMPERATURES {
@@ -45,7 +49,7 @@ impl Proof for Gumbel {
             };
             let softmax = draw.distribution(&LOGITS);
             for seed in 0..seeds {
-                reporter.step(format!("T = {temperature}, seed {seed}"))?;
+                bench.step(format!("T = {temperature}, seed {seed}"))?;
                 let counts = counts(&draw, &softmax, &Noise::new(seed));
                 let worst = (0..LOGITS.len())
                     .map(|token| (token, counts[token] as f64 / DRAWS as f64))
@@ -94,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_claim_holds() {
-        let finding = Gumbel.run(1, &mut Reporter { quiet: true }).unwrap();
+        let finding = Gumbel.run(1, &mut Workbench::quiet()).unwrap();
         assert!(finding.holds, "{}", finding.table.text(None));
     }
 }

@@ -5,17 +5,26 @@
 //! | `exactness` | [`exactness`] | MDLM 2406.07524, section 3.5; BD3-LM 2503.09573 |
 //! | `gumbel` | [`gumbel`] | LLaDA 2502.09992; 2409.02908 |
 //! | `cached-ancestral` | [`cached_ancestral`] | MDLM 2406.07524 (`ddpm_cache`) |
+//! | `variance` | [`variance`] | MDLM 2406.07524; BD3-LM 2503.09573 |
+//! | `confidence` | [`confidence`] | LLaDA 2502.09992; Dream 2508.15487 |
+//! | `order` | [`order`] | BD3-LM 2503.09573, table 3 |
 
 mod cached_ancestral;
+mod confidence;
 mod exactness;
 mod gumbel;
+mod order;
+mod variance;
+mod workbench;
+
+use std::fmt;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::error::Interrupted;
+pub use workbench::Workbench;
+
 use crate::terminal::table::Table;
-use crate::terminal::{interrupt, note};
 
 /// A claim and the experiment that tests it.
 pub trait Proof: Sync {
@@ -31,11 +40,32 @@ pub trait Proof: Sync {
     /// How many seeds are run unless another number is asked for.
     fn seeds(&self) -> u64;
 
+    /// What it takes at its own number of seeds.
+    fn cost(&self) -> Cost;
+
     /// Runs the experiment once for each seed.
     ///
     /// # Errors
     /// The experiment could not be run. A claim that does not hold is a [`Finding`], not an error.
-    fn run(&self, seeds: u64, reporter: &mut Reporter) -> Result<Finding>;
+    fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding>;
+}
+
+/// What a proof takes on two cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// No time to speak of.
+    Seconds,
+    /// It trains models first, which takes about this long.
+    Trains(&'static str),
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Seconds => "seconds",
+            Self::Trains(time) => time,
+        })
+    }
 }
 
 /// What came out of a proof.
@@ -49,35 +79,15 @@ pub struct Finding {
     pub settings: String,
 }
 
-/// Says on stderr what is being done, and hears Ctrl-C.
-#[derive(Debug, Default)]
-pub struct Reporter {
-    /// Nothing is said.
-    pub quiet: bool,
-}
-
-impl Reporter {
-    /// One line about what is done next.
-    ///
-    /// # Errors
-    /// The user asked to stop.
-    pub fn step(&mut self, text: impl std::fmt::Display) -> Result<()> {
-        if interrupt::pressed() {
-            return Err(Interrupted.into());
-        }
-        if !self.quiet {
-            note(format!("  {text}"));
-        }
-        Ok(())
-    }
-}
-
 /// All proofs.
 pub fn registry() -> &'static [&'static dyn Proof] {
     &[
         &exactness::Exactness,
         &gumbel::Gumbel,
         &cached_ancestral::CachedAncestral,
+        &variance::Variance,
+        &confidence::Confidence,
+        &order::Order,
     ]
 }
 

@@ -41,8 +41,10 @@ pub struct NelboConfig {
     /// windows anew for each draw. Blocks of a block model always draw independently: strata in a
     /// fixed order would tie each block's place in the text to its noise level.
     pub antithetic: bool,
-    /// A block model's first cell is given and not scored.
-    pub ignore_bos: bool,
+    /// The first cell of every window is given and not scored. `None` does what the kind of model
+    /// is used to: autoregressive models cannot score it, block models are given it (BD3-LM, where
+    /// it is the begin token), masked and uniform models score it.
+    pub first_given: Option<bool>,
     /// Another objective than that of the model's kind. It must be a bound.
     pub objective: Option<ObjectiveConfig>,
 }
@@ -53,7 +55,7 @@ impl Default for NelboConfig {
             draws: 16,
             eps: 1e-3,
             antithetic: true,
-            ignore_bos: true,
+            first_given: None,
             objective: None,
         }
     }
@@ -147,7 +149,7 @@ pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> Objectiv
             block: 1,
             schedule,
             time: TimeSampling { min: 1.0, ..time },
-            ignore_bos: config.ignore_bos,
+            ignore_bos: config.first_given.unwrap_or(true),
             ..Default::default()
         }),
         ModelKind::BlockMasked { block } => ObjectiveConfig::Bd3(Bd3Config {
@@ -157,7 +159,7 @@ pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> Objectiv
                 draw: Draw::Independent,
                 ..time
             },
-            ignore_bos: config.ignore_bos,
+            ignore_bos: config.first_given.unwrap_or(true),
             ..Default::default()
         }),
         ModelKind::Autoregressive => {
@@ -189,6 +191,18 @@ pub fn nelbo(
             "an objective whose expectation bounds the likelihood (as mdlm, bd3, udlm)",
         ));
     }
+    let given = match (model.kind(), config.first_given) {
+        (ModelKind::Autoregressive, Some(false)) => {
+            return Err(EvalError::setting(
+                "nelbo.first_given",
+                false,
+                "true or left out: an autoregressive model cannot score the first cell",
+            ));
+        }
+        (ModelKind::Masked | ModelKind::Uniform, Some(given)) => given,
+        // Their objectives leave the first cell out themselves.
+        _ => false,
+    };
     let exact = match (&chosen, model.kind()) {
         (ObjectiveConfig::Autoregressive(_), _) => true,
         (ObjectiveConfig::Bd3(bd3), _) => bd3.block == 1 && bd3.time.min >= 1.0,
@@ -208,7 +222,9 @@ pub fn nelbo(
             let order = dealt(members, noise.child(0));
             let rows: Vec<&[u32]> = order.iter().map(|w| windows[*w].ids.as_slice()).collect();
             let x0 = Ids::from_rows(&rows)?;
-            let cells = vec![true; x0.data().len()];
+            let cells: Vec<bool> = (0..x0.data().len())
+                .map(|cell| !given || cell % length > 0)
+                .collect();
             let corrupted = objective.corrupt(&x0, &cells, &noise.child(1))?;
             if draw == 0 {
                 note_scored(&corrupted, &*objective, &order, *length, &mut scored);

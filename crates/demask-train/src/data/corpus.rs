@@ -88,6 +88,12 @@ impl Documents {
             .filter(|t| !t.is_empty())
     }
 
+    /// The texts kept for validation, without their prompts.
+    pub fn valid_texts(&self) -> impl Iterator<Item = &str> {
+        let documents = self.valid.iter().flat_map(|s| &s.documents);
+        documents.map(|d| d.text.as_str())
+    }
+
     /// Bytes of text for training and for validation.
     pub fn bytes(&self) -> [usize; 2] {
         [&self.train, &self.valid].map(|parts| {

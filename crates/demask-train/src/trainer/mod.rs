@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
+use demask_diffusion::{Noise, Objective};
+use demask_nn::Transformer;
 
 pub use observer::{Silent, TrainEvent, TrainObserver};
 pub use setup::model_kind;
 
+use crate::data::Row;
 use crate::optimizer::{Communicator, Single};
 use crate::run_dir::RunDir;
 use crate::{Recipe, TrainError};
@@ -83,6 +86,25 @@ impl TrainSummary {
         self.stopped
             .then(|| format!("demask train --resume {}", self.run.display()))
     }
+}
+
+/// The loss of `objective` on a batch of rows, as a step of training measures it: the sum over the
+/// asked rows divided by the normaliser, without dropout and without gradients. The same noise gives
+/// the same value.
+///
+/// # Errors
+/// Rows that the objective or the network cannot take.
+pub fn batch_loss(
+    network: &Transformer,
+    objective: &dyn Objective,
+    rows: &[Row],
+    noise: &Noise,
+) -> Result<f64, TrainError> {
+    let found = pass::pass(network, objective, &batch::Batch::new(rows)?, noise, None)?;
+    let sum = found
+        .sum
+        .map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()));
+    Ok(sum / found.normaliser)
 }
 
 /// Trains `recipe` in the run folder `run`.

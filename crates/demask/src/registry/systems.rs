@@ -28,7 +28,7 @@ pub fn systems() -> &'static [System] {
                 "demask-models/src/family",
             ],
             command: "demask generate --policy low_confidence",
-            proofs: &["gumbel"],
+            proofs: &["gumbel", "confidence"],
         },
         System {
             name: "Dream",
@@ -40,7 +40,7 @@ pub fn systems() -> &'static [System] {
                 "demask-models/src/family",
             ],
             command: "demask generate --policy entropy",
-            proofs: &[],
+            proofs: &["confidence"],
         },
         System {
             name: "MDLM",
@@ -52,7 +52,7 @@ pub fn systems() -> &'static [System] {
                 "demask-models/src/family",
             ],
             command: "demask generate --policy ancestral",
-            proofs: &["exactness", "cached-ancestral"],
+            proofs: &["exactness", "cached-ancestral", "variance", "order"],
         },
         System {
             name: "SEDD",
@@ -86,7 +86,7 @@ pub fn systems() -> &'static [System] {
                 "demask-models/src/family",
             ],
             command: "demask train RECIPE.toml",
-            proofs: &["exactness"],
+            proofs: &["exactness", "variance", "order"],
         },
         System {
             name: "DiffuLLaMA",

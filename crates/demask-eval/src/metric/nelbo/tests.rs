@@ -42,7 +42,7 @@ fn bounds_of_perfect_models_are_the_likelihood() {
         let (windows, exact) = texts(&toy);
         let config = NelboConfig {
             draws,
-            ignore_bos: false,
+            first_given: Some(false),
             ..NelboConfig::default()
         };
         let found = run(&toy, &windows, &config, 16, 3);
@@ -99,7 +99,7 @@ fn left_to_right_models_are_exact() {
     // Blocks of one cell are autoregression; here the first cell may count too.
     let single = toy(ModelKind::BlockMasked { block: 1 });
     let config = NelboConfig {
-        ignore_bos: true,
+        first_given: Some(true),
         ..NelboConfig::default()
     };
     let given = run(&single, &windows, &config, 4, 0);
@@ -107,10 +107,43 @@ fn left_to_right_models_are_exact() {
     assert_eq!((given.std_error, given.tokens), (Some(0.0), 27));
     let (_, all) = texts(&single);
     let config = NelboConfig {
-        ignore_bos: false,
+        first_given: Some(false),
         ..NelboConfig::default()
     };
     assert!((run(&single, &windows, &config, 4, 0).nats - all / 36.0).abs() < 1e-6);
+}
+
+#[test]
+fn a_masked_model_can_be_given_the_first_cell() {
+    let (masked, causal) = (toy(ModelKind::Masked), toy(ModelKind::Autoregressive));
+    let (windows, _) = texts(&masked);
+    let config = NelboConfig {
+        draws: 400,
+        first_given: Some(true),
+        ..NelboConfig::default()
+    };
+    let found = run(&masked, &windows, &config, 16, 3);
+    let exact = run(&causal, &windows, &NelboConfig::default(), 4, 0);
+    assert_eq!(found.tokens, exact.tokens);
+    let error = found.std_error.unwrap();
+    assert!(
+        (found.nats - exact.nats).abs() < 3.0 * error,
+        "{} {} {error}",
+        found.nats,
+        exact.nats
+    );
+}
+
+#[test]
+fn the_first_cell_of_an_autoregressive_model_cannot_be_scored() {
+    let causal = toy(ModelKind::Autoregressive);
+    let (windows, _) = texts(&causal);
+    let config = NelboConfig {
+        first_given: Some(false),
+        ..NelboConfig::default()
+    };
+    let error = nelbo(&causal, &windows, &config, 4, Noise::new(0), &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("nelbo.first_given"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! What antithetic times and clipped windows do to the variance of the training loss (MDLM
+//! 2406.07524, section 3.5; BD3-LM 2503.09573, section 5).
+//!
+//! Two briefly trained models are asked for the loss of fresh training batches, once under each
+//! way of drawing times, with the same batches for both ways.
+
+use anyhow::Result;
+use demask::diffusion::objective::bd3::Bd3Config;
+use demask::diffusion::objective::mdlm::MdlmConfig;
+use demask::diffusion::schedule::{Draw, TimeSampling};
+use demask::diffusion::{Noise, Objective, ObjectiveConfig, Vocabulary};
+use demask::models::Model;
+use demask::train::Recipe;
+use demask::train::data::{Corpus, Documents};
+use demask::train::trainer::batch_loss;
+
+use super::order::{CONTENDERS, Contender};
+use super::workbench::Workbench;
+use super::{Cost, Finding, Proof};
+use crate::terminal::table::Table;
+
+/// Steps that the models are trained before they are measured.
+const STEPS: u64 = 600;
+/// Batches measured.
+const BATCHES: u64 = 200;
+/// Most that antithetic times may leave of the standard deviation.
+const ANTITHETIC: f64 = 0.7;
+/// Most that the clipped window may leave of the variance.
+const CLIPPED: f64 = 0.5;
+const BLOCK: usize = 4;
+const WINDOW: (f64, f64) = (0.45, 0.95);
+
+/// See the module.
+pub struct Variance;
+
+impl Proof for Variance {
+    fn name(&self) -> &'static str {
+        "variance"
+    }
+
+    fn claim(&self) -> &'static str {
+        "antithetic times leave at most 0.7 of the standard deviation of the batch loss of MDLM; in BD3-LM with blocks \
+         of 4 the window (0.45, 0.95) leaves at most half of the variance"
+    }
+
+    fn paper(&self) -> &'static str {
+        "MDLM 2406.07524; BD3-LM 2503.09573"
+    }
+
+    fn seeds(&self) -> u64 {
+        3
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Trains("30 minutes")
+    }
+
+    fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
+        let mut table = Table::new(["seed", "model", "times", "mean", "sd", "sd squared"]);
+        let mut holds = true;
+        let [masked, blocks] = cases();
+        for seed in 1..=seeds {
+            let ratio = masked.measure(seed, bench, &mut table)?;
+            holds &= ratio <= ANTITHETIC;
+            let ratio = blocks.measure(seed, bench, &mut table)?;
+            holds &= ratio.powi(2) <= CLIPPED;
+        }
+        Ok(Finding {
+            table,
+            holds,
+            settings: format!(
+                "Tiny Shakespeare by character, recipes/proofs/order.toml with {STEPS} steps; {BATCHES} batches of 32 \
+                 rows of 128"
+            ),
+        })
+    }
+}
+
+/// A model and two ways of drawing its times.
+struct Case {
+    contender: &'static Contender,
+    label: &'static str,
+    /// What the training differs in from that of the contender.
+    training: Vec<String>,
+    /// Without and with the thing that is claimed to help.
+    ways: [(&'static str, ObjectiveConfig); 2],
+}
+
+fn cases() -> [Case; 2] {
+    let mdlm = |draw| {
+        ObjectiveConfig::Mdlm(MdlmConfig {
+            time: TimeSampling {
+                draw,
+                ..TimeSampling::default()
+            },
+            ..MdlmConfig::default()
+        })
+    };
+    let bd3 = |time| {
+        ObjectiveConfig::Bd3(Bd3Config {
+            block: BLOCK,
+            time,
+            ..Bd3Config::default()
+        })
+    };
+    let [_, bd3_4, _, masked] = &CONTENDERS;
+    [
+        Case {
+            contender: masked,
+            label: "MDLM",
+            training: Vec::new(),
+            ways: [
+                ("independent", mdlm(Draw::Independent)),
+                ("antithetic", mdlm(Draw::Antithetic)),
+            ],
+        },
+        Case {
+            contender: bd3_4,
+            label: "BD3 L'=4",
+            // The model itself must not have been trained in the window under test.
+            training: vec![format!("objective={{ kind = \"bd3\", block = {BLOCK} }}")],
+            ways: [
+                ("(0.001, 1)", bd3(TimeSampling::default())),
+                (
+                    "(0.45, 0.95)",
+                    bd3(TimeSampling::window(WINDOW.0, WINDOW.1)),
+                ),
+            ],
+        },
+    ]
+}
+
+impl Case {
+    /// Adds two rows to `table` and returns the ratio of their standard deviations.
+    fn measure(&self, seed: u64, bench: &mut Workbench, table: &mut Table) -> Result<f64> {
+        let mut changes = self.training.clone();
+        changes.push(format!("run.steps={STEPS}"));
+        let recipe = self.contender.recipe(seed, &changes)?;
+        let name = format!("variance/{}-{seed}", self.contender.name);
+        let model = bench.trained(&name, &recipe)?;
+        let corpus = corpus(&model, &recipe, bench)?;
+        let mut deviations = [0.0; 2];
+        for ((way, config), deviation) in self.ways.iter().zip(&mut deviations) {
+            bench.step(format!("{name}: batch losses with times {way}"))?;
+            let objective = config.build(Vocabulary {
+                size: model.spec.network.vocab_size,
+                mask: model.spec.ids.mask,
+            })?;
+            let losses = losses(&model, &*objective, &corpus, seed, bench)?;
+            let mean;
+            (mean, *deviation) = mean_and_deviation(&losses);
+            table.row([
+                seed.to_string(),
+                self.label.to_owned(),
+                (*way).to_owned(),
+                format!("{mean:.4}"),
+                format!("{deviation:.4}"),
+                format!("{:.5}", deviation.powi(2)),
+            ]);
+        }
+        let ratio = deviations[1] / deviations[0];
+        table.row([
+            seed.to_string(),
+            self.label.to_owned(),
+            format!("{} / {}", self.ways[1].0, self.ways[0].0),
+            String::new(),
+            format!("{ratio:.3}"),
+            format!("{:.3}", ratio.powi(2)),
+        ]);
+        Ok(ratio)
+    }
+}
+
+fn corpus(model: &Model, recipe: &Recipe, bench: &Workbench) -> Result<Corpus> {
+    let documents = Documents::read(&recipe.data, &bench.roots(), recipe.run.seed)?;
+    Ok(Corpus::new(
+        &recipe.data,
+        &documents,
+        &model.tokenizer,
+        &model.spec.ids,
+        recipe.run.seed,
+    )?)
+}
+
+fn losses(
+    model: &Model,
+    objective: &dyn Objective,
+    corpus: &Corpus,
+    seed: u64,
+    bench: &mut Workbench,
+) -> Result<Vec<f64>> {
+    let noise = Noise::new(seed);
+    (0..BATCHES)
+        .map(|number| {
+            bench.listen()?;
+            let rows: Vec<_> = (0..32).map(|i| corpus.train_row(number * 32 + i)).collect();
+            Ok(batch_loss(
+                &model.network,
+                objective,
+                &rows,
+                &noise.child(number),
+            )?)
+        })
+        .collect()
+}
+
+fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviation_by_hand() {
+        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2f64.sqrt()));
+    }
+
+    #[test]
+    fn the_recipes_are_valid() {
+        for case in cases() {
+            assert!(
+                case.contender.recipe(1, &case.training).is_ok(),
+                "{}",
+                case.label
+            );
+        }
+    }
+}
