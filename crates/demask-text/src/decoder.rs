@@ -1,12 +1,11 @@
 //! The loop: length plan, denoiser, guides, constraints, policy, commit.
 
 use demask_diffusion::Noise;
-use demask_models::ModelKind;
 
 use crate::TextError;
 use crate::canvas::{Canvas, Grid, Row};
 use crate::config::DecodeConfig;
-use crate::denoiser::{DenoiseRequest, Denoiser, Sight};
+use crate::denoiser::{DenoiseRequest, Denoiser};
 use crate::event::{Finish, Observer, StepEvent};
 use crate::prompt::{Prompt, Written};
 use crate::session::{Session, Work};
@@ -238,10 +237,6 @@ impl Run<'_> {
             asked.extend(work.ask.cells.iter().map(|&cell| (base + cell) as u32));
             levels.push(work.level);
         }
-        let sight = match self.shared.denoiser.kind() {
-            ModelKind::BlockMasked { block } => Sight::BlockCausal { block },
-            _ => Sight::Full,
-        };
         let Grid {
             ids,
             batch,
@@ -253,7 +248,7 @@ impl Run<'_> {
             batch,
             length,
             key_lengths,
-            sight,
+            sight: self.shared.sight,
             levels,
             asked,
         }

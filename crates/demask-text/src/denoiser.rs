@@ -64,8 +64,9 @@ pub struct DenoiseRequest {
     pub key_lengths: Vec<usize>,
     /// Who sees whom.
     pub sight: Sight,
-    /// The noise level of each row, `[batch]`: the chance, between 0 and 1, that a token of the
-    /// part being written has been hit. Only networks with a time input read it.
+    /// The noise level of each row, `[batch]`: the chance, between 0 and 1, that a token has been
+    /// hit. With full sight it is that of the visible answer, later blocks included; with
+    /// block-causal sight that of the block being written. Only networks with a time input read it.
     pub levels: Vec<f64>,
     /// The cells whose prediction is wanted, each as `row * length + cell`, rising.
     pub asked: Vec<u32>,

@@ -5,6 +5,7 @@ use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::constraint::Constraint;
+use crate::denoiser::Sight;
 use crate::eos::ended_at;
 use crate::event::{Finish, StepEvent};
 use crate::length::Pace;
@@ -218,9 +219,8 @@ impl Session {
                 self.clock.total += 1;
                 continue;
             }
-            let size = row.block_size(self.block).max(window.len()).max(1);
-            let level = ask.level.unwrap_or(window.len() as f64 / size as f64);
             let visible = shared.plan.visible(row, self.block);
+            let level = self.level(shared.sight, row, window.len(), ask.level, visible);
             let variants = shared
                 .guides
                 .iter()
@@ -235,6 +235,38 @@ impl Session {
                 variants,
             }));
         }
+    }
+
+    /// The noise level the network is told.
+    ///
+    /// A network that sees every cell was trained with one level for all of them: the share of the
+    /// visible answer that is noise, which is `share` of the current block and all that is open in
+    /// the visible blocks after it. A block-causal network was trained with a level for each block.
+    /// `share` is what the policy says, or the open share of the block.
+    fn level(
+        &self,
+        sight: Sight,
+        row: &Row,
+        open: usize,
+        share: Option<f64>,
+        visible: usize,
+    ) -> f64 {
+        let size = row.block_size(self.block).max(open).max(1);
+        let share = share.unwrap_or(open as f64 / size as f64);
+        if sight != Sight::Full {
+            return share;
+        }
+        let later = (0..visible).filter(|&i| row.blocks()[i] > self.block);
+        let later = later.filter(|&i| row.cells()[i].is_unsettled()).count();
+        if later == 0 && self.block == 0 {
+            // All there is: the share itself, to the bit.
+            return share;
+        }
+        let answer = row.cells()[..visible]
+            .iter()
+            .filter(|cell| **cell != Cell::Fixed)
+            .count();
+        (share * size as f64 + later as f64) / answer.max(1) as f64
     }
 
     /// Forbids what must not be written, and checks what is left.

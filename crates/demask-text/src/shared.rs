@@ -4,7 +4,7 @@ use demask_models::ModelKind;
 
 use crate::TextError;
 use crate::config::DecodeConfig;
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Denoiser, Sight};
 use crate::draw::Draw;
 use crate::eos::{HeldBack, end_tokens};
 use crate::guide::Guide;
@@ -18,6 +18,8 @@ pub(crate) struct Shared<'a> {
     pub config: &'a DecodeConfig,
     pub source: &'a dyn Uniforms,
     pub plan: Box<dyn LengthPlan>,
+    /// Who sees whom in the network.
+    pub sight: Sight,
     pub guides: Vec<Box<dyn Guide>>,
     pub draw: Draw,
     pub held_back: HeldBack,
@@ -78,6 +80,10 @@ impl<'a> Shared<'a> {
             config,
             source,
             plan: config.plan.build(kind)?,
+            sight: match kind {
+                ModelKind::BlockMasked { block } => Sight::BlockCausal { block },
+                _ => Sight::Full,
+            },
             guides: guides.collect::<Result<_, _>>()?,
             draw: config.token_draw(),
             held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),

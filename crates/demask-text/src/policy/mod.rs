@@ -94,7 +94,8 @@ pub struct Step<'a> {
 pub struct Ask {
     /// The cells whose prediction is wanted, some of [`Step::open`], rising.
     pub cells: Vec<usize>,
-    /// The noise level the network is given; by default the open share of the block.
+    /// The noise level of the block; by default its open share. A network that sees later blocks
+    /// too is given the level of all that it sees.
     pub level: Option<f64>,
 }
 
