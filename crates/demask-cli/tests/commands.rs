@@ -22,6 +22,24 @@ fn a_training_is_made_stopped_and_written_with() {
         object["prompt_tokens"], 4,
         "the recipe begins texts with the begin token"
     );
+    let report = at.json(["inspect", "runs/first/checkpoint", "--json"]);
+    assert_eq!(
+        report["frame"],
+        serde_json::json!({ "bos": true, "eos": true })
+    );
+    let bare = [
+        "--set",
+        "run.name=bare",
+        "--set",
+        "data.layout.bos=false",
+        "--set",
+        "data.layout.eos=false",
+    ];
+    at.stdout(["train", "tiny.toml"].into_iter().chain(bare));
+    let object = at.json(["generate", "the", "--model=runs/bare/checkpoint", "--json"]);
+    assert_eq!(object["prompt_tokens"], 3, "this one does not");
+    let table = at.stdout(["inspect", "runs/bare/checkpoint"]);
+    assert!(table.contains("text only"), "{table}");
     let longer = ["train", "--resume", "runs/first", "--set", "run.steps=7"];
     let output = at.demask(longer).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

@@ -1,7 +1,7 @@
 //! What evaluation asks of a model.
 
 use burn::tensor::Device;
-use demask_models::{Model, ModelKind, SpecialIds};
+use demask_models::{Frame, Model, ModelKind, SpecialIds};
 use demask_nn::{Asked, Input, NoiseLevel, Output};
 
 use crate::EvalError;
@@ -12,6 +12,8 @@ pub trait LanguageModel {
     fn kind(&self) -> ModelKind;
     /// Special tokens.
     fn ids(&self) -> &SpecialIds;
+    /// Which of them stood around a document in training.
+    fn frame(&self) -> Frame;
     /// Columns of the logits.
     fn vocab_size(&self) -> usize;
     /// Most cells of a row.
@@ -36,6 +38,10 @@ impl LanguageModel for Model {
 
     fn ids(&self) -> &SpecialIds {
         &self.spec.ids
+    }
+
+    fn frame(&self) -> Frame {
+        self.spec.frame
     }
 
     fn vocab_size(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Models whose every probability is known, for tests.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use demask_models::{ModelKind, SpecialIds};
+use demask_models::{Frame, ModelKind, SpecialIds};
 use demask_nn::{Asked, Input, MaskKind, NnError, NoiseLevel, Output, Rows};
 
 use crate::{EvalError, LanguageModel};
@@ -10,6 +10,7 @@ use crate::{EvalError, LanguageModel};
 pub(crate) struct Toy {
     kind: ModelKind,
     ids: SpecialIds,
+    frame: Frame,
     letters: usize,
     max_length: usize,
     law: Law,
@@ -35,6 +36,7 @@ impl Toy {
         Self {
             kind: ModelKind::Autoregressive,
             ids,
+            frame: Frame::default(),
             letters: 32,
             max_length,
             law,
@@ -54,6 +56,7 @@ impl Toy {
         Self {
             kind,
             ids,
+            frame: Frame::default(),
             letters,
             max_length: length,
             law: Law::Table { length, chances },
@@ -71,10 +74,16 @@ impl Toy {
         Self {
             kind: ModelKind::Autoregressive,
             ids,
+            frame: Frame::default(),
             letters,
             max_length,
             law,
         }
+    }
+
+    /// The same, trained on documents framed this way.
+    pub fn framed(self, frame: Frame) -> Self {
+        Self { frame, ..self }
     }
 
     /// All texts of a table in order, with their chances.
@@ -161,6 +170,10 @@ impl LanguageModel for Toy {
 
     fn ids(&self) -> &SpecialIds {
         &self.ids
+    }
+
+    fn frame(&self) -> Frame {
+        self.frame
     }
 
     fn vocab_size(&self) -> usize {

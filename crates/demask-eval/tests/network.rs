@@ -7,7 +7,7 @@ use demask_eval::metric::likelihood::{LikelihoodConfig, log_likelihood};
 use demask_eval::metric::nelbo::{NelboConfig, nelbo};
 use demask_eval::{EvalError, LanguageModel, Silent};
 use demask_kernels::threads::with_threads;
-use demask_models::{ModelKind, SpecialIds};
+use demask_models::{Frame, ModelKind, SpecialIds};
 use demask_nn::{Input, Output, Transformer, TransformerConfig};
 
 struct Tiny {
@@ -36,6 +36,9 @@ impl LanguageModel for Tiny {
     }
     fn ids(&self) -> &SpecialIds {
         &self.ids
+    }
+    fn frame(&self) -> Frame {
+        Frame::default()
     }
     fn vocab_size(&self) -> usize {
         33

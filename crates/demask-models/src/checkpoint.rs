@@ -185,6 +185,13 @@ impl Checkpoint {
         }
         if family.names_all_ids() {
             check_own_ids(&config, &spec)?;
+            if config.get("frame").is_none() && (spec.begin().is_some() || spec.end().is_some()) {
+                unusual.push(
+                    "config.json has no `frame`; begin and end tokens are taken to stand around \
+                     every document"
+                        .into(),
+                );
+            }
         } else {
             let side: Vec<(&str, &Value)> = side.iter().map(|(n, v)| (*n, v)).collect();
             spec.ids =

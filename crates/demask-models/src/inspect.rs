@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use demask_nn::TransformerConfig;
 use serde::Serialize;
 
-use crate::{Checkpoint, GenerationDefaults, ModelKind, Provenance};
+use crate::{Checkpoint, Frame, GenerationDefaults, ModelKind, Provenance};
 
 /// Everything worth knowing about a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +32,8 @@ pub struct Report {
     pub tokenizer: TokenizerReport,
     /// Special tokens by role.
     pub ids: BTreeMap<&'static str, NamedId>,
+    /// Where begin and end tokens stand.
+    pub frame: Frame,
     /// Whether there is a chat template.
     pub chat_template: bool,
     /// What is recommended for generation.
@@ -120,6 +122,7 @@ impl Checkpoint {
                     )
                 })
                 .collect(),
+            frame: spec.frame,
             chat_template: spec.chat_template.is_some(),
             generation: spec.generation.clone(),
             provenance: spec.provenance.clone(),

@@ -19,6 +19,9 @@ pub struct ModelSpec {
     /// Special tokens.
     #[serde(default)]
     pub ids: SpecialIds,
+    /// Where begin and end tokens stand.
+    #[serde(default)]
+    pub frame: Frame,
     /// The noise level is given to the network; otherwise a network with a time input is fed zero
     /// (MDLM and BD3-LM were trained that way).
     #[serde(default)]
@@ -35,6 +38,40 @@ pub struct ModelSpec {
     /// Where the weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+}
+
+impl ModelSpec {
+    /// The token that begins a document, if the model knows such documents.
+    pub fn begin(&self) -> Option<u32> {
+        self.ids.bos.filter(|_| self.frame.bos)
+    }
+
+    /// The token that ends a document, if the model knows such documents.
+    pub fn end(&self) -> Option<u32> {
+        self.ids.eos.filter(|_| self.frame.eos)
+    }
+}
+
+/// Where begin and end tokens stand around a document the model was trained on. Prompts are begun
+/// and texts are scored the same way. A token that the model does not have stands nowhere.
+///
+/// Where nothing is said, both stand: a model rarely has a token it was not trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// The begin token stands before the document.
+    pub bos: bool,
+    /// The end token stands after it.
+    pub eos: bool,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self {
+            bos: true,
+            eos: true,
+        }
+    }
 }
 
 /// How a model writes text.

@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use demask_models::format::{Safetensors, TensorFile, write_safetensors};
-use demask_models::{Checkpoint, Model, ModelError, ModelKind, OpenOptions, SaveDtype, family};
+use demask_models::{
+    Checkpoint, Frame, Model, ModelError, ModelKind, OpenOptions, SaveDtype, family,
+};
 use demask_nn::{Input, Transformer};
 use serde_json::{Value, json};
 
@@ -638,4 +640,38 @@ fn stories260k_writes_a_story() {
         text.starts_with("Once upon a time, there was a little girl named"),
         "{text}"
     );
+}
+
+#[test]
+fn documents_are_framed_as_the_authors_do() {
+    for (name, bos, eos) in [
+        ("demask", true, true),
+        ("llada", false, true),
+        ("dream", true, true),
+        ("sdar", false, true),
+        ("mdlm", true, true),
+        ("llama", true, true),
+        ("qwen2", false, true),
+        ("llama2c", true, false),
+    ] {
+        let spec = Checkpoint::open(tiny(name).path(), &options())
+            .unwrap()
+            .spec;
+        assert_eq!(spec.frame, Frame { bos, eos }, "{name}");
+        assert_eq!(spec.begin(), spec.ids.bos.filter(|_| bos), "{name}");
+        assert_eq!(spec.end(), spec.ids.eos.filter(|_| eos), "{name}");
+    }
+    let dir = tiny("demask");
+    edit(dir.path(), |config| {
+        config.as_object_mut().unwrap().remove("frame");
+    });
+    let old = Checkpoint::open(dir.path(), &options()).unwrap();
+    assert_eq!(old.spec.frame, Frame::default());
+    assert!(old.unusual.iter().any(|said| said.contains("`frame`")));
+    edit(dir.path(), |config| {
+        config["frame"] = json!({ "bos": false, "eos": false })
+    });
+    let bare = Checkpoint::open(dir.path(), &options()).unwrap();
+    assert_eq!((bare.spec.begin(), bare.spec.end()), (None, None));
+    assert!(bare.unusual.is_empty(), "{:?}", bare.unusual);
 }

@@ -87,13 +87,15 @@ pub(crate) fn host(output: Output) -> Result<Vec<f32>, TextError> {
 }
 
 impl Prompt {
-    /// A text to go on from, with the token that begins a text before it if the model has one. What
-    /// looks like a special token in the text is ordinary text.
+    /// A text to go on from, begun as the model's documents are ([`ModelSpec::begin`]). What looks
+    /// like a special token in the text is ordinary text.
+    ///
+    /// [`ModelSpec::begin`]: demask_models::ModelSpec::begin
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
     pub fn text(model: &Model, text: &str) -> Result<Self, TextError> {
-        let mut ids: Vec<u32> = model.spec.ids.bos.into_iter().collect();
+        let mut ids: Vec<u32> = model.spec.begin().into_iter().collect();
         ids.extend(model.tokenizer.encode(text)?);
         Ok(Self::new(ids))
     }

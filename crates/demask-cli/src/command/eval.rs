@@ -25,7 +25,7 @@ use crate::terminal::interrupt::{self, Listener};
 use crate::terminal::note;
 use crate::terminal::table::Table;
 use crate::threads;
-use crate::writing::{self, prompt::begins_with_bos};
+use crate::writing;
 
 /// Measure a model: likelihood of held-out text, quality and variety of written text
 #[derive(Debug, Clone, clap::Args)]
@@ -201,13 +201,7 @@ impl Writer for Author<'_> {
             samples: count,
             ..defaults
         };
-        let begin = self
-            .model
-            .spec
-            .ids
-            .bos
-            .filter(|_| begins_with_bos(&self.model.spec));
-        let prompt = Prompt::new(begin.into_iter().collect());
+        let prompt = Prompt::new(self.model.spec.begin().into_iter().collect());
         let mut stop = |_: &StepEvent| match interrupt::pressed() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -81,6 +81,7 @@ fn table(report: &Report) -> Result<Table> {
             .unwrap_or("no token in the tokenizer");
         table.row([&format!("{role} token"), &format!("{} {token}", named.id)]);
     }
+    table.row(["documents", &frame(report)]);
     table.row([
         "chat template",
         if report.chat_template { "yes" } else { "no" },
@@ -94,6 +95,20 @@ fn table(report: &Report) -> Result<Table> {
         table.row(["unusual", sentence]);
     }
     Ok(table)
+}
+
+/// What stands around a document the model was trained on.
+fn frame(report: &Report) -> String {
+    let stands = |role, framed| framed && report.ids.contains_key(role);
+    match (
+        stands("bos", report.frame.bos),
+        stands("eos", report.frame.eos),
+    ) {
+        (true, true) => "begin token, text, end token".to_owned(),
+        (true, false) => "begin token, text".to_owned(),
+        (false, true) => "text, end token".to_owned(),
+        (false, false) => "text only".to_owned(),
+    }
 }
 
 fn kind(kind: ModelKind) -> String {

@@ -14,7 +14,7 @@ use crate::args::config::ConfigArgs;
 use crate::args::model::ModelArgs;
 use crate::checkpoints;
 use crate::error::usage;
-use crate::writing::{explain, prompt};
+use crate::writing::explain;
 
 /// Size of a gap that names none, in tokens.
 const GAP: usize = 8;
@@ -100,7 +100,7 @@ impl WritePlan {
             gap: GAP,
             chat: false,
             now: None,
-            bos: prompt::begins_with_bos(spec),
+            bos: spec.begin().is_some(),
             threads: None,
             decode,
         };

@@ -2,10 +2,8 @@
 
 use anyhow::Result;
 use demask::models::chat::Clock;
-use demask::models::{Message, Model, ModelSpec};
+use demask::models::{Message, Model};
 use demask::text::Prompt;
-use demask::train::Recipe;
-use demask::train::data::Layout;
 
 use crate::error::{usage, with_advice};
 use crate::writing::plan::WritePlan;
@@ -44,23 +42,4 @@ pub fn begin(model: &Model, plan: &WritePlan) -> Vec<u32> {
         .filter(|_| plan.bos)
         .into_iter()
         .collect()
-}
-
-/// Whether texts of this model begin with its begin token: for our own checkpoints what their
-/// recipe says, for the others what their authors do.
-pub fn begins_with_bos(spec: &ModelSpec) -> bool {
-    if spec.ids.bos.is_none() {
-        return false;
-    }
-    let recipe = spec
-        .provenance
-        .as_ref()
-        .and_then(|from| from.recipe.as_deref());
-    if let Some(recipe) = recipe.and_then(|text| Recipe::parse(text, "recipe", &[]).ok()) {
-        return match recipe.data.layout {
-            Layout::Packed { bos, .. } | Layout::Examples { bos, .. } => bos,
-        };
-    }
-    // LLaDA's base evaluation adds nothing; Qwen2 and SDAR have a begin token they never use.
-    !matches!(spec.family.as_str(), "llada" | "qwen2" | "sdar")
 }

@@ -1,5 +1,6 @@
 //! Documents as windows of the model's length.
 
+use demask_models::Frame;
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, LanguageModel};
@@ -33,8 +34,11 @@ pub enum Packing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrap {
-    /// Text only.
+    /// Around each document, those that stood there when the model was trained
+    /// ([`LanguageModel::frame`]).
     #[default]
+    Model,
+    /// Text only.
     None,
     /// Around each document.
     Documents,
@@ -68,7 +72,12 @@ pub fn windows(
             format!("1 to {longest}, the greatest length of the model"),
         ));
     }
-    let (bos, eos) = (model.ids().bos, model.ids().eos);
+    let frame = match config.wrap {
+        Wrap::Model => model.frame(),
+        Wrap::None | Wrap::Documents | Wrap::Windows => Frame::default(),
+    };
+    let bos = model.ids().bos.filter(|_| frame.bos);
+    let eos = model.ids().eos.filter(|_| frame.eos);
     let around = |cells: Vec<(u32, f64)>| -> Vec<(u32, f64)> {
         let special = |id: Option<u32>| id.map(|id| (id, 0.0));
         special(bos)
@@ -82,14 +91,14 @@ pub fn windows(
             .checked_sub(usize::from(bos.is_some()) + usize::from(eos.is_some()))
             .filter(|room| *room > 0)
             .ok_or_else(|| EvalError::setting("window.length", length, "3 or more"))?,
-        Wrap::None | Wrap::Documents => length,
+        Wrap::Model | Wrap::None | Wrap::Documents => length,
     };
     let mut done: Vec<Window> = Vec::new();
     let full = |done: &[Window]| config.limit.is_some_and(|limit| done.len() >= limit);
     let mut cut = |cells: &[(u32, f64)]| {
         let cells = match config.wrap {
             Wrap::Windows => around(cells.to_vec()),
-            Wrap::None | Wrap::Documents => cells.to_vec(),
+            Wrap::Model | Wrap::None | Wrap::Documents => cells.to_vec(),
         };
         let (ids, bytes) = cells.into_iter().unzip();
         done.push(Window { ids, bytes });
@@ -100,10 +109,9 @@ pub fn windows(
         let ids = model.encode(document)?;
         let share = document.len() as f64 / ids.len().max(1) as f64;
         let cells: Vec<(u32, f64)> = ids.into_iter().map(|id| (id, share)).collect();
-        open.extend(if config.wrap == Wrap::Documents {
-            around(cells)
-        } else {
-            cells
+        open.extend(match config.wrap {
+            Wrap::Model | Wrap::Documents => around(cells),
+            Wrap::None | Wrap::Windows => cells,
         });
         let mut taken = 0;
         while open.len() - taken >= room {
@@ -157,11 +165,15 @@ mod tests {
     #[test]
     fn streams_and_documents() {
         let texts = ["abcdef", "gh"];
-        let stream = cut(&texts, WindowConfig::default());
+        let plain = WindowConfig {
+            wrap: Wrap::None,
+            ..WindowConfig::default()
+        };
+        let stream = cut(&texts, plain.clone());
         assert_eq!(stream, [vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
         let apart = WindowConfig {
             packing: Packing::Documents,
-            ..WindowConfig::default()
+            ..plain.clone()
         };
         assert_eq!(
             cut(&texts, apart),
@@ -169,7 +181,7 @@ mod tests {
         );
         let three = WindowConfig {
             length: Some(3),
-            ..WindowConfig::default()
+            ..plain.clone()
         };
         assert_eq!(
             cut(&texts, three),
@@ -177,7 +189,7 @@ mod tests {
         );
         let one = WindowConfig {
             limit: Some(1),
-            ..WindowConfig::default()
+            ..plain.clone()
         };
         assert_eq!(cut(&texts, one), [vec![0, 1, 2, 3]]);
     }
@@ -197,6 +209,23 @@ mod tests {
         };
         let expected = [vec![30, 0, 1, 2], vec![3, 4, 31, 30], vec![5, 31]];
         assert_eq!(cut(&texts, documents), expected);
+    }
+
+    #[test]
+    fn by_default_documents_stand_as_in_training() {
+        let texts = ["abcde".to_owned(), "f".to_owned()];
+        let framed = |bos, eos| -> Vec<Vec<u32>> {
+            let model = Toy::letters(4, Some(30), Some(31)).framed(Frame { bos, eos });
+            let cells = windows(&model, &texts, &WindowConfig::default()).unwrap();
+            cells.into_iter().map(|w| w.ids).collect()
+        };
+        assert_eq!(
+            framed(true, true),
+            [vec![30, 0, 1, 2], vec![3, 4, 31, 30], vec![5, 31]]
+        );
+        assert_eq!(framed(true, false), [vec![30, 0, 1, 2], vec![3, 4, 30, 5]]);
+        assert_eq!(framed(false, true), [vec![0, 1, 2, 3], vec![4, 31, 5, 31]]);
+        assert_eq!(framed(false, false), [vec![0, 1, 2, 3], vec![4, 5]]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use demask_models::Frame;
+
 use super::*;
 use crate::observer::Silent;
 use crate::toy::Toy;
@@ -12,6 +14,10 @@ fn judge() -> Toy {
         &[0.5, 0.25, 0.25, 0.125, 0.5, 0.375, 0.2, 0.2, 0.6],
         Some(2),
     )
+    .framed(Frame {
+        bos: false,
+        eos: false,
+    })
 }
 
 fn config(metrics: &[&str]) -> EvalConfig {

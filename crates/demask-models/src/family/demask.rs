@@ -67,5 +67,6 @@ fn tiny_config(vocab: &TinyVocab) -> Value {
             "n_kv_heads": 1, "head_dim": 8, "d_ff": 32, "max_length": 64, "tied_head": true,
         },
         "ids": vocab.ids,
+        "frame": { "bos": true, "eos": true },
     })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
-use crate::spec::GenerationDefaults;
+use crate::spec::{Frame, GenerationDefaults};
 use crate::{ModelError, ModelKind, ModelSpec, SpecialIds, chat};
 
 /// LLaDA-8B Base and Instruct, LLaDA-1.5 and models tuned from them.
@@ -92,6 +92,11 @@ impl Family for Llada {
             kind: ModelKind::Masked,
             network,
             ids: SpecialIds::default(),
+            // The authors' evaluation of the base model puts nothing before a text.
+            frame: Frame {
+                bos: false,
+                eos: true,
+            },
             time_conditioning: false,
             generation: GenerationDefaults {
                 length: Some(128),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     ConfigFile, Family, FamilyInfo, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
-use crate::spec::GenerationDefaults;
+use crate::spec::{Frame, GenerationDefaults};
 use crate::{ModelError, ModelKind, ModelSpec, SpecialIds};
 
 /// Autoregressive Llama models in the layout of transformers.
@@ -56,6 +56,7 @@ pub(super) fn plain_spec(family: &str, kind: ModelKind, network: TransformerConf
         kind,
         network,
         ids: SpecialIds::default(),
+        frame: Frame::default(),
         time_conditioning: false,
         generation: GenerationDefaults::default(),
         sampling_eps: None,

@@ -81,11 +81,10 @@ impl Family for Llama2cFamily {
             logit_shift: false,
             dropout: 0.0,
         };
-        Ok(llama::plain_spec(
-            "llama2c",
-            ModelKind::Autoregressive,
-            network,
-        ))
+        let mut spec = llama::plain_spec("llama2c", ModelKind::Autoregressive, network);
+        // Its stories stand one after another with the begin token between them (`tinystories.py`).
+        spec.frame.eos = false;
+        Ok(spec)
     }
 
     fn source(&self, _spec: &ModelSpec, name: &str) -> Source {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
-use crate::spec::GenerationDefaults;
+use crate::spec::{Frame, GenerationDefaults};
 use crate::{ModelError, ModelKind, ModelSpec, SpecialIds};
 
 /// MDLM and BD3-LM on OpenWebText, in the layout of their published safetensors and of their
@@ -98,6 +98,8 @@ impl Family for Mdlm {
             kind,
             network,
             ids: SpecialIds::default(),
+            // The runs on OpenWebText put both around each window of a stream of documents.
+            frame: Frame::default(),
             time_conditioning: adaptive && config.flag_or("time_conditioning", false)?,
             generation: GenerationDefaults {
                 block: match kind {

@@ -28,11 +28,10 @@ impl Family for Qwen2 {
             qkv_bias: true,
             ..llama::network(config)?
         };
-        Ok(llama::plain_spec(
-            "qwen2",
-            ModelKind::Autoregressive,
-            network,
-        ))
+        let mut spec = llama::plain_spec("qwen2", ModelKind::Autoregressive, network);
+        // Some files name a begin token; Qwen2 was trained without one.
+        spec.frame.bos = false;
+        Ok(spec)
     }
 
     fn source(&self, _spec: &ModelSpec, name: &str) -> Source {

@@ -50,6 +50,8 @@ impl Family for Sdar {
             ..base
         };
         let mut spec = llama::plain_spec("sdar", ModelKind::BlockMasked { block }, network);
+        // As Qwen3, which it was made from: some files name a begin token that it never saw.
+        spec.frame.bos = false;
         spec.generation = GenerationDefaults {
             block: Some(block),
             policy: Some("low_confidence".into()),

@@ -8,13 +8,13 @@ use burn::tensor::Device;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
 use demask_models::{
-    Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer,
+    Checkpoint, Frame, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer,
 };
 use demask_nn::Transformer;
 use demask_nn::transformer::AttentionKind;
 
 use super::params::WeightMap;
-use crate::data::{Corpus, Documents, find};
+use crate::data::{Corpus, Documents, Layout, find};
 use crate::recipe::InitConfig;
 use crate::run_dir::{RunDir, write_atomic};
 use crate::tokenizer::{TokenizerConfig, special_ids};
@@ -77,6 +77,7 @@ impl Parts {
             kind: model_kind(&recipe.objective),
             network: recipe.network.clone(),
             ids: self.ids,
+            frame: frame(&recipe.data.layout),
             time_conditioning,
             generation: recipe.generation.clone(),
             sampling_eps: match &recipe.objective {
@@ -124,6 +125,14 @@ impl Parts {
                 )?)
             }
         }
+    }
+}
+
+/// Where begin and end tokens stand around the documents of a layout.
+fn frame(layout: &Layout) -> Frame {
+    match *layout {
+        Layout::Packed { bos, eos } => Frame { bos, eos },
+        Layout::Examples { bos, .. } => Frame { bos, eos: true },
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use demask_models::SpecialIds;
+use demask_models::{Frame, SpecialIds};
 use demask_nn::{Output, Rows};
 use serde::Deserialize;
 
@@ -259,6 +259,9 @@ impl LanguageModel for Recorded {
     }
     fn ids(&self) -> &SpecialIds {
         &self.ids
+    }
+    fn frame(&self) -> Frame {
+        Frame::default()
     }
     fn vocab_size(&self) -> usize {
         self.vocab
