@@ -1,11 +1,11 @@
-//! Writing from left to right, and the likelihood of texts, with an autoregressive model.
+//! Writing from left to right with an autoregressive model.
 //!
 //! The same configuration, prompts, events and counts as the diffusion [`Decoder`](crate::Decoder):
 //! one text is one row whose open cells are committed in order, one a step. Keys and values of what
 //! stands already are cached.
 
 use demask_diffusion::Noise;
-use demask_models::{Model, ModelKind};
+use demask_models::{Model, ModelKind, ModelSpec};
 use demask_nn::{Asked, AttentionMask, Input, KvCache};
 
 use crate::TextError;
@@ -14,7 +14,7 @@ use crate::config::DecodeConfig;
 use crate::constraint::Constraint;
 use crate::denoiser::Denoiser;
 use crate::draw::Draw;
-use crate::eos::end_tokens;
+use crate::eos::{end_tokens, is_end, is_first};
 use crate::event::{Finish, Observer, StepEvent, Write};
 use crate::model::host;
 use crate::policy::score::probability;
@@ -24,13 +24,10 @@ use crate::uniforms::{At, Uniforms, Use};
 /// Texts that share a forward pass.
 const BATCH: usize = 16;
 
-/// Logits that [`log_likelihood`] asks for at once.
-const LOGITS: usize = 1 << 26;
-
 /// Writes `samples` texts for each prompt, in the order of the prompts.
 ///
 /// Of the configuration, `length`, `temperature`, `top_p`, `top_k`, `draw`, `constraints`, `eos`,
-/// `seed` and `samples` count; steps, blocks and policies have no meaning here. When the observer
+/// `seed` and `samples` count; what has no meaning here is refused ([`check`]). When the observer
 /// stops the run, all texts are returned as far as they got.
 ///
 /// # Errors
@@ -44,13 +41,7 @@ pub fn write(
 ) -> Result<Vec<Written>, TextError> {
     config.check()?;
     check_kind(model)?;
-    if let Some(guide) = config.guides.first() {
-        return Err(TextError::Unsupported {
-            what: format!("guide {guide:?}"),
-            with: "an autoregressive model".into(),
-            reason: "it changes predictions of masked cells; leave `cfg` at 0".into(),
-        });
-    }
+    check(&model.spec, config)?;
     for prompt in prompts {
         check_gaps(prompt)?;
     }
@@ -78,65 +69,36 @@ pub fn write(
     texts.into_iter().map(|text| writer.written(text)).collect()
 }
 
-/// The natural logarithm of the probability of each token after the first, given those before it:
-/// for each text one value less than it has tokens.
+/// Refuses what has no meaning from left to right and is not what `spec` has anyway: plan, pace,
+/// policy, guides, the order of end tokens, compatibility modes, and steps that are not a token each.
 ///
 /// # Errors
-/// A model of another kind, a text that is empty or longer than the context.
-pub fn log_likelihood(model: &Model, texts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>, TextError> {
-    check_kind(model)?;
-    let (vocab, limit) = (model.vocab_size(), model.max_length());
-    for (index, text) in texts.iter().enumerate() {
-        check_length(index, text.len(), text.len(), limit)?;
-        check_ids(index, text, vocab)?;
+/// [`TextError::Unsupported`] with the name of the setting.
+pub fn check(spec: &ModelSpec, config: &DecodeConfig) -> Result<(), TextError> {
+    let usual = DecodeConfig::for_model(spec)?;
+    let held = |config: &DecodeConfig| config.eos.confidence_eos_eot_inf;
+    let set = [
+        (
+            "steps",
+            config.steps != config.length && config.steps != usual.steps,
+        ),
+        ("plan (block)", config.plan != usual.plan),
+        ("pace", config.pace != usual.pace),
+        ("policy", config.policy != usual.policy),
+        ("guides (cfg)", config.guides != usual.guides),
+        ("eos.confidence_eos_eot_inf", held(config) != held(&usual)),
+        ("compat", config.compat != usual.compat),
+    ];
+    match set.into_iter().find(|(_, set)| *set) {
+        None => Ok(()),
+        Some((name, _)) => Err(TextError::Unsupported {
+            what: format!("the setting {name}"),
+            with: "an autoregressive model".into(),
+            reason: "it has no meaning for a model that writes from left to right, a token a \
+                     step; leave it out"
+                .into(),
+        }),
     }
-    let mut all = Vec::with_capacity(texts.len());
-    let mut rest = texts;
-    while !rest.is_empty() {
-        let mut cells = 0;
-        let fits = |text: &&Vec<u32>| {
-            cells += text.len();
-            cells * vocab <= LOGITS
-        };
-        let count = rest.iter().take_while(fits).count().clamp(1, BATCH);
-        let (chunk, after) = rest.split_at(count);
-        all.extend(chunk_likelihood(model, chunk)?);
-        rest = after;
-    }
-    Ok(all)
-}
-
-fn chunk_likelihood(model: &Model, texts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>, TextError> {
-    let grid = crate::Grid::from_rows(texts.iter().map(Vec::as_slice), 0);
-    let asked = texts
-        .iter()
-        .enumerate()
-        .flat_map(|(b, text)| (0..text.len() - 1).map(move |i| (b, i)))
-        .map(|(b, i)| (b * grid.length + i) as u32)
-        .collect();
-    let output = model.network.forward(Input {
-        mask: AttentionMask::causal().with_key_lengths(grid.key_lengths),
-        asked: Asked::Rows(asked),
-        ..Input::ids(grid.ids, grid.batch, grid.length)
-    })?;
-    let logits = host(output)?;
-    let mut rows = logits.chunks_exact(model.vocab_size());
-    Ok(texts
-        .iter()
-        .map(|text| {
-            let targets = &text[1..];
-            rows.by_ref()
-                .zip(targets)
-                .map(|(row, &token)| log_probability(row, token))
-                .collect()
-        })
-        .collect())
-}
-
-fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&z| f64::from(z - top).exp()).sum();
-    f64::from(logits[token as usize] - top) - sum.ln()
 }
 
 fn check_kind(model: &Model) -> Result<(), TextError> {
@@ -357,6 +319,11 @@ impl<'a> Writer<'a> {
             for &id in &self.never {
                 logits[id as usize] = f32::NEG_INFINITY;
             }
+            if self.config.eos.never_first && is_first(&text.row, cell, self.model.spec.ids.bos) {
+                for &id in &self.ends {
+                    logits[id as usize] = f32::NEG_INFINITY;
+                }
+            }
             for constraint in &mut text.constraints {
                 constraint.forbid(&text.row, cell, logits);
             }
@@ -385,7 +352,6 @@ impl<'a> Writer<'a> {
             });
             text.row.write(cell, token, false);
         }
-        let token = text.row.ids()[cell];
         emit(&StepEvent::Step {
             row: text.index,
             step,
@@ -397,7 +363,7 @@ impl<'a> Writer<'a> {
             reopened: Vec::new(),
         });
         let goes_on = text.row.cells()[cell + 1..].contains(&Cell::Fixed);
-        if self.config.eos.early_stop && self.ends.contains(&token) && !goes_on {
+        if self.config.eos.early_stop && is_end(&text.row, cell, &self.ends) && !goes_on {
             text.finish = Some(Finish::EndToken);
         } else if cell + 1 == text.row.length() {
             text.finish = Some(Finish::Length);

@@ -3,7 +3,7 @@
 use demask_models::SpecialIds;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::Row;
+use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 
 /// The rules about end tokens. The first two are LLaDA's answer to long tails of end tokens (arXiv
@@ -18,6 +18,9 @@ pub struct EosConfig {
     pub confidence_eos_eot_inf: bool,
     /// A text ends when an end token and everything before it is written.
     pub early_stop: bool,
+    /// No end token is written where nothing but the begin token stands before it: the most likely
+    /// text after no prompt is often the empty one. Compatibility modes leave the rule out.
+    pub never_first: bool,
 }
 
 impl Default for EosConfig {
@@ -26,6 +29,7 @@ impl Default for EosConfig {
             logits_eos_inf: false,
             confidence_eos_eot_inf: false,
             early_stop: true,
+            never_first: true,
         }
     }
 }
@@ -69,15 +73,25 @@ impl HeldBack {
     }
 }
 
+/// Whether a cell ends the text: an end token that was written. One that was given is part of the
+/// template.
+pub(crate) fn is_end(row: &Row, cell: usize, ends: &[u32]) -> bool {
+    row.cells()[cell] == Cell::Written && ends.contains(&row.ids()[cell])
+}
+
+/// Whether nothing but the begin token stands before a cell.
+pub(crate) fn is_first(row: &Row, cell: usize, bos: Option<u32>) -> bool {
+    row.ids()[..cell].iter().all(|id| Some(*id) == bos)
+}
+
 /// The first end token of the answer that nothing open stands before, as a cell of the row.
 ///
 /// A text is not ended where given cells follow: the template says that it goes on.
 pub(crate) fn ended_at(row: &Row, ends: &[u32]) -> Option<usize> {
-    use crate::canvas::Cell;
     let settled = |i: &usize| !row.cells()[*i].is_unsettled();
     let end = (row.start()..row.length())
         .take_while(settled)
-        .find(|&i| ends.contains(&row.ids()[i]))?;
+        .find(|&i| is_end(row, i, ends))?;
     let goes_on = row.cells()[end + 1..].contains(&Cell::Fixed);
     (!goes_on).then_some(end)
 }
@@ -85,7 +99,8 @@ pub(crate) fn ended_at(row: &Row, ends: &[u32]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canvas::Cell::{self, Fixed, Open, Written};
+    use crate::canvas::Cell::{Fixed, Open, Provisional, Written};
+    use crate::prompt::kept;
 
     fn row(ids: &[u32], cells: &[Cell]) -> Row {
         Row::new(ids.to_vec(), cells.to_vec(), vec![0; ids.len()], 1)
@@ -108,6 +123,44 @@ mod tests {
             ended(&[1, 2, 7, 4], &[Fixed, Written, Written, Fixed]),
             None,
             "template goes on"
+        );
+    }
+
+    #[test]
+    fn a_given_end_token_is_no_end() {
+        let given = row(&[1, 2, 7, 9], &[Fixed, Written, Fixed, Open]);
+        assert_eq!((ended_at(&given, &[7]), kept(&given, &[7])), (None, 1..4));
+        let later = row(&[1, 7, 7, 9], &[Fixed, Fixed, Written, Open]);
+        assert_eq!(
+            (ended_at(&later, &[7]), kept(&later, &[7])),
+            (Some(2), 1..2)
+        );
+    }
+
+    #[test]
+    fn where_a_text_ends_it_is_cut() {
+        let states = [Fixed, Open, Written, Provisional];
+        let mut ended = 0;
+        for code in 0..4usize.pow(4) * 2usize.pow(4) {
+            let cells: Vec<Cell> = (0..4).map(|i| states[(code >> (2 * i)) % 4]).collect();
+            let ids: Vec<u32> = (0..4).map(|i| [2, 7][(code >> (8 + i)) % 2]).collect();
+            let row = row(&ids, &cells);
+            if let Some(end) = ended_at(&row, &[7]) {
+                assert_eq!(kept(&row, &[7]), 1..end, "{ids:?} {cells:?}");
+                ended += 1;
+            }
+        }
+        assert!(ended > 100, "{ended}");
+    }
+
+    #[test]
+    fn the_first_cell_stands_after_nothing_or_begin_tokens() {
+        let row = row(&[5, 5, 3, 7], &[Fixed, Fixed, Open, Open]);
+        let first = |bos| (0..4).map(|cell| is_first(&row, cell, bos)).collect();
+        let found: Vec<Vec<bool>> = vec![first(Some(5)), first(None)];
+        assert_eq!(
+            found,
+            [[true, true, true, false], [true, false, false, false]]
         );
     }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{Cell, Row};
+use crate::canvas::Row;
+use crate::eos::is_end;
 use crate::event::Finish;
 
 /// What a text starts from.
@@ -76,9 +77,8 @@ pub struct Written {
 
 /// The cells of the answer before the first end token that was written, as indices of the row.
 pub(crate) fn kept(row: &Row, ends: &[u32]) -> std::ops::Range<usize> {
-    let is_end = |&i: &usize| row.cells()[i] == Cell::Written && ends.contains(&row.ids()[i]);
     let end = (row.start()..row.length())
-        .find(is_end)
+        .find(|&i| is_end(row, i, ends))
         .unwrap_or(row.length());
     row.start()..end
 }
@@ -86,7 +86,7 @@ pub(crate) fn kept(row: &Row, ends: &[u32]) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canvas::Cell::{Fixed, Open, Written};
+    use crate::canvas::Cell::{self, Fixed, Open, Written};
 
     #[test]
     fn cut_at_the_first_end_token_that_was_written() {

@@ -6,7 +6,7 @@ use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::constraint::Constraint;
 use crate::denoiser::Sight;
-use crate::eos::ended_at;
+use crate::eos::{ended_at, is_first};
 use crate::event::{Finish, StepEvent};
 use crate::length::Pace;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
@@ -299,6 +299,9 @@ impl Session {
         shared.never.iter().for_each(|&id| forbid(logits, id));
         if row.cells()[cell..].contains(&Cell::Fixed) {
             // The template goes on after this gap, so the text cannot end in it.
+            shared.ends.iter().for_each(|&id| forbid(logits, id));
+        }
+        if shared.never_first && is_first(row, cell, shared.denoiser.ids().bos) {
             shared.ends.iter().for_each(|&id| forbid(logits, id));
         }
         if self.spaced.contains(&cell) {

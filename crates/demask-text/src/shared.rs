@@ -3,6 +3,7 @@
 use demask_models::ModelKind;
 
 use crate::TextError;
+use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::denoiser::{Denoiser, Sight};
 use crate::draw::Draw;
@@ -25,6 +26,8 @@ pub(crate) struct Shared<'a> {
     pub held_back: HeldBack,
     /// Tokens that end a text.
     pub ends: Vec<u32>,
+    /// They are not written as the first token of a text.
+    pub never_first: bool,
     /// Tokens that are never written: the mask, rows of no token, and what `logits_eos_inf` says.
     pub never: Vec<u32>,
     /// Tokens that do not begin with a space; empty when no prompt asks.
@@ -88,6 +91,7 @@ impl<'a> Shared<'a> {
             draw: config.token_draw(),
             held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),
             ends: end_tokens(&ids),
+            never_first: config.eos.never_first && config.compat == Compat::None,
             never,
             spaceless: Vec::new(),
             values,

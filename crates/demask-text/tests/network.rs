@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use demask_models::tokenizer::byte_bpe::bytes_only;
 use demask_models::{Model, ModelKind, ModelSpec};
-use demask_nn::Transformer;
+use demask_nn::{Asked, AttentionMask, Input, Transformer};
 use demask_text::infill::Template;
 use demask_text::{
-    ConstraintConfig, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig, LengthConfig,
-    PolicyConfig, Prompt, StepEvent, ar,
+    Compat, ConstraintConfig, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig, LengthConfig,
+    PaceConfig, PolicyConfig, Prompt, StepEvent, TextError, Written, ar,
 };
 use serde_json::json;
 
@@ -52,7 +52,7 @@ fn autoregressive() -> Model {
 fn config() -> DecodeConfig {
     DecodeConfig {
         length: 10,
-        steps: 5,
+        steps: 10,
         temperature: 1.0,
         seed: 4,
         eos: EosConfig {
@@ -174,48 +174,99 @@ fn the_cache_changes_nothing() {
     let written = ar::write(&model, &config, std::slice::from_ref(&prompt), &mut ()).unwrap();
     let mut row = prompt.ids.clone();
     for &token in &written[0].ids {
-        // The written token is the likeliest continuation: no other byte scores higher.
-        let texts: Vec<Vec<u32>> = (0..258)
-            .filter(|id| *id != 256)
-            .map(|id| row.iter().copied().chain([id]).collect())
-            .collect();
-        let scores = ar::log_likelihood(&model, &texts).unwrap();
-        let last = |scores: &[f64]| *scores.last().unwrap();
-        let best = scores
-            .iter()
-            .map(|s| last(s))
-            .fold(f64::NEG_INFINITY, f64::max);
-        let place = texts
-            .iter()
-            .position(|text| text.last() == Some(&token))
-            .unwrap();
-        assert!(last(&scores[place]) >= best - 1e-5);
+        let last = row.len() as u32 - 1;
+        let output = model.network.forward(Input {
+            mask: AttentionMask::causal(),
+            asked: Asked::Rows(vec![last]),
+            ..Input::ids(row.clone(), 1, row.len())
+        });
+        let logits = output.unwrap().logits.unwrap().into_data();
+        let logits = logits.try_into_vec::<f32>().unwrap();
+        // The written token is the likeliest of those that stand for one.
+        let best = (0..259).filter(|id| *id != 256).map(|id| logits[id]);
+        let best = best.fold(f32::NEG_INFINITY, f32::max);
+        assert!(logits[token as usize] >= best - 1e-5);
         row.push(token);
     }
 }
 
 #[test]
-fn likelihoods_are_normalised_and_know_no_batch() {
-    let model = autoregressive();
-    let texts = vec![vec![258, 65, 66, 67, 68], vec![258, 70], vec![258]];
-    let scores = ar::log_likelihood(&model, &texts).unwrap();
-    assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 0]);
-    for (text, score) in texts.iter().zip(&scores) {
-        assert_eq!(
-            ar::log_likelihood(&model, std::slice::from_ref(text)).unwrap()[0],
-            *score
-        );
+fn from_left_to_right_what_has_no_meaning_is_refused() {
+    let spec = autoregressive().spec;
+    let usual = DecodeConfig::for_model(&spec).unwrap();
+    ar::check(&spec, &usual).unwrap();
+    // A token a step, whether the steps were counted or not.
+    for steps in [7, usual.steps] {
+        let config = DecodeConfig {
+            length: 7,
+            steps,
+            ..usual.clone()
+        };
+        ar::check(&spec, &config).unwrap();
     }
-    let all: Vec<Vec<u32>> = (0..260).map(|id| vec![258, 65, id]).collect();
-    let total: f64 = ar::log_likelihood(&model, &all)
-        .unwrap()
-        .iter()
-        .map(|s| s[1].exp())
-        .sum();
-    assert!((total - 1.0).abs() < 1e-6, "{total}");
-    assert!(ar::log_likelihood(&model, &[vec![]]).is_err());
-    assert!(ar::log_likelihood(&model, &[vec![999]]).is_err());
-    assert!(ar::log_likelihood(&masked(false), &texts).is_err());
+    let changes: [(&str, &dyn Fn(&mut DecodeConfig)); 7] = [
+        ("steps", &|c| c.steps = 5),
+        ("plan", &|c| c.plan = LengthConfig::Blocks { block: 2 }),
+        ("pace", &|c| c.pace = PaceConfig::Expected { eps: 0.1 }),
+        ("policy", &|c| c.policy = PolicyConfig::Random {}),
+        ("guides", &|c| {
+            c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }];
+        }),
+        ("eos.confidence_eos_eot_inf", &|c| {
+            c.eos.confidence_eos_eot_inf = true;
+        }),
+        ("compat", &|c| c.compat = Compat::DreamOfficial),
+    ];
+    for (name, change) in changes {
+        let mut config = usual.clone();
+        change(&mut config);
+        let error = ar::check(&spec, &config).unwrap_err().to_string();
+        assert!(error.contains(&format!("setting {name}")), "{error}");
+        assert!(error.contains("from left to right"), "{error}");
+        let model = autoregressive();
+        assert!(ar::write(&model, &config, &prompts(&model), &mut ()).is_err());
+    }
+}
+
+#[test]
+fn a_text_after_nothing_is_not_empty() {
+    // Nothing but the end token may be written, and not as the first.
+    let only_ends = |never_first| DecodeConfig {
+        steps: 10,
+        constraints: vec![ConstraintConfig::Bans {
+            ids: (0..256).chain([258]).collect(),
+        }],
+        eos: EosConfig {
+            never_first,
+            ..EosConfig::default()
+        },
+        ..config()
+    };
+    let begin = Prompt::new(vec![258]);
+    let word = Prompt::new(vec![258, 65]);
+    let left_to_right = autoregressive();
+    let write_left = |prompt: &Prompt, never_first| {
+        let prompts = std::slice::from_ref(prompt);
+        ar::write(&left_to_right, &only_ends(never_first), prompts, &mut ())
+    };
+    let any_order = masked(false);
+    let write_any = |prompt: &Prompt, never_first| {
+        let decoder = Decoder::new(&any_order, only_ends(never_first)).unwrap();
+        decoder.run(std::slice::from_ref(prompt), &mut ())
+    };
+    let writers: [&dyn Fn(&Prompt, bool) -> Result<Vec<Written>, TextError>; 2] =
+        [&write_left, &write_any];
+    for write in writers {
+        let empty = write(&begin, false).unwrap();
+        assert_eq!((empty[0].new_tokens, &*empty[0].text), (0, ""));
+        let error = write(&begin, true).unwrap_err();
+        assert!(
+            matches!(error, TextError::Constraint { cell: 1, .. }),
+            "{error}"
+        );
+        let after_a_word = write(&word, true).unwrap();
+        assert_eq!(after_a_word[0].new_tokens, 0);
+    }
 }
 
 #[test]
