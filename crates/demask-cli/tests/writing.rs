@@ -280,8 +280,78 @@ fn an_autoregressive_model_writes_from_left_to_right() {
     assert!(stderr.contains("autoregressive"), "{stderr}");
     let stderr = at.refused(2, ["infill", "a [[3]] b", "--model", "judge"]);
     assert!(stderr.contains("cannot see what follows"), "{stderr}");
-    for flag in ["--steps=4", "--block=2", "--policy=random"] {
+    std::fs::write(at.file("bad.json"), r#"{"decode": {"steps": 3}}"#).unwrap();
+    for (flag, name) in [
+        ("--steps=4", "steps"),
+        ("--block=2", "plan (block)"),
+        ("--policy=random", "policy"),
+        ("--cfg=1", "guides (cfg)"),
+        ("--set=decode.steps=4", "steps"),
+        (
+            r#"--set=decode.plan={"kind":"blocks","block":2}"#,
+            "plan (block)",
+        ),
+        (r#"--set=decode.policy={"kind":"random"}"#, "policy"),
+        (r#"--set=decode.pace={"kind":"expected"}"#, "pace"),
+        (
+            r#"--set=decode.guides=[{"kind":"classifier_free","scale":1}]"#,
+            "guides (cfg)",
+        ),
+        (
+            "--set=decode.eos.confidence_eos_eot_inf=true",
+            "eos.confidence_eos_eot_inf",
+        ),
+        ("--set=decode.compat=dream_official", "compat"),
+        ("--config=bad.json", "steps"),
+    ] {
         let stderr = at.refused(2, ["generate", "x", "--model", "judge", flag]);
+        let said = format!("the setting {name} cannot be used with an autoregressive model");
+        assert!(stderr.contains(&said), "{flag}: {stderr}");
         assert!(stderr.contains("from left to right"), "{flag}: {stderr}");
+    }
+    // The length takes the steps along, layer by layer.
+    std::fs::write(at.file("out.json"), object.to_string()).unwrap();
+    for (words, length) in [
+        (&["--config", "out.json"][..], 6),
+        (&["--config", "out.json", "--length", "7"], 7),
+        (&["--config", "out.json", "--set", "decode.length=8"], 8),
+        (&["--set", "decode.length=9"], 9),
+    ] {
+        let words = ["generate", "x", "--model", "judge", "--json"]
+            .into_iter()
+            .chain(words.iter().copied());
+        let object = at.json(words);
+        let decode = &object["config"]["decode"];
+        assert_eq!(
+            (&decode["length"], &decode["steps"]),
+            (&length.into(), &length.into())
+        );
+    }
+}
+
+#[test]
+fn a_configuration_of_the_other_command_is_refused() {
+    let at = Workplace::new();
+    let words = ["infill", "a [[2]] b", "--model", "tiny", "--json"];
+    std::fs::write(at.file("infill.json"), at.stdout(words)).unwrap();
+    let words = ["generate", "a", "--model", "tiny", "--length=2", "--json"];
+    std::fs::write(at.file("generate.json"), at.stdout(words)).unwrap();
+    for (words, name, other) in [
+        (
+            ["generate", "--config", "infill.json"],
+            "template",
+            "demask infill",
+        ),
+        (["generate", "--set", "gap=3"], "gap", "demask infill"),
+        (
+            ["infill", "--config", "generate.json"],
+            "prompt",
+            "demask generate",
+        ),
+        (["infill", "--set", "chat=true"], "chat", "demask generate"),
+    ] {
+        let stderr = at.refused(2, words.into_iter().chain(["--model", "tiny"]));
+        assert!(stderr.contains(&format!("has a `{name}`")), "{stderr}");
+        assert!(stderr.contains(&format!("use `{other}`")), "{stderr}");
     }
 }

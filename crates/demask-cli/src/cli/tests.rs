@@ -89,6 +89,7 @@ impl World {
             (_, "metric") => &["--metric", "entropy"],
             (_, "judge") => &["--judge", "other"],
             (_, "list") => &["--list"],
+            (_, "all") => &["--all"],
             (_, "verbose") => &["-v"],
             other => panic!("say in this test how {other:?} is given"),
         };
@@ -198,6 +199,28 @@ fn a_configuration_is_read_back_to_the_same_value() {
     let changed = plan(&changed, Chance { seed: 2, now: 6 });
     assert_eq!(changed.decode.top_k, Some(12));
     assert_eq!(changed.decode.seed, written.decode.seed);
+}
+
+#[test]
+fn a_later_layer_takes_chat_back() {
+    let world = World::new();
+    let file = world.path("chat.json");
+    std::fs::write(&file, r#"{"chat": true, "now": 5}"#).unwrap();
+    let plan = |words: &[&str]| {
+        let argv = [&["demask", "generate", "Hi", "--config", &file], words].concat();
+        let Command::Generate(c) = Cli::try_parse_from(argv).unwrap().command else {
+            panic!("not generate")
+        };
+        let chance = Chance { seed: 1, now: 9 };
+        let plan = c
+            .resolve("m".into(), &world.spec, c.prompt.clone(), chance)
+            .unwrap();
+        (plan.chat, plan.now)
+    };
+    assert_eq!(plan(&[]), (true, Some(5)));
+    assert_eq!(plan(&["--chat=false"]), (false, None));
+    assert_eq!(plan(&["--set", "chat=false"]), (false, None));
+    assert_eq!(plan(&["--chat=false", "--set=chat=true"]), (true, Some(5)));
 }
 
 #[test]

@@ -31,9 +31,16 @@ pub struct Generate {
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
 
-    /// The prompt is a message to a chat model, written in its chat template
-    #[arg(long)]
-    chat: bool,
+    /// The prompt is a message to a chat model, written in its chat template; `--chat=false` undoes
+    /// what a configuration says
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    chat: Option<bool>,
 
     /// Which model.
     #[command(flatten)]
@@ -71,7 +78,7 @@ impl Generate {
             decode,
             ..PlanChanges::default()
         };
-        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)
+        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?.to_generate()
     }
 
     /// Writes and shows the text.

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use demask::models::{ModelKind, ModelSpec};
 use demask::text::infill::Template;
-use demask::text::{DecodeChanges, DecodeConfig};
+use demask::text::{DecodeChanges, DecodeConfig, ar};
 use serde::{Deserialize, Serialize};
 
 use crate::args::config::ConfigArgs;
 use crate::args::model::ModelArgs;
 use crate::checkpoints;
-use crate::error::usage;
+use crate::error::{usage, with_advice};
 use crate::writing::explain;
 
 /// Size of a gap that names none, in tokens.
@@ -53,7 +53,7 @@ pub struct PlanChanges {
     /// Size of a gap that names none.
     pub gap: Option<usize>,
     /// Whether the prompt is a message.
-    pub chat: bool,
+    pub chat: Option<bool>,
     /// The decoder.
     pub decode: DecodeChanges,
 }
@@ -81,14 +81,12 @@ impl WritePlan {
         changes: PlanChanges,
         chance: Chance,
     ) -> Result<Self> {
-        if spec.kind == ModelKind::Autoregressive {
-            refuse_unused(&changes.decode)?;
-        }
+        let left_to_right = spec.kind == ModelKind::Autoregressive;
         let mut decode = DecodeConfig {
             seed: chance.seed,
             ..DecodeConfig::for_model(spec).map_err(explain)?
         };
-        if let Some(text) = &changes.template {
+        if let Some(text) = changes.template.as_ref().filter(|_| !left_to_right) {
             // As many steps as open cells, unless a file or a flag says otherwise.
             let gap = changes.gap.unwrap_or(GAP);
             decode.steps = Template::parse(text, gap).map_err(explain)?.open();
@@ -104,32 +102,60 @@ impl WritePlan {
             threads: None,
             decode,
         };
+        let usual = base.decode.steps;
         let mut plan = config.layer(&base)?;
         plan.model = name;
         plan.prompt = changes.prompt.or(plan.prompt);
         plan.template = changes.template.or(plan.template);
         plan.gap = changes.gap.unwrap_or(plan.gap);
-        plan.chat |= changes.chat;
-        plan.now = plan.now.or(Some(chance.now).filter(|_| plan.chat));
+        plan.chat = changes.chat.unwrap_or(plan.chat);
         plan.threads = args.threads.or(plan.threads);
         plan.decode = plan.decode.with(&changes.decode).map_err(explain)?;
-        let plan = config.apply(&plan)?;
+        // From left to right a token is a step, so the steps follow the length from layer to layer.
+        let follow = |decode: &mut DecodeConfig, usual: usize| {
+            if left_to_right && decode.steps == usual {
+                decode.steps = decode.length;
+            }
+        };
+        follow(&mut plan.decode, usual);
+        let steps = plan.decode.steps;
+        let mut plan = config.apply(&plan)?;
+        follow(&mut plan.decode, steps);
+        plan.now = Some(plan.now.unwrap_or(chance.now)).filter(|_| plan.chat);
         plan.decode.check().map_err(explain)?;
+        if left_to_right {
+            ar::check(spec, &plan.decode).map_err(explain)?;
+        }
         Ok(plan)
+    }
+
+    /// The plan, unless it holds what only `demask infill` reads.
+    pub fn to_generate(self) -> Result<Self> {
+        let infill = [
+            ("template", self.template.is_some()),
+            ("gap", self.gap != GAP),
+        ];
+        refuse_other(infill, "demask generate", "demask infill")?;
+        Ok(self)
+    }
+
+    /// The plan, unless it holds what only `demask generate` reads.
+    pub fn to_infill(self) -> Result<Self> {
+        let generate = [("prompt", self.prompt.is_some()), ("chat", self.chat)];
+        refuse_other(generate, "demask infill", "demask generate")?;
+        Ok(self)
     }
 }
 
-/// A flag that would change nothing is refused: a left-to-right model has no canvas to plan.
-fn refuse_unused(changes: &DecodeChanges) -> Result<()> {
-    let given = [
-        ("--steps", changes.steps.is_some()),
-        ("--block", changes.block.is_some()),
-        ("--policy", changes.policy.is_some()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(usage(format!(
-            "{flag} has no meaning for a model that writes from left to right; leave it out"
-        ))),
+/// Refuses a configuration with a value that this command would leave unread.
+fn refuse_other(values: [(&str, bool); 2], this: &str, other: &str) -> Result<()> {
+    match values.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(with_advice(
+            usage(format!(
+                "the configuration has a `{name}`, which `{this}` does not read"
+            )),
+            format!("use `{other}`, or take the value out"),
+        )),
         None => Ok(()),
     }
 }
