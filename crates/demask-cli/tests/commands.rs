@@ -113,6 +113,32 @@ fn models_are_measured() {
     ];
     let object = at.json(judged.into_iter().chain(["--samples", "2", "--json"]));
     assert!(object["rows"].as_array().unwrap().len() >= 2, "{object}");
+    let decode = &object["config"]["eval"]["samples"]["decode"];
+    assert_eq!(
+        (&decode["samples"], &decode["seed"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(
+        decode["temperature"], 1.0,
+        "stated where the model's own is 0"
+    );
+    // A changed way of writing is another text, and is read back to the same bits.
+    let changed = [
+        "--samples=2",
+        "--set=eval.samples.decode.temperature=0.3",
+        "--set=eval.samples.decode.seed=4",
+        "--json",
+    ];
+    let changed = at.json(judged.into_iter().chain(changed));
+    assert_ne!(changed["rows"], object["rows"]);
+    std::fs::write(at.file("out.json"), changed.to_string()).unwrap();
+    let again = at.json(["eval", "--config", "out.json", "--json"]);
+    assert_eq!(again["rows"], changed["rows"]);
+    assert_eq!(again["config"], changed["config"]);
+    let unread = ["eval", "--model=judge", "--metric=entropy"];
+    let steps = ["--set", "eval.samples.decode.steps=3"];
+    let stderr = at.refused(2, unread.into_iter().chain(steps));
+    assert!(stderr.contains("from left to right"), "{stderr}");
     let stderr = at.refused(
         2,
         judged[..3].iter().copied().chain(["--metric", "gen-ppl"]),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use demask_models::ModelSpec;
+use demask_text::DecodeConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::data::WindowConfig;
@@ -22,7 +24,7 @@ pub struct EvalConfig {
     pub data: DataConfig,
     /// Written text: to be judged.
     pub samples: SamplesConfig,
-    /// Seed of everything that is drawn.
+    /// Seed of everything that is drawn, but for written text: `samples.decode` has its own.
     pub seed: u64,
     /// Rows forwarded at a time. Changes no number.
     pub batch: usize,
@@ -87,13 +89,14 @@ impl Default for DataConfig {
 }
 
 /// Where written text comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SamplesConfig {
-    /// The model writes it now.
+    /// The model writes it now, from nothing.
     Written {
-        /// Number of texts.
-        count: usize,
+        /// How it writes; `samples` is the number of texts.
+        #[serde(default = "sampled")]
+        decode: DecodeConfig,
     },
     /// It was written before: the documents of a file.
     File {
@@ -109,9 +112,38 @@ fn text() -> String {
     "text".into()
 }
 
+/// Texts written unless another number is asked for.
+const SAMPLES: usize = 64;
+
+fn sampled() -> DecodeConfig {
+    DecodeConfig {
+        temperature: 1.0,
+        samples: SAMPLES,
+        ..DecodeConfig::default()
+    }
+}
+
 impl Default for SamplesConfig {
     fn default() -> Self {
-        Self::Written { count: 64 }
+        Self::Written { decode: sampled() }
+    }
+}
+
+impl SamplesConfig {
+    /// Texts written as the model's authors recommend. Where they recommend the most likely token,
+    /// the temperature is 1: greedy writing from nothing gives one text again and again.
+    ///
+    /// # Errors
+    /// A recommendation that cannot be used.
+    pub fn for_model(spec: &ModelSpec) -> Result<Self, EvalError> {
+        let mut decode = DecodeConfig {
+            samples: SAMPLES,
+            ..DecodeConfig::for_model(spec)?
+        };
+        if decode.temperature == 0.0 {
+            decode.temperature = 1.0;
+        }
+        Ok(Self::Written { decode })
     }
 }
 
@@ -124,8 +156,8 @@ impl EvalConfig {
         if self.batch == 0 {
             return Err(EvalError::setting("batch", 0, "at least 1"));
         }
-        if let SamplesConfig::Written { count: 0 } = self.samples {
-            return Err(EvalError::setting("samples.count", 0, "at least 1"));
+        if let SamplesConfig::Written { decode } = &self.samples {
+            decode.check()?;
         }
         if self.entropy.orders.contains(&0) {
             return Err(EvalError::setting(
@@ -143,6 +175,37 @@ impl EvalConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_are_drawn_as_the_model_recommends_but_never_greedily() {
+        let spec = |temperature: f64| -> ModelSpec {
+            serde_json::from_value(serde_json::json!({
+                "model_type": "demask", "kind": { "kind": "masked" },
+                "network": {
+                    "vocab_size": 33, "d_model": 32, "n_layers": 2, "n_heads": 2,
+                    "n_kv_heads": 2, "head_dim": 16, "d_ff": 64, "max_length": 24,
+                },
+                "generation": { "length": 10, "temperature": temperature, "top_p": 0.9 },
+            }))
+            .unwrap()
+        };
+        for (own, used) in [(0.0, 1.0), (0.3, 0.3)] {
+            let samples = SamplesConfig::for_model(&spec(own)).unwrap();
+            let SamplesConfig::Written { decode } = &samples else {
+                panic!("the model writes")
+            };
+            assert_eq!(
+                (decode.temperature, decode.length, decode.steps),
+                (used, 10, 10)
+            );
+            assert_eq!((decode.top_p, decode.samples), (Some(0.9), 64));
+            let text = serde_json::to_string(&samples).unwrap();
+            assert_eq!(
+                serde_json::from_str::<SamplesConfig>(&text).unwrap(),
+                samples
+            );
+        }
+    }
 
     #[test]
     fn unknown_fields_and_values_out_of_range_are_named() {
@@ -176,8 +239,8 @@ mod tests {
             (r#"{"mauve":{"scale":0}}"#, "mauve.scale"),
             (r#"{"entropy":{"orders":[0]}}"#, "entropy.orders"),
             (
-                r#"{"samples":{"kind":"written","count":0}}"#,
-                "samples.count",
+                r#"{"samples":{"kind":"written","decode":{"samples":0}}}"#,
+                "samples",
             ),
         ] {
             let config: EvalConfig = serde_json::from_str(json).unwrap();

@@ -89,6 +89,9 @@ pub enum EvalError {
     /// The tokenizer failed.
     #[error(transparent)]
     Model(#[from] demask_models::ModelError),
+    /// Text could not be written.
+    #[error("writing samples: {0}")]
+    Text(#[from] demask_text::TextError),
     /// A tensor could not be read back.
     #[error("cannot read a tensor back from the device: {0}")]
     Tensor(String),

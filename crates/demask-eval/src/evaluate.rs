@@ -1,6 +1,7 @@
 //! Running the metrics of a configuration.
 
 use demask_diffusion::Noise;
+use demask_text::DecodeConfig;
 
 use crate::data::{Pair, Window, read_documents, read_pairs, windows};
 use crate::metric::nelbo::{Nelbo, nelbo};
@@ -33,8 +34,8 @@ impl Sample {
 
 /// Writes texts with the model under evaluation.
 pub trait Writer {
-    /// `count` texts without a prompt. The same seed gives the same texts.
-    fn write(&self, count: usize, seed: u64) -> Result<Vec<Sample>, EvalError>;
+    /// `config.samples` texts without a prompt. The same configuration gives the same texts.
+    fn write(&self, config: &DecodeConfig) -> Result<Vec<Sample>, EvalError>;
 }
 
 /// Who is evaluated, and with whose help.
@@ -170,14 +171,14 @@ impl<'a> Bench<'a> {
                     .into_iter()
                     .map(|text| Sample::new(text, false))
                     .collect(),
-                SamplesConfig::Written { count } => {
+                SamplesConfig::Written { decode } => {
                     let writer = self.subject.writer.ok_or(EvalError::Needs {
                         metric: metric.info().name,
                         needed: "written text: give a file of samples, or a writer".into(),
                     })?;
-                    tell(self.observer, "writing", 0, *count)?;
-                    let samples = writer.write(*count, self.config.seed)?;
-                    tell(self.observer, "writing", *count, *count)?;
+                    tell(self.observer, "writing", 0, decode.samples)?;
+                    let samples = writer.write(decode)?;
+                    tell(self.observer, "writing", decode.samples, decode.samples)?;
                     samples
                 }
             };

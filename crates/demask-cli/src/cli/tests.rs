@@ -103,21 +103,24 @@ impl World {
         let chance = Chance { seed: 77, now: 0 };
         let what = match &cli.command {
             Command::Generate(c) => {
-                let name = model(&c.model, &c.config).unwrap();
+                let name = model(c.model.model.as_deref(), &c.config).unwrap();
                 let plan = c
                     .resolve(name, &self.spec, c.prompt.clone(), chance)
                     .unwrap();
                 format!("{:?} {plan:?}", c.output.resolve())
             }
             Command::Infill(c) => {
-                let name = model(&c.model, &c.config).unwrap();
+                let name = model(c.model.model.as_deref(), &c.config).unwrap();
                 let plan = c
                     .resolve(name, &self.spec, c.template.clone(), chance)
                     .unwrap();
                 format!("{:?} {plan:?}", c.output.resolve())
             }
             Command::Train(c) => format!("{:?}", c.resolve().unwrap()),
-            Command::Eval(c) => format!("{:?} {:?}", c.listing, c.resolve().unwrap()),
+            Command::Eval(c) => {
+                let plan = c.resolve(c.model().unwrap(), &self.spec).unwrap();
+                format!("{:?} {plan:?}", c.listing)
+            }
             Command::Proof(c) => format!("{:?}", c.resolve().unwrap()),
             // These do exactly what their arguments say.
             Command::Inspect(c) => format!("{c:?}"),

@@ -10,8 +10,8 @@ use demask::eval::{
     EvalConfig, EvalError, EvalObserver, LanguageModel, MetricName, Progress, Report, Sample,
     SamplesConfig, Subject, Writer, evaluate,
 };
-use demask::models::Model;
-use demask::text::{DecodeConfig, Finish, Prompt, StepEvent, TextError, Written};
+use demask::models::{Model, ModelKind, ModelSpec};
+use demask::text::{DecodeConfig, Finish, Prompt, StepEvent, Written, ar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,7 +25,7 @@ use crate::terminal::interrupt::{self, Listener};
 use crate::terminal::note;
 use crate::terminal::table::Table;
 use crate::threads;
-use crate::writing;
+use crate::writing::{self, plan};
 
 /// Measure a model: likelihood of held-out text, quality and variety of written text
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +34,7 @@ Examples:
   demask eval --model story --data data/books/test.jsonl.gz
   demask eval --model story --data pairs.jsonl --metric likelihood
   demask eval --model story --metric gen-ppl,entropy --judge story-ar --samples 64
+  demask eval --model story --metric entropy --set eval.samples.decode.temperature=0.8
   demask eval --model story --data test.txt --set eval.nelbo.draws=16 --json")]
 pub struct Eval {
     /// The model under evaluation: a checkpoint folder or a built-in model [default: story]
@@ -96,26 +97,38 @@ pub struct Plan {
 }
 
 impl Eval {
-    /// The configuration file, then the flags, then `--set`.
-    pub fn resolve(&self) -> Result<Plan> {
+    /// The model under evaluation.
+    pub fn model(&self) -> Result<String> {
+        plan::model(self.model.as_deref(), &self.config)
+    }
+
+    /// What the model's checkpoint recommends, then the configuration file, then the flags, then
+    /// `--set`.
+    pub fn resolve(&self, name: String, spec: &ModelSpec) -> Result<Plan> {
+        let written = SamplesConfig::for_model(spec).map_err(explain)?;
         let mut plan = self.config.layer(&Plan {
-            model: checkpoints::DEFAULT.to_owned(),
+            model: name.clone(),
             judge: None,
             threads: None,
-            eval: EvalConfig::default(),
+            eval: EvalConfig {
+                samples: written.clone(),
+                ..EvalConfig::default()
+            },
         })?;
-        if let Some(model) = &self.model {
-            plan.model.clone_from(model);
-        }
+        plan.model = name;
         plan.judge = self.judge.clone().or(plan.judge);
         plan.threads = self.threads.or(plan.threads);
         if !self.metric.is_empty() {
             plan.eval.metrics.clone_from(&self.metric);
         }
         plan.eval.data.path = self.data.clone().or(plan.eval.data.path);
+        if self.samples.is_some() && matches!(plan.eval.samples, SamplesConfig::File { .. }) {
+            plan.eval.samples = written;
+        }
         plan.eval.seed = self.seed.unwrap_or(plan.eval.seed);
-        if let Some(count) = self.samples {
-            plan.eval.samples = SamplesConfig::Written { count };
+        if let SamplesConfig::Written { decode } = &mut plan.eval.samples {
+            decode.samples = self.samples.unwrap_or(decode.samples);
+            decode.seed = self.seed.unwrap_or(decode.seed);
         }
         if let Some(path) = self.samples_file.clone() {
             plan.eval.samples = SamplesConfig::File {
@@ -123,17 +136,23 @@ impl Eval {
                 field: "text".to_owned(),
             };
         }
-        self.config.apply(&plan)
+        let plan = self.config.apply(&plan)?;
+        plan.eval.check().map_err(explain)?;
+        if let (ModelKind::Autoregressive, SamplesConfig::Written { decode }) =
+            (spec.kind, &plan.eval.samples)
+        {
+            ar::check(spec, decode).map_err(writing::explain)?;
+        }
+        Ok(plan)
     }
 
     /// Measures and prints the report.
     pub fn run(&self) -> Result<()> {
-        let plan = self.resolve()?;
-        plan.eval
-            .check()
-            .map_err(|error| usage(error.to_string()))?;
+        let name = self.model()?;
+        let checkpoint = checkpoints::find(&name)?;
+        let plan = self.resolve(name, &checkpoint.spec)?;
         threads::limit(plan.threads)?;
-        let model = checkpoints::open(&plan.model)?;
+        let model = checkpoint.load(&checkpoints::options())?;
         let judge = plan.judge.as_deref().map(checkpoints::open).transpose()?;
         let judge = judge.as_ref().map(|judge| judge as &dyn LanguageModel);
         let author = Author { model: &model };
@@ -168,6 +187,8 @@ fn explain(error: EvalError) -> anyhow::Error {
             usage(error.to_string()),
             "see `demask eval --help` for examples",
         ),
+        EvalError::Setting { .. } => usage(error.to_string()),
+        EvalError::Text(error) => writing::explain(error),
         other => other.into(),
     }
 }
@@ -180,33 +201,19 @@ fn table(report: &Report) -> Table {
     table
 }
 
-/// The model under evaluation, writing from nothing at its own defaults, sampling.
+/// The model under evaluation, writing from nothing.
 struct Author<'a> {
     model: &'a Model,
 }
 
 impl Writer for Author<'_> {
-    fn write(&self, count: usize, seed: u64) -> Result<Vec<Sample>, EvalError> {
-        let failed = |error: TextError| EvalError::Data(format!("writing samples: {error}"));
-        let defaults = DecodeConfig::for_model(&self.model.spec).map_err(failed)?;
-        // Greedy writing from nothing gives one text again and again.
-        let temperature = if defaults.temperature > 0.0 {
-            defaults.temperature
-        } else {
-            1.0
-        };
-        let config = DecodeConfig {
-            temperature,
-            seed,
-            samples: count,
-            ..defaults
-        };
+    fn write(&self, config: &DecodeConfig) -> Result<Vec<Sample>, EvalError> {
         let prompt = Prompt::new(self.model.spec.begin().into_iter().collect());
         let mut stop = |_: &StepEvent| match interrupt::pressed() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let written = writing::decode(self.model, &config, &[prompt], &mut stop).map_err(failed)?;
+        let written = writing::decode(self.model, config, &[prompt], &mut stop)?;
         if interrupt::pressed() {
             return Err(EvalError::Stopped);
         }

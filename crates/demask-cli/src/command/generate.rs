@@ -85,7 +85,7 @@ impl Generate {
     pub fn run(&self) -> Result<()> {
         let output = self.output.resolve();
         let text = input::text(self.prompt.as_deref())?;
-        let name = model(&self.model, &self.config)?;
+        let name = model(self.model.model.as_deref(), &self.config)?;
         let checkpoint = checkpoints::find(&name)?;
         let plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
         let model = writing::load(checkpoint, &plan)?;

@@ -58,14 +58,14 @@ pub struct PlanChanges {
     pub decode: DecodeChanges,
 }
 
-/// The model that flags and file ask for.
-pub fn model(args: &ModelArgs, config: &ConfigArgs) -> Result<String> {
+/// The model that flag and file ask for.
+pub fn model(flag: Option<&str>, config: &ConfigArgs) -> Result<String> {
     let of_file = || -> Result<Option<String>> {
         let file = config.read()?;
         Ok(file.and_then(|file| file.get("model")?.as_str().map(str::to_owned)))
     };
-    match &args.model {
-        Some(model) => Ok(model.clone()),
+    match flag {
+        Some(model) => Ok(model.to_owned()),
         None => Ok(of_file()?.unwrap_or_else(|| checkpoints::DEFAULT.to_owned())),
     }
 }

@@ -40,15 +40,17 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> Option<PathBuf> {
 struct Echo;
 
 impl Writer for Echo {
-    fn write(&self, count: usize, seed: u64) -> Result<Vec<Sample>, EvalError> {
+    fn write(&self, config: &DecodeConfig) -> Result<Vec<Sample>, EvalError> {
         let text = |i| {
-            if (i as u64 + seed).is_multiple_of(2) {
+            if (i as u64 + config.seed).is_multiple_of(2) {
                 "ab"
             } else {
                 "aabb"
             }
         };
-        Ok((0..count).map(|i| Sample::new(text(i), true)).collect())
+        Ok((0..config.samples)
+            .map(|i| Sample::new(text(i), true))
+            .collect())
     }
 }
 
@@ -64,7 +66,11 @@ fn a_whole_evaluation_by_hand() {
     let mut config = config(&["nelbo", "ppl", "gen-ppl", "entropy", "mauve", "ppl"]);
     config.data.path = file(&folder, "d.txt", "aabbab");
     config.data.window.length = Some(3);
-    config.samples = SamplesConfig::Written { count: 4 };
+    let decode = DecodeConfig {
+        samples: 4,
+        ..DecodeConfig::default()
+    };
+    config.samples = SamplesConfig::Written { decode };
     let report = evaluate(subject, &config, &mut Silent).unwrap();
     // Windows "aab", "bab": P = 1/2 1/4 and 1/8 1/4: 8 bits over 4 tokens and 4 bytes.
     assert!((report.value("bits per token").unwrap() - 2.0).abs() < 1e-6);
