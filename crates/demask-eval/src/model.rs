@@ -1,8 +1,8 @@
 //! What evaluation asks of a model.
 
 use burn::tensor::Device;
-use demask_models::{Frame, Model, ModelKind, SpecialIds};
-use demask_nn::{Asked, Input, NoiseLevel, Output};
+use demask_models::{Frame, Model, ModelKind, SpecialIds, pass};
+use demask_nn::{Input, Output};
 
 use crate::EvalError;
 
@@ -57,12 +57,8 @@ impl LanguageModel for Model {
     }
 
     fn forward(&self, mut input: Input<'_>) -> Result<Output, EvalError> {
-        if self.spec.network.time.is_some() && input.time.is_none() {
-            let [batch, _] = input.rows.dims();
-            input.time = Some(NoiseLevel::PerSequence(vec![0.0; batch]));
-        }
         if self.spec.kind == ModelKind::Autoregressive && !self.spec.network.logit_shift {
-            input.asked = one_earlier(input.asked, input.rows.dims());
+            input.asked = pass::one_earlier(input.asked, input.rows.dims());
         }
         Ok(self.network.forward(input)?)
     }
@@ -77,38 +73,5 @@ impl LanguageModel for Model {
 
     fn device(&self) -> Device {
         self.network.device()
-    }
-}
-
-/// The rows whose logits predict the asked cells, where row `i` predicts cell `i + 1`. The first
-/// cell has nothing before it and reads its own row, as in a network that shifts by itself.
-fn one_earlier(asked: Asked, [batch, length]: [usize; 2]) -> Asked {
-    let earlier = |cell: u32| {
-        if (cell as usize).is_multiple_of(length) {
-            cell
-        } else {
-            cell - 1
-        }
-    };
-    match asked {
-        Asked::None => Asked::None,
-        Asked::All => Asked::Rows((0..(batch * length) as u32).map(earlier).collect()),
-        Asked::Rows(cells) => Asked::Rows(cells.into_iter().map(earlier).collect()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_are_predicted_one_row_earlier_within_their_sequence() {
-        let rows = |rows: &[u32]| Asked::Rows(rows.to_vec());
-        assert_eq!(
-            one_earlier(rows(&[1, 2, 3, 5]), [2, 3]),
-            rows(&[0, 1, 3, 4])
-        );
-        assert_eq!(one_earlier(Asked::All, [2, 3]), rows(&[0, 0, 1, 3, 3, 4]));
-        assert_eq!(one_earlier(Asked::None, [2, 3]), Asked::None);
     }
 }

@@ -1,9 +1,9 @@
 //! Forward passes that end in numbers on the host.
 
 use burn::tensor::{DType, Tensor};
-use demask_models::ModelKind;
+use demask_models::{ModelKind, pass};
 use demask_nn::ops::cross_entropy;
-use demask_nn::{Asked, AttentionMask, Input, Positions};
+use demask_nn::{Asked, AttentionMask, Input};
 
 use crate::{EvalError, LanguageModel};
 
@@ -37,7 +37,7 @@ impl Canvases<'_> {
             .zip(self.clean)
             .flat_map(|(noisy, clean)| [&noisy[..], clean].concat());
         Input {
-            positions: twice(rows, length),
+            positions: pass::twice(rows, length),
             mask: AttentionMask::bd3(blocks(length, block)),
             asked: self.cells(2 * length),
             ..Input::ids(ids.collect(), rows, 2 * length)
@@ -59,13 +59,6 @@ pub(crate) fn blocks(length: usize, block: usize) -> Vec<u32> {
     (0..length)
         .map(|cell| (cell / block.max(1)) as u32)
         .collect()
-}
-
-/// Positions `0..length` twice, for each of `rows` rows.
-pub(crate) fn twice(rows: usize, length: usize) -> Positions {
-    let once = 0..length as u32;
-    let row: Vec<u32> = once.clone().chain(once).collect();
-    Positions::Explicit(row.repeat(rows))
 }
 
 /// The logits of the asked cells, `[asked, V]`.

@@ -4,6 +4,7 @@
 //! - [`format`](mod@format): containers of named tensors, read lazily and written atomically.
 //! - [`tokenizer`]: text to token ids and back.
 //! - [`chat`]: messages to the text a chat model expects.
+//! - [`pass`]: a corrupted batch to the input of a network.
 //!
 //! [`Model::open`] opens a folder, a file or a built-in checkpoint; [`Checkpoint`] is the same
 //! before the network is built, for [`inspect`](Checkpoint::report). Loading never executes what a
@@ -18,6 +19,7 @@ pub mod family;
 pub mod format;
 mod inspect;
 mod model;
+pub mod pass;
 mod spec;
 pub mod tokenizer;
 

@@ -15,18 +15,17 @@ use demask_diffusion::objective::autoregressive::AutoregressiveConfig;
 use demask_diffusion::objective::bd3::Bd3Config;
 use demask_diffusion::objective::mdlm::MdlmConfig;
 use demask_diffusion::objective::udlm::UdlmConfig;
-use demask_diffusion::objective::{Attention, LossInput, Objective, Wanted};
+use demask_diffusion::objective::{LossInput, Objective, Wanted};
 use demask_diffusion::schedule::{Convention, Draw, ScheduleConfig, TimeSampling};
 use demask_diffusion::{Corrupted, Ids, Noise, ObjectiveConfig, Time, Vocabulary};
-use demask_models::ModelKind;
-use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions};
+use demask_models::{ModelKind, pass};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
 use crate::data::Window;
 use crate::evaluate::Bench;
 use crate::observer::tell;
-use crate::score::{host, logits, nats, twice};
+use crate::score::{host, logits, nats};
 use crate::{EvalError, EvalObserver, LanguageModel, MetricName, Row};
 
 /// Settings of the bound.
@@ -343,7 +342,7 @@ fn losses(
         let count = corrupted.asked[from..].partition_point(|a| (*a as usize) < high * length);
         if count > 0 {
             let part = slice(corrupted, low..high, from..from + count)?;
-            let found = logits(model, input(objective, &part))?;
+            let found = logits(model, pass::input(objective, &part))?;
             let prediction = match objective.wants() {
                 Wanted::Logits => LossInput::Logits(found),
                 Wanted::CrossEntropy => {
@@ -363,35 +362,6 @@ fn losses(
         after(high)?;
     }
     Ok(losses)
-}
-
-/// The input of the pass an objective asks for.
-fn input(objective: &dyn Objective, part: &Corrupted) -> Input<'static> {
-    let (rows, length) = (part.input.batch(), part.input.length());
-    let time = part.sigma.as_ref().map(|sigma| {
-        let values = sigma.data().iter().map(|value| *value as f32).collect();
-        if sigma.is_per_sequence() {
-            NoiseLevel::PerSequence(values)
-        } else {
-            NoiseLevel::PerCell(values)
-        }
-    });
-    let (mask, positions) = match (objective.attention(), &part.blocks) {
-        (Attention::NoisyAndClean, Some(blocks)) => (
-            AttentionMask::bd3(blocks.clone()),
-            twice(rows, blocks.len()),
-        ),
-        (Attention::Causal, _) => (AttentionMask::causal(), Positions::Sequential),
-        _ => (AttentionMask::full(), Positions::Sequential),
-    };
-    let asked = Asked::Rows(part.asked.clone());
-    Input {
-        time,
-        mask,
-        positions,
-        asked,
-        ..Input::ids(part.input.data().to_vec(), rows, length)
-    }
 }
 
 /// The input rows `rows` and asked rows `asked` of a corrupted batch.

@@ -1,9 +1,9 @@
 //! One forward pass of an objective: the same for training and validation.
 
 use burn::tensor::Tensor;
-use demask_diffusion::objective::Attention;
-use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Time, Wanted};
-use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions, Transformer, ops};
+use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Wanted};
+use demask_models::pass;
+use demask_nn::{Transformer, ops};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -34,18 +34,23 @@ pub(super) fn pass(
             normaliser,
         });
     }
-    let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
-    let input = Input {
-        positions: positions(&corrupted),
-        mask: mask(objective, &corrupted, batch)?,
-        time: corrupted
-            .sigma
-            .as_ref()
-            .map(|sigma| level(sigma, rows, length)),
-        asked: Asked::Rows(asked(network, objective, &corrupted)),
-        dropout,
-        ..Input::ids(corrupted.input.data().to_vec(), rows, length)
-    };
+    let mut input = pass::input(objective, &corrupted);
+    if let Some(lengths) = key_lengths(&corrupted, batch)? {
+        input.mask = input.mask.with_key_lengths(lengths);
+    }
+    if objective.shifted() && !network.config().logit_shift {
+        let dims = input.rows.dims();
+        let is_first = |cell: &u32| (*cell as usize).is_multiple_of(dims[1]);
+        if corrupted.asked.iter().any(is_first) {
+            return Err(TrainError::recipe(format!(
+                "objective `{}` asks for the first cell of a row, which a left-to-right network \
+                 cannot predict",
+                objective.name()
+            )));
+        }
+        input.asked = pass::one_earlier(input.asked, dims);
+    }
+    input.dropout = dropout;
     let Some(logits) = network.forward(input)?.logits else {
         return Ok(PassLoss {
             sum: None,
@@ -67,37 +72,10 @@ pub(super) fn pass(
     })
 }
 
-/// The rows whose logits predict the asked cells: in a left-to-right network, which has no shift of
-/// its own, the row before each (the first cell of a sequence is never asked).
-fn asked(network: &Transformer, objective: &dyn Objective, corrupted: &Corrupted) -> Vec<u32> {
-    let before = u32::from(objective.shifted() && !network.config().logit_shift);
-    corrupted.asked.iter().map(|cell| cell - before).collect()
-}
-
-/// Both halves of `[x_t ; x_0]` stand at the same positions.
-fn positions(corrupted: &Corrupted) -> Positions {
-    match &corrupted.blocks {
-        None => Positions::Sequential,
-        Some(blocks) => {
-            let half = 0..blocks.len() as u32;
-            let row = || half.clone().chain(half.clone());
-            Positions::Explicit((0..corrupted.input.batch()).flat_map(|_| row()).collect())
-        }
-    }
-}
-
-fn mask(
-    objective: &dyn Objective,
-    corrupted: &Corrupted,
-    batch: &Batch,
-) -> Result<AttentionMask, TrainError> {
-    let mask = match (objective.attention(), &corrupted.blocks) {
-        (Attention::Causal, _) => AttentionMask::causal(),
-        (_, Some(blocks)) => AttentionMask::bd3(blocks.clone()),
-        (_, None) => AttentionMask::full(),
-    };
+/// The cells of each row that are no padding; `None` where no row is padded.
+fn key_lengths(corrupted: &Corrupted, batch: &Batch) -> Result<Option<Vec<usize>>, TrainError> {
     let Some(lengths) = &batch.lengths else {
-        return Ok(mask);
+        return Ok(None);
     };
     if corrupted.blocks.is_some() {
         return Err(TrainError::Corpus(
@@ -108,25 +86,7 @@ fn mask(
     // The objective may have cut the rows shorter, or stacked them twice.
     let length = corrupted.input.length();
     let lengths = lengths.iter().map(|n| (*n).min(length));
-    Ok(mask.with_key_lengths(lengths.cycle().take(corrupted.input.batch()).collect()))
-}
-
-/// The noise level of every row of the input. In the clean half of `[x_t ; x_0]` it is zero.
-fn level(sigma: &Time, rows: usize, length: usize) -> NoiseLevel {
-    if sigma.is_per_sequence() {
-        return NoiseLevel::PerSequence(sigma.data().iter().map(|s| *s as f32).collect());
-    }
-    let known = sigma.length();
-    let cell = |b: usize, l: usize| {
-        if l < known {
-            sigma.at(b, l) as f32
-        } else {
-            0.0
-        }
-    };
-    NoiseLevel::PerCell(
-        (0..rows)
-            .flat_map(|b| (0..length).map(move |l| cell(b, l)))
-            .collect(),
-    )
+    Ok(Some(
+        lengths.cycle().take(corrupted.input.batch()).collect(),
+    ))
 }
