@@ -90,6 +90,7 @@ impl World {
             (_, "judge") => &["--judge", "other"],
             (_, "list") => &["--list"],
             (_, "all") => &["--all"],
+            (_, "work") => &["--work", "elsewhere"],
             (_, "verbose") => &["-v"],
             other => panic!("say in this test how {other:?} is given"),
         };

@@ -67,6 +67,11 @@ pub fn visible(c: char) -> char {
     }
 }
 
+/// Columns that a text takes on one line.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(|c| visible(c).width().unwrap_or(0)).sum()
+}
+
 /// Text that is safe to show on a terminal: line feeds and tabs stay.
 pub fn harmless(text: &str) -> String {
     text.chars()

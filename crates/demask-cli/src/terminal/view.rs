@@ -16,15 +16,13 @@ use super::{interrupt, style};
 const FRAME: Duration = Duration::from_millis(33);
 /// A drawing may cost one part in this many of the time (2 %).
 const SHARE: u32 = 50;
-/// What a masked cell looks like.
-const OPEN: &str = "░░░ ";
 
 /// One cell as it is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     /// How it is shown.
     pub look: Look,
-    /// The token as text; not shown while the cell is open.
+    /// The token as text, or what stands for an open cell.
     pub text: String,
 }
 
@@ -173,10 +171,7 @@ fn frame(scene: &Scene, columns: usize, rows: usize) -> Vec<Line> {
         if i > 0 {
             lines.push(Line::default());
         }
-        let cells = row.iter().map(|cell| match cell.look {
-            Look::Open => (Look::Open, OPEN),
-            look => (look, cell.text.as_str()),
-        });
+        let cells = row.iter().map(|cell| (cell.look, cell.text.as_str()));
         lines.extend(wrap(cells, width));
     }
     let status: Vec<Line> = wrap([(Look::Open, scene.status.as_str())], width);
@@ -300,11 +295,19 @@ mod tests {
     #[test]
     fn a_drawing_replaces_the_one_before_and_leaves_nothing_behind() {
         let first = scene(
-            &[(Look::Given, "Once"), (Look::Open, ""), (Look::Open, "")],
+            &[
+                (Look::Given, "Once"),
+                (Look::Open, "░░░ "),
+                (Look::Open, "░░░ "),
+            ],
             "1/2",
         );
         let second = scene(
-            &[(Look::Given, "Once"), (Look::Fresh, " a"), (Look::Open, "")],
+            &[
+                (Look::Given, "Once"),
+                (Look::Fresh, " a"),
+                (Look::Open, "░░░ "),
+            ],
             "2/2",
         );
         for colour in [false, true] {
@@ -329,7 +332,7 @@ mod tests {
     fn the_smallest_terminals_are_survived() {
         for size in [(0, 0), (1, 1), (2, 2), (3, 1)] {
             let lines = frame(
-                &scene(&[(Look::Open, ""), (Look::Written, "word")], "status"),
+                &scene(&[(Look::Open, "░░░ "), (Look::Written, "word")], "status"),
                 size.0,
                 size.1,
             );

@@ -112,15 +112,15 @@ impl WritePlan {
         plan.threads = args.threads.or(plan.threads);
         plan.decode = plan.decode.with(&changes.decode).map_err(explain)?;
         // From left to right a token is a step, so the steps follow the length from layer to layer.
-        let follow = |decode: &mut DecodeConfig, usual: usize| {
-            if left_to_right && decode.steps == usual {
-                decode.steps = decode.length;
-            }
-        };
-        follow(&mut plan.decode, usual);
+        if left_to_right && plan.decode.steps == usual {
+            plan.decode.steps = plan.decode.length;
+        }
         let steps = plan.decode.steps;
+        let follow = left_to_right && steps == plan.decode.length;
         let mut plan = config.apply(&plan)?;
-        follow(&mut plan.decode, steps);
+        if follow && plan.decode.steps == steps {
+            plan.decode.steps = plan.decode.length;
+        }
         plan.now = Some(plan.now.unwrap_or(chance.now)).filter(|_| plan.chat);
         plan.decode.check().map_err(explain)?;
         if left_to_right {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use demask::models::{Model, Tokenizer};
 use demask::text::{Cell as State, Row, StepEvent};
 
-use crate::terminal::layout::Look;
+use crate::terminal::layout::{Look, columns};
 use crate::terminal::view::{Cell, Scene, View};
 
 /// Follows the texts of a run and draws them on the terminal.
@@ -44,10 +44,15 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// Widest stand-in for an open cell.
+const WIDEST: usize = 4;
+
 /// The texts of a run as they stand.
 struct Canvas<'a> {
     tokenizer: &'a Tokenizer,
     mask: u32,
+    /// What stands for an open cell.
+    open: String,
     texts: Vec<Text>,
     forwards: usize,
 }
@@ -67,6 +72,7 @@ impl<'a> Canvas<'a> {
         Self {
             tokenizer,
             mask,
+            open: stand_in(token_widths(tokenizer)),
             texts: Vec::new(),
             forwards: 0,
         }
@@ -135,6 +141,10 @@ impl<'a> Canvas<'a> {
             State::Written | State::Provisional if fresh.contains(&cell) => Look::Fresh,
             State::Written | State::Provisional => Look::Written,
         };
+        if look == Look::Open {
+            let text = self.open.clone();
+            return Cell { look, text };
+        }
         // A begin or end token has no text of its own.
         let text = match self.tokenizer.is_special(id) {
             true if look == Look::Given => String::new(),
@@ -145,11 +155,39 @@ impl<'a> Canvas<'a> {
     }
 }
 
+/// Columns of each token that has a text.
+fn token_widths(tokenizer: &Tokenizer) -> impl Iterator<Item = usize> {
+    (0..tokenizer.vocab_size() as u32)
+        .filter(|&id| tokenizer.is_assigned(id) && !tokenizer.is_special(id))
+        .map(|id| columns(&tokenizer.decode_cell(id)))
+}
+
+/// What stands for an open cell: as wide as a token is on average, so that the text hardly moves
+/// while it is written. Long tokens are many in a vocabulary and few in a text, hence a limit.
+fn stand_in(widths: impl Iterator<Item = usize>) -> String {
+    let (count, sum) = widths.fold((0, 0), |(count, sum), width| (count + 1, sum + width));
+    let mean = (sum as f64 / f64::from(count.max(1))).round() as usize;
+    match mean.clamp(1, WIDEST) {
+        1 => "░".to_owned(),
+        width => "░".repeat(width - 1) + " ",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use demask::text::Write;
 
     use super::*;
+
+    #[test]
+    fn an_open_cell_is_as_wide_as_a_token() {
+        let text = |widths: &[usize]| stand_in(widths.iter().copied());
+        assert_eq!(text(&[1, 1, 1, 2]), "░");
+        assert_eq!(text(&[1, 2, 4]), "░ ");
+        assert_eq!(text(&[3, 5]), "░░░ ");
+        assert_eq!(text(&[9, 12]), "░░░ ");
+        assert_eq!(text(&[]), "░");
+    }
 
     #[test]
     fn events_become_a_scene() {
@@ -191,12 +229,8 @@ mod tests {
         assert_eq!(scene.status, "1 of 2 written · 1 forwards");
         let looks: Vec<Look> = scene.rows[0].iter().map(|cell| cell.look).collect();
         assert_eq!(looks, [Look::Given, Look::Open, Look::Fresh]);
-        assert_eq!(
-            (
-                scene.rows[0][0].text.as_str(),
-                scene.rows[0][2].text.as_str()
-            ),
-            ("a", "c")
-        );
+        // Each token of this vocabulary is a byte.
+        let texts: Vec<&str> = scene.rows[0].iter().map(|cell| &*cell.text).collect();
+        assert_eq!(texts, ["a", "░", "c"]);
     }
 }
