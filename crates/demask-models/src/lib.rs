@@ -30,5 +30,5 @@ pub use error::ModelError;
 pub use format::SaveDtype;
 pub use inspect::{DtypeCount, NamedId, Report, TokenizerReport};
 pub use model::Model;
-pub use spec::{Frame, GenerationDefaults, ModelKind, ModelSpec, Provenance, SpecialIds};
+pub use spec::{Frame, GenerationDefaults, ModelKind, ModelSpec, Predicts, Provenance, SpecialIds};
 pub use tokenizer::Tokenizer;

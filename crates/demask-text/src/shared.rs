@@ -10,6 +10,7 @@ use crate::draw::Draw;
 use crate::eos::{HeldBack, end_tokens};
 use crate::guide::Guide;
 use crate::length::LengthPlan;
+use crate::policy::Target;
 use crate::prompt::Prompt;
 use crate::uniforms::Uniforms;
 
@@ -32,8 +33,8 @@ pub(crate) struct Shared<'a> {
     pub never: Vec<u32>,
     /// Tokens that do not begin with a space; empty when no prompt asks.
     pub spaceless: Vec<u32>,
-    /// Number of token values that uniform noise ranges over.
-    pub values: usize,
+    /// What policies are built for.
+    pub target: Target,
     /// What stands in an open cell and in padding.
     pub mask: u32,
 }
@@ -67,8 +68,14 @@ impl<'a> Shared<'a> {
         } else {
             vocab
         };
+        let target = Target {
+            kind,
+            predicts: denoiser.predicts(),
+            mask: ids.mask,
+            values,
+        };
         // Made once here so that a policy that does not fit is refused before the first text.
-        config.policy.build(kind, values)?;
+        config.policy.build(&target)?;
         let guides = config
             .guides
             .iter()
@@ -94,7 +101,7 @@ impl<'a> Shared<'a> {
             never_first: config.eos.never_first && config.compat == Compat::None,
             never,
             spaceless: Vec::new(),
-            values,
+            target,
             mask: ids.mask.or(ids.pad).or(ids.eos).unwrap_or(0),
         })
     }

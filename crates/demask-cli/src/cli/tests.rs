@@ -228,6 +228,50 @@ fn a_later_layer_takes_chat_back() {
 }
 
 #[test]
+fn the_models_of_the_examples_are_built_in() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut texts = vec![std::fs::read_to_string(format!("{root}/README.md")).unwrap()];
+    for command in Cli::command().get_subcommands() {
+        texts.extend(command.get_after_help().map(ToString::to_string));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for text in &texts {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for pair in words.windows(2) {
+            let names_model = ["--model", "-m", "--judge", "inspect"].contains(&pair[0]);
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            if names_model && pair[1].chars().all(is_name) && !pair[1].starts_with('-') {
+                names.insert(pair[1]);
+            }
+        }
+    }
+    assert!(
+        names.contains("story") && names.contains("story-ar"),
+        "{names:?}"
+    );
+    for name in names {
+        let config = format!("{root}/checkpoints/{name}/config.json");
+        assert!(std::path::Path::new(&config).is_file(), "no {config}");
+    }
+}
+
+#[test]
+fn the_checkpoints_say_what_their_recipes_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let checkpoint = Checkpoint::open(entry.unwrap().path(), &checkpoints::options()).unwrap();
+        assert!(checkpoint.unusual.is_empty(), "{:?}", checkpoint.unusual);
+        let recipe = checkpoint.spec.provenance.unwrap().recipe.unwrap();
+        let recipe = demask::train::Recipe::parse(&recipe, "recipe", &[]).unwrap();
+        let demask::train::data::Layout::Packed { bos, eos } = recipe.data.layout else {
+            panic!("these are trained on packed rows")
+        };
+        let frame = checkpoint.spec.frame;
+        assert_eq!((frame.bos, frame.eos), (bos, eos), "{}", checkpoint.label);
+    }
+}
+
+#[test]
 fn the_commands_of_the_systems_are_commands() {
     for system in demask::registry::systems() {
         let words = system.command.split_whitespace();

@@ -9,7 +9,7 @@ use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
 use crate::spec::{Frame, GenerationDefaults};
-use crate::{ModelError, ModelKind, ModelSpec, SpecialIds};
+use crate::{ModelError, ModelKind, ModelSpec, Predicts, SpecialIds};
 
 /// MDLM and BD3-LM on OpenWebText, in the layout of their published safetensors and of their
 /// training code: the tensor names are the same, `backbone.*`.
@@ -101,6 +101,7 @@ impl Family for Mdlm {
             // The runs on OpenWebText put both around each window of a stream of documents.
             frame: Frame::default(),
             time_conditioning: adaptive && config.flag_or("time_conditioning", false)?,
+            predicts: Predicts::Clean,
             generation: GenerationDefaults {
                 block: match kind {
                     ModelKind::BlockMasked { block } => Some(block),

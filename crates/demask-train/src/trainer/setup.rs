@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
 use demask_models::{
-    Checkpoint, Frame, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer,
+    Checkpoint, Frame, Model, ModelKind, ModelSpec, OpenOptions, Predicts, Provenance, SpecialIds,
+    Tokenizer,
 };
 use demask_nn::Transformer;
 use demask_nn::transformer::AttentionKind;
@@ -79,6 +80,7 @@ impl Parts {
             ids: self.ids,
             frame: frame(&recipe.data.layout),
             time_conditioning,
+            predicts: predicts(&recipe.objective),
             generation: recipe.generation.clone(),
             sampling_eps: match &recipe.objective {
                 ObjectiveConfig::Bd3(bd3) if bd3.time.min > 1e-3 || bd3.time.max < 1.0 => {
@@ -142,7 +144,26 @@ pub fn model_kind(objective: &ObjectiveConfig) -> ModelKind {
         ObjectiveConfig::SeddUniform(_) | ObjectiveConfig::Udlm(_) => ModelKind::Uniform,
         ObjectiveConfig::Bd3(bd3) => ModelKind::BlockMasked { block: bd3.block },
         ObjectiveConfig::Autoregressive(_) => ModelKind::Autoregressive,
-        _ => ModelKind::Masked,
+        ObjectiveConfig::Mdlm(_)
+        | ObjectiveConfig::D3pm(_)
+        | ObjectiveConfig::SeddAbsorbing(_)
+        | ObjectiveConfig::LladaPretrain(_)
+        | ObjectiveConfig::LladaSft(_)
+        | ObjectiveConfig::Shifted(_)
+        | ObjectiveConfig::Generic(_) => ModelKind::Masked,
+    }
+}
+
+/// What the outputs of a network trained with this objective mean.
+fn predicts(objective: &ObjectiveConfig) -> Predicts {
+    match objective {
+        ObjectiveConfig::SeddAbsorbing(sedd) => Predicts::LogScores {
+            scale_by_sigma: sedd.scale_by_sigma,
+        },
+        ObjectiveConfig::SeddUniform(_) => Predicts::LogScores {
+            scale_by_sigma: false,
+        },
+        _ => Predicts::Clean,
     }
 }
 
