@@ -204,18 +204,19 @@ fn from_left_to_right_what_has_no_meaning_is_refused() {
         };
         ar::check(&spec, &config).unwrap();
     }
-    let changes: [(&str, &dyn Fn(&mut DecodeConfig)); 7] = [
-        ("steps", &|c| c.steps = 5),
-        ("plan", &|c| c.plan = LengthConfig::Blocks { block: 2 }),
-        ("pace", &|c| c.pace = PaceConfig::Expected { eps: 0.1 }),
-        ("policy", &|c| c.policy = PolicyConfig::Random {}),
-        ("guides", &|c| {
+    type Change = fn(&mut DecodeConfig);
+    let changes: [(&str, Change); 7] = [
+        ("steps", |c| c.steps = 5),
+        ("plan", |c| c.plan = LengthConfig::Blocks { block: 2 }),
+        ("pace", |c| c.pace = PaceConfig::Expected { eps: 0.1 }),
+        ("policy", |c| c.policy = PolicyConfig::Random {}),
+        ("guides", |c| {
             c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }];
         }),
-        ("eos.confidence_eos_eot_inf", &|c| {
+        ("eos.confidence_eos_eot_inf", |c| {
             c.eos.confidence_eos_eot_inf = true;
         }),
-        ("compat", &|c| c.compat = Compat::DreamOfficial),
+        ("compat", |c| c.compat = Compat::DreamOfficial),
     ];
     for (name, change) in changes {
         let mut config = usual.clone();
@@ -254,8 +255,8 @@ fn a_text_after_nothing_is_not_empty() {
         let decoder = Decoder::new(&any_order, only_ends(never_first)).unwrap();
         decoder.run(std::slice::from_ref(prompt), &mut ())
     };
-    let writers: [&dyn Fn(&Prompt, bool) -> Result<Vec<Written>, TextError>; 2] =
-        [&write_left, &write_any];
+    type Write<'a> = &'a dyn Fn(&Prompt, bool) -> Result<Vec<Written>, TextError>;
+    let writers: [Write<'_>; 2] = [&write_left, &write_any];
     for write in writers {
         let empty = write(&begin, false).unwrap();
         assert_eq!((empty[0].new_tokens, &*empty[0].text), (0, ""));

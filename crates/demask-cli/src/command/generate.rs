@@ -78,7 +78,7 @@ impl Generate {
             decode,
             ..PlanChanges::default()
         };
-        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?.to_generate()
+        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?.for_generate()
     }
 
     /// Writes and shows the text.

@@ -65,7 +65,7 @@ impl Infill {
             decode,
             ..PlanChanges::default()
         };
-        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?.to_infill()
+        WritePlan::resolve(name, spec, &self.model, &self.config, changes, chance)?.for_infill()
     }
 
     /// Fills and shows the text.

@@ -130,7 +130,7 @@ impl WritePlan {
     }
 
     /// The plan, unless it holds what only `demask infill` reads.
-    pub fn to_generate(self) -> Result<Self> {
+    pub fn for_generate(self) -> Result<Self> {
         let infill = [
             ("template", self.template.is_some()),
             ("gap", self.gap != GAP),
@@ -140,7 +140,7 @@ impl WritePlan {
     }
 
     /// The plan, unless it holds what only `demask generate` reads.
-    pub fn to_infill(self) -> Result<Self> {
+    pub fn for_infill(self) -> Result<Self> {
         let generate = [("prompt", self.prompt.is_some()), ("chat", self.chat)];
         refuse_other(generate, "demask infill", "demask generate")?;
         Ok(self)
