@@ -147,11 +147,19 @@ fn only_adapters_have_gradients() {
         asked: Asked::All,
         ..Input::ids(vec![1, 2, 3, 4], 1, 4)
     };
-    let sum = network.forward(input).unwrap().logits.unwrap().powf_scalar(2.0).sum();
+    let sum = network
+        .forward(input)
+        .unwrap()
+        .logits
+        .unwrap()
+        .powf_scalar(2.0)
+        .sum();
     let mut grads = Grads(sum.backward(), Vec::new());
     burn::module::Module::visit(&network, &mut grads);
     let mut expected = Vec::new();
-    for_each_in_order(&config(), Some(&lora), &mut |_, _, adapter| expected.push(adapter));
+    for_each_in_order(&config(), Some(&lora), &mut |_, _, adapter| {
+        expected.push(adapter)
+    });
     assert_eq!(grads.1, expected);
 }
 
@@ -164,7 +172,8 @@ impl burn::module::ModuleVisitor for Grads {
         param: &burn::module::Param<burn::tensor::Tensor<D>>,
     ) {
         let grad = param.val().grad_remove(&mut self.0);
-        self.1.push(grad.is_some_and(|g| g.abs().sum().into_scalar::<f32>() > 0.0));
+        self.1
+            .push(grad.is_some_and(|g| g.abs().sum().into_scalar::<f32>() > 0.0));
     }
 }
 

@@ -46,7 +46,11 @@ pub fn for_each_in_order(
         if let Some(lora) = lora.filter(|lora| lora.adapts(name)) {
             let [outputs, inputs] = dims;
             visit(&format!("{name}.lora_A.weight"), &[lora.rank, inputs], true);
-            visit(&format!("{name}.lora_B.weight"), &[outputs, lora.rank], true);
+            visit(
+                &format!("{name}.lora_B.weight"),
+                &[outputs, lora.rank],
+                true,
+            );
         }
     };
     visit("embed.weight", &[c.vocab_size, d], false);

@@ -79,9 +79,7 @@ impl Linear {
     pub(super) fn merged(self) -> Self {
         match (self.weight, self.lora) {
             (Weight::Dense(weight), Some(lora)) => Self {
-                weight: Weight::Dense(Param::from_tensor(
-                    (weight.val() + lora.delta()).detach(),
-                )),
+                weight: Weight::Dense(Param::from_tensor((weight.val() + lora.delta()).detach())),
                 lora: None,
                 bias: self.bias,
             },

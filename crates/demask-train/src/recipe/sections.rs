@@ -136,7 +136,7 @@ fn one() -> usize {
 }
 
 /// Refuses `value` unless `ok`.
-fn check(
+pub(super) fn check(
     ok: bool,
     key: &str,
     value: impl std::fmt::Display,

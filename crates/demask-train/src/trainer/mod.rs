@@ -9,6 +9,7 @@ mod batch;
 mod observer;
 mod params;
 mod pass;
+mod search;
 mod session;
 mod setup;
 
