@@ -107,6 +107,14 @@ impl Recipe {
                 ));
             }
         }
+        if let InitConfig::Checkpoint { anneal: 1.., .. } = &self.init
+            && !matches!(self.objective, ObjectiveConfig::Shifted(_))
+        {
+            return Err(TrainError::recipe(format!(
+                "init.anneal opens a causal mask for objective `shifted`, not for `{}`; leave it out",
+                self.objective.kind()
+            )));
+        }
         if let Some(search) = &self.search {
             search.validate(&self.objective)?;
         }
@@ -156,6 +164,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("schedule", &["warmup", "shape"]),
     ("lora", &["rank", "alpha", "targets"]),
     ("search", &["every", "batches", "windows"]),
+    ("init", &["anneal"]),
     ("card", &["about", "limits", "licence"]),
     (
         "network",

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Time, Wanted};
-use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions, Transformer, ops};
+use demask_nn::{Asked, AttentionMask, Input, MaskKind, NoiseLevel, Positions, Transformer, ops};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -17,14 +17,23 @@ pub(super) struct PassLoss {
     pub normaliser: f64,
 }
 
-/// Corrupts `batch` with `noise` and asks `network` for the loss. `dropout` is the seed of the
-/// dropout masks while training.
+/// What is different in a pass while training.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Training {
+    /// Seed of the dropout masks.
+    pub dropout: Option<u64>,
+    /// Share of the cells after its own that each cell sees, and the seed they are drawn with,
+    /// while a causal mask is opened.
+    pub opening: Option<(f64, u64)>,
+}
+
+/// Corrupts `batch` with `noise` and asks `network` for the loss.
 pub(super) fn pass(
     network: &Transformer,
     objective: &dyn Objective,
     batch: &Batch,
     noise: &Noise,
-    dropout: Option<u64>,
+    training: Training,
 ) -> Result<PassLoss, TrainError> {
     let corrupted = objective.corrupt(&batch.x0, &batch.loss_cells, noise)?;
     let normaliser = corrupted.normaliser;
@@ -37,13 +46,13 @@ pub(super) fn pass(
     let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
     let input = Input {
         positions: positions(&corrupted),
-        mask: mask(objective, &corrupted, batch)?,
+        mask: mask(objective, &corrupted, batch, training.opening)?,
         time: corrupted
             .sigma
             .as_ref()
             .map(|sigma| level(sigma, rows, length)),
         asked: Asked::Rows(asked(network, objective, &corrupted)),
-        dropout,
+        dropout: training.dropout,
         ..Input::ids(corrupted.input.data().to_vec(), rows, length)
     };
     let Some(logits) = network.forward(input)?.logits else {
@@ -90,11 +99,19 @@ fn mask(
     objective: &dyn Objective,
     corrupted: &Corrupted,
     batch: &Batch,
+    opening: Option<(f64, u64)>,
 ) -> Result<AttentionMask, TrainError> {
-    let mask = match (objective.attention(), &corrupted.blocks) {
-        (Attention::Causal, _) => AttentionMask::causal(),
-        (_, Some(blocks)) => AttentionMask::bd3(blocks.clone()),
-        (_, None) => AttentionMask::full(),
+    let mask = match (objective.attention(), &corrupted.blocks, opening) {
+        (Attention::Causal, _, _) => AttentionMask::causal(),
+        (_, Some(blocks), _) => AttentionMask::bd3(blocks.clone()),
+        (_, None, None) => AttentionMask::full(),
+        (_, None, Some((share, seed))) => AttentionMask {
+            kind: MaskKind::Opening {
+                open: (share * 4_294_967_296.0) as u32,
+                seed,
+            },
+            key_lengths: None,
+        },
     };
     let Some(lengths) = &batch.lengths else {
         return Ok(mask);

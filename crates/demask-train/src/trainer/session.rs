@@ -12,7 +12,7 @@ use demask_nn::Transformer;
 
 use super::batch::Batch;
 use super::params::{Params, Update, base_hash};
-use super::pass::pass;
+use super::pass::{Training, pass};
 use super::setup::{Init, Parts};
 use super::{TrainEvent, TrainObserver, TrainOptions, TrainSummary};
 use crate::data::Row;
@@ -27,6 +27,7 @@ mod stream {
     pub const DROPOUT: u64 = 2;
     pub const VALID: u64 = 3;
     pub const SEARCH: u64 = 4;
+    pub const MASK: u64 = 5;
 }
 
 /// Keys of a recipe that may change when a training is resumed.
@@ -379,14 +380,14 @@ impl Session {
         for number in 0..self.parts.recipe.optimizer.accumulation {
             let batch = Batch::new(&self.rows(self.step, number))?;
             let node = self.node(stream::TRAIN, self.step, number);
-            let seed = || {
-                self.node(stream::DROPOUT, self.step, number)
-                    .uniform()
-                    .to_bits()
+            let seed = |stream| self.node(stream, self.step, number).uniform().to_bits();
+            let training = Training {
+                dropout: dropout.then(|| seed(stream::DROPOUT)),
+                opening: (self.parts.recipe.init.opening(self.step))
+                    .map(|share| (share, seed(stream::MASK))),
             };
-            let dropout = dropout.then(seed);
             let network = self.network()?;
-            let result = pass(network, self.objective(), &batch, &node, dropout)?;
+            let result = pass(network, self.objective(), &batch, &node, training)?;
             out.tokens += batch.tokens;
             out.normaliser += result.normaliser;
             if let Some(sum) = result.sum {
@@ -464,7 +465,7 @@ impl Session {
         for (number, rows) in rows.chunks(self.parts.recipe.optimizer.batch).enumerate() {
             let node = self.noise.child(stream::VALID).child(number as u64);
             let batch = Batch::new(rows)?;
-            let result = pass(&network, objective, &batch, &node, None)?;
+            let result = pass(&network, objective, &batch, &node, Training::default())?;
             normaliser += result.normaliser;
             loss += result
                 .sum
@@ -554,7 +555,7 @@ impl Session {
 
 impl Base {
     fn of(recipe: &Recipe, init: &Init) -> Option<Self> {
-        let InitConfig::Checkpoint { path } = &recipe.init else {
+        let InitConfig::Checkpoint { path, .. } = &recipe.init else {
             return None;
         };
         Some(Self {

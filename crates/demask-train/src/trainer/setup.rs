@@ -114,7 +114,7 @@ impl Parts {
                 recipe: Some(recipe.resolved()),
                 base: match &recipe.init {
                     InitConfig::Random => None,
-                    InitConfig::Checkpoint { path } => Some(path.display().to_string()),
+                    InitConfig::Checkpoint { path, .. } => Some(path.display().to_string()),
                 },
                 steps: Some(steps),
                 tokens: Some(tokens),
@@ -134,7 +134,7 @@ impl Parts {
                 network: Transformer::init(config, self.recipe.run.seed, device)?,
                 spec: None,
             }),
-            InitConfig::Checkpoint { path } => {
+            InitConfig::Checkpoint { path, .. } => {
                 let path = find(path, roots, "checkpoint")?;
                 let options = OpenOptions {
                     packed: false,
