@@ -44,9 +44,9 @@ pub(super) fn pass(
         });
     }
     let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
-    let input = Input {
+    let mut input = Input {
         positions: positions(&corrupted),
-        mask: mask(objective, &corrupted, batch, training.opening)?,
+        mask: mask(objective, &corrupted, batch)?,
         time: corrupted
             .sigma
             .as_ref()
@@ -55,6 +55,13 @@ pub(super) fn pass(
         dropout: training.dropout,
         ..Input::ids(corrupted.input.data().to_vec(), rows, length)
     };
+    if let Some((share, seed)) = training.opening {
+        // Rows that end early still do.
+        input.mask.kind = MaskKind::Opening {
+            open: (share * 4_294_967_296.0) as u32,
+            seed,
+        };
+    }
     let Some(logits) = network.forward(input)?.logits else {
         return Ok(PassLoss {
             sum: None,
@@ -99,19 +106,11 @@ fn mask(
     objective: &dyn Objective,
     corrupted: &Corrupted,
     batch: &Batch,
-    opening: Option<(f64, u64)>,
 ) -> Result<AttentionMask, TrainError> {
-    let mask = match (objective.attention(), &corrupted.blocks, opening) {
-        (Attention::Causal, _, _) => AttentionMask::causal(),
-        (_, Some(blocks), _) => AttentionMask::bd3(blocks.clone()),
-        (_, None, None) => AttentionMask::full(),
-        (_, None, Some((share, seed))) => AttentionMask {
-            kind: MaskKind::Opening {
-                open: (share * 4_294_967_296.0) as u32,
-                seed,
-            },
-            key_lengths: None,
-        },
+    let mask = match (objective.attention(), &corrupted.blocks) {
+        (Attention::Causal, _) => AttentionMask::causal(),
+        (_, Some(blocks)) => AttentionMask::bd3(blocks.clone()),
+        (_, None) => AttentionMask::full(),
     };
     let Some(lengths) = &batch.lengths else {
         return Ok(mask);
