@@ -28,5 +28,5 @@ pub use error::ModelError;
 pub use format::SaveDtype;
 pub use inspect::{DtypeCount, NamedId, Report, TokenizerReport};
 pub use model::Model;
-pub use spec::{GenerationDefaults, ModelKind, ModelSpec, Provenance, SpecialIds};
+pub use spec::{GenerationDefaults, ModelKind, ModelSpec, Predicts, Provenance, SpecialIds};
 pub use tokenizer::Tokenizer;

@@ -23,6 +23,9 @@ pub struct ModelSpec {
     /// (MDLM and BD3-LM were trained that way).
     #[serde(default)]
     pub time_conditioning: bool,
+    /// What the outputs of the network mean.
+    #[serde(default, skip_serializing_if = "Predicts::is_clean")]
+    pub predicts: Predicts,
     /// What the authors recommend for generation.
     #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
     pub generation: GenerationDefaults,
@@ -52,6 +55,26 @@ pub enum ModelKind {
     },
     /// Left to right.
     Autoregressive,
+}
+
+/// What the outputs of a network mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Predicts {
+    /// Logits of the clean token (MDLM, LLaDA, Dream, BD3-LM, UDLM, next-token models).
+    #[default]
+    Clean,
+    /// Log-scores `ln p_t(y)/p_t(x_t)` (SEDD, arXiv 2310.16834).
+    LogScores {
+        /// They stand relative to `ln expm1(sigma) + ln(V - 1)`: absorbing graph only.
+        scale_by_sigma: bool,
+    },
+}
+
+impl Predicts {
+    fn is_clean(&self) -> bool {
+        *self == Self::Clean
+    }
 }
 
 impl ModelKind {

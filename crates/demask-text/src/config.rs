@@ -1,6 +1,6 @@
 //! The whole configuration of a run, and what changes it.
 
-use demask_models::{ModelKind, ModelSpec};
+use demask_models::{ModelKind, ModelSpec, Predicts};
 use serde::{Deserialize, Serialize};
 
 use crate::TextError;
@@ -110,7 +110,12 @@ impl DecodeConfig {
         base.steps = base.length;
         match spec.kind {
             ModelKind::BlockMasked { block } => base.plan = LengthConfig::Blocks { block },
-            ModelKind::Uniform => base.policy = PolicyConfig::parse("ancestral")?,
+            ModelKind::Uniform => {
+                base.policy = PolicyConfig::parse(match spec.predicts {
+                    Predicts::Clean => "ancestral",
+                    Predicts::LogScores { .. } => "analytic",
+                })?;
+            }
             ModelKind::Autoregressive | ModelKind::Masked => {}
         }
         let g = &spec.generation;

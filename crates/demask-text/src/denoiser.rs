@@ -1,6 +1,6 @@
 //! What the decoder asks of a network.
 
-use demask_models::{ModelKind, SpecialIds};
+use demask_models::{ModelKind, Predicts, SpecialIds};
 
 use crate::TextError;
 
@@ -11,6 +11,11 @@ use crate::TextError;
 pub trait Denoiser {
     /// How the network writes: which process it reverses.
     fn kind(&self) -> ModelKind;
+
+    /// What its outputs mean.
+    fn predicts(&self) -> Predicts {
+        Predicts::Clean
+    }
 
     /// Number of logits of a cell.
     fn vocab_size(&self) -> usize;

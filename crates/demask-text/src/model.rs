@@ -1,6 +1,6 @@
 //! A checkpoint as a denoiser.
 
-use demask_models::{Model, ModelKind, SpecialIds};
+use demask_models::{Model, ModelKind, Predicts, SpecialIds};
 use demask_nn::{Asked, AttentionMask, Input, MaskKind, NoiseLevel, Output};
 
 use crate::denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
@@ -13,6 +13,10 @@ const MAX_LEVEL: f64 = 1.0 - 1e-3;
 impl Denoiser for Model {
     fn kind(&self) -> ModelKind {
         self.spec.kind
+    }
+
+    fn predicts(&self) -> Predicts {
+        self.spec.predicts
     }
 
     fn vocab_size(&self) -> usize {

@@ -114,7 +114,7 @@ impl Session {
                     purpose: Use::Prior,
                 };
                 let u = shared.source.at(at, 1)[0];
-                ((u * shared.values as f64) as usize).min(shared.values - 1) as u32
+                ((u * shared.target.values as f64) as usize).min(shared.target.values - 1) as u32
             }
         };
         let ids = tokens.iter().enumerate().map(fill).collect();
@@ -126,7 +126,7 @@ impl Session {
             index,
             prompt: number,
             given,
-            policy: config.policy.build(kind, shared.values)?,
+            policy: config.policy.build(&shared.target)?,
             constraints,
             spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
             steps,

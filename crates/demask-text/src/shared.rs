@@ -9,6 +9,7 @@ use crate::draw::Draw;
 use crate::eos::{HeldBack, end_tokens};
 use crate::guide::Guide;
 use crate::length::LengthPlan;
+use crate::policy::Target;
 use crate::prompt::Prompt;
 use crate::uniforms::Uniforms;
 
@@ -27,8 +28,8 @@ pub(crate) struct Shared<'a> {
     pub never: Vec<u32>,
     /// Tokens that do not begin with a space; empty when no prompt asks.
     pub spaceless: Vec<u32>,
-    /// Number of token values that uniform noise ranges over.
-    pub values: usize,
+    /// What policies are built for.
+    pub target: Target,
     /// What stands in an open cell and in padding.
     pub mask: u32,
 }
@@ -62,8 +63,14 @@ impl<'a> Shared<'a> {
         } else {
             vocab
         };
+        let target = Target {
+            kind,
+            predicts: denoiser.predicts(),
+            mask: ids.mask,
+            values,
+        };
         // Made once here so that a policy that does not fit is refused before the first text.
-        config.policy.build(kind, values)?;
+        config.policy.build(&target)?;
         let guides = config
             .guides
             .iter()
@@ -84,7 +91,7 @@ impl<'a> Shared<'a> {
             ends: end_tokens(&ids),
             never,
             spaceless: Vec::new(),
-            values,
+            target,
             mask: ids.mask.or(ids.pad).or(ids.eos).unwrap_or(0),
         })
     }

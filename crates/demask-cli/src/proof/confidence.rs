@@ -59,7 +59,7 @@ impl Proof for Confidence {
     }
 
     fn cost(&self) -> Cost {
-        Cost::Trains("1 hour")
+        Cost::Trains("30 minutes")
     }
 
     fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {

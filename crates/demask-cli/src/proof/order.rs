@@ -216,6 +216,7 @@ pub(super) fn mean_and_error(values: &[f64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::workbench::tests::tiny;
     use super::*;
 
     #[test]
@@ -240,6 +241,21 @@ mod tests {
         assert!(!finding(&blurred).holds);
         let single: Vec<Vec<f64>> = clear.iter().map(|v| v[..1].to_vec()).collect();
         assert!(!finding(&single).holds);
+    }
+
+    #[test]
+    fn every_contender_has_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        for contender in &CONTENDERS {
+            let (mut bench, mut recipe) = tiny(folder.path());
+            for change in contender.overrides {
+                recipe.set(change).unwrap();
+            }
+            let model = bench.trained(contender.name, &recipe).unwrap();
+            let nats = bound(&model, &recipe, &bench).unwrap();
+            // Five steps teach next to nothing: about an even guess over some thirty characters.
+            assert!((1.5..5.0).contains(&nats), "{}: {nats}", contender.name);
+        }
     }
 
     #[test]

@@ -113,3 +113,43 @@ pub fn recipe(text: &str, name: &str, overrides: &[String]) -> Result<Recipe> {
         overrides,
     )?)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A bench in `folder`, and the recipe of a training of a second on a text in it.
+    pub(in crate::proof) fn tiny(folder: &Path) -> (Workbench, Recipe) {
+        let text: String = (0..60)
+            .map(|i| format!("the cat {} sat on mat {}.\n", i % 7, i * i % 11))
+            .collect();
+        std::fs::write(folder.join("text.txt"), text).unwrap();
+        let bench = Workbench {
+            quiet: true,
+            work: folder.to_path_buf(),
+        };
+        let recipe = recipe(include_str!("../../tests/data/tiny.toml"), "tiny", &[]).unwrap();
+        (bench, recipe)
+    }
+
+    #[test]
+    fn a_model_is_trained_once_and_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut bench, mut recipe) = tiny(folder.path());
+        let metrics = || std::fs::read_to_string(folder.path().join("a/metrics.jsonl")).unwrap();
+        bench.trained("a", &recipe).unwrap();
+        let first = metrics();
+        assert_eq!(first.lines().count(), 5);
+        bench.trained("a", &recipe).unwrap();
+        assert_eq!(metrics(), first);
+        recipe.run.steps = 7;
+        bench.trained("a", &recipe).unwrap();
+        assert_eq!(metrics().lines().count(), 7);
+        recipe.run.seed += 1;
+        let error = format!("{:#}", bench.trained("a", &recipe).unwrap_err());
+        assert!(
+            error.contains("training a in") && error.contains("run.seed"),
+            "{error}"
+        );
+    }
+}

@@ -1,5 +1,10 @@
 //! A fresh folder for each test, with a tiny random model in it.
 
+#![allow(
+    dead_code,
+    reason = "each test binary compiles this file and uses its own part"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 

@@ -8,7 +8,7 @@ use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
 use crate::spec::GenerationDefaults;
-use crate::{ModelError, ModelKind, ModelSpec, SpecialIds, chat};
+use crate::{ModelError, ModelKind, ModelSpec, Predicts, SpecialIds, chat};
 
 /// LLaDA-8B Base and Instruct, LLaDA-1.5 and models tuned from them.
 #[derive(Debug)]
@@ -93,6 +93,7 @@ impl Family for Llada {
             network,
             ids: SpecialIds::default(),
             time_conditioning: false,
+            predicts: Predicts::Clean,
             generation: GenerationDefaults {
                 length: Some(128),
                 steps: Some(128),

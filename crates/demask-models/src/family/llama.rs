@@ -8,7 +8,7 @@ use super::{
     ConfigFile, Family, FamilyInfo, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
 use crate::spec::GenerationDefaults;
-use crate::{ModelError, ModelKind, ModelSpec, SpecialIds};
+use crate::{ModelError, ModelKind, ModelSpec, Predicts, SpecialIds};
 
 /// Autoregressive Llama models in the layout of transformers.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ pub(super) fn plain_spec(family: &str, kind: ModelKind, network: TransformerConf
         network,
         ids: SpecialIds::default(),
         time_conditioning: false,
+        predicts: Predicts::Clean,
         generation: GenerationDefaults::default(),
         sampling_eps: None,
         chat_template: None,

@@ -9,7 +9,7 @@ use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab,
 };
 use crate::spec::GenerationDefaults;
-use crate::{ModelError, ModelKind, ModelSpec, SpecialIds};
+use crate::{ModelError, ModelKind, ModelSpec, Predicts, SpecialIds};
 
 /// MDLM and BD3-LM on OpenWebText, in the layout of their published safetensors and of their
 /// training code: the tensor names are the same, `backbone.*`.
@@ -99,6 +99,7 @@ impl Family for Mdlm {
             network,
             ids: SpecialIds::default(),
             time_conditioning: adaptive && config.flag_or("time_conditioning", false)?,
+            predicts: Predicts::Clean,
             generation: GenerationDefaults {
                 block: match kind {
                     ModelKind::BlockMasked { block } => Some(block),

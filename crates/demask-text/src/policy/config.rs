@@ -3,12 +3,27 @@
 use std::fmt;
 
 use demask_diffusion::process::Uniform;
-use demask_models::ModelKind;
+use demask_diffusion::solver::analytic::Graph;
+use demask_models::{ModelKind, Predicts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::leap::{Leap, Rule};
 use super::*;
 use crate::TextError;
+
+/// What a policy must know of the model it writes with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Which process is reversed.
+    pub kind: ModelKind,
+    /// What the outputs mean.
+    pub predicts: Predicts,
+    /// The mask id, where there is one.
+    pub mask: Option<u32>,
+    /// Token values that take part in uniform noise.
+    pub values: usize,
+}
 
 /// A policy with its settings: `{"kind": "threshold", "tau": 0.9}`, or in one word
 /// `threshold:tau=0.9` (see [`parse`](Self::parse)).
@@ -65,6 +80,18 @@ pub enum PolicyConfig {
     FirstHitting {},
     /// See [`ancestral`].
     Ancestral {
+        /// Last time of the grid.
+        #[serde(default = "ancestral_eps")]
+        eps: f64,
+    },
+    /// See [`leap`].
+    Analytic {
+        /// Last time of the grid.
+        #[serde(default = "ancestral_eps")]
+        eps: f64,
+    },
+    /// See [`leap`].
+    Euler {
         /// Last time of the grid.
         #[serde(default = "ancestral_eps")]
         eps: f64,
@@ -180,6 +207,8 @@ impl PolicyConfig {
             Self::EntropyBound { .. } => "entropy_bound",
             Self::FirstHitting {} => "first_hitting",
             Self::Ancestral { .. } => "ancestral",
+            Self::Analytic { .. } => "analytic",
+            Self::Euler { .. } => "euler",
         }
     }
 
@@ -187,7 +216,10 @@ impl PolicyConfig {
     fn setting(&self) -> Option<(&'static str, Option<f64>)> {
         match *self {
             Self::LowConfidence {} | Self::Random {} | Self::FirstHitting {} => None,
-            Self::Origin { eps } | Self::Ancestral { eps } => Some(("eps", Some(eps))),
+            Self::Origin { eps }
+            | Self::Ancestral { eps }
+            | Self::Analytic { eps }
+            | Self::Euler { eps } => Some(("eps", Some(eps))),
             Self::MaskgitPlus { alg_temp }
             | Self::TopkMargin { alg_temp }
             | Self::Entropy { alg_temp } => Some(("alg_temp", alg_temp)),
@@ -237,20 +269,47 @@ impl PolicyConfig {
         ))
     }
 
-    /// The policy for one row of a model of this kind with `vocab` token values.
+    /// Uniform noise leaves no cell open, so that only the steps that know its posterior or its
+    /// scores can write; which of them, the outputs of the network say.
+    fn fits(&self, target: &Target) -> Result<(), TextError> {
+        if target.kind != ModelKind::Uniform {
+            return Ok(());
+        }
+        let refuse = |reason: &str| {
+            Err(TextError::Unsupported {
+                what: format!("policy `{}`", self.name()),
+                with: "a model of uniform noise".into(),
+                reason: reason.into(),
+            })
+        };
+        match (self, target.predicts) {
+            (Self::Ancestral { .. }, Predicts::Clean)
+            | (Self::Analytic { .. } | Self::Euler { .. }, Predicts::LogScores { .. }) => Ok(()),
+            (Self::Ancestral { .. }, _) => {
+                refuse("its outputs are scores, not clean tokens; use `analytic` or `euler`")
+            }
+            (Self::Analytic { .. } | Self::Euler { .. }, _) => {
+                refuse("its outputs are clean tokens, not scores; use `ancestral`")
+            }
+            (_, Predicts::Clean) => refuse("no cell of it is ever open; use `ancestral`"),
+            (_, _) => refuse("no cell of it is ever open; use `analytic`"),
+        }
+    }
+
+    /// The policy for one row of a model.
     ///
     /// # Errors
     /// A setting out of range, or a policy that cannot write with this model.
-    pub fn build(&self, kind: ModelKind, vocab: usize) -> Result<Box<dyn Policy>, TextError> {
+    pub fn build(&self, target: &Target) -> Result<Box<dyn Policy>, TextError> {
         self.check()?;
-        let uniform = kind == ModelKind::Uniform;
-        if uniform && !matches!(self, Self::Ancestral { .. }) {
-            return Err(TextError::Unsupported {
-                what: format!("policy `{}`", self.name()),
-                with: "a model of uniform noise".into(),
-                reason: "no cell of it is ever open; use `ancestral`".into(),
-            });
-        }
+        self.fits(target)?;
+        let leap = |rule, eps| {
+            let graph = match target.mask {
+                Some(mask) if target.kind.needs_mask() => Graph::Absorbing { mask },
+                _ => Graph::Uniform,
+            };
+            Leap::new(rule, eps, graph, target.predicts, target.values)
+        };
         Ok(match *self {
             Self::LowConfidence {} => Box::new(low_confidence::LowConfidence),
             Self::Random {} => Box::new(random::Random),
@@ -263,9 +322,12 @@ impl PolicyConfig {
             Self::EntropyBound { gamma } => Box::new(entropy_bound::EntropyBound { gamma }),
             Self::FirstHitting {} => Box::new(first_hitting::FirstHitting::default()),
             Self::Ancestral { eps } => {
-                let uniform = uniform.then(|| Uniform::new(vocab)).transpose()?;
+                let uniform = target.kind == ModelKind::Uniform;
+                let uniform = uniform.then(|| Uniform::new(target.values)).transpose()?;
                 Box::new(ancestral::Ancestral { eps, uniform })
             }
+            Self::Analytic { eps } => Box::new(leap(Rule::Analytic, eps)?),
+            Self::Euler { eps } => Box::new(leap(Rule::Euler, eps)?),
         })
     }
 }

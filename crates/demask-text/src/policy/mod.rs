@@ -14,6 +14,7 @@
 //! | `entropy_bound` | [`entropy_bound`] | EB-Sampler, arXiv 2505.24857 |
 //! | `first_hitting` | [`first_hitting`] | arXiv 2409.02908; BD3-LM, arXiv 2503.09573 |
 //! | `ancestral` | [`ancestral`] | MDLM, arXiv 2406.07524; UDLM, arXiv 2412.10193 |
+//! | `analytic`, `euler` | [`leap`] | SEDD, arXiv 2310.16834 |
 //!
 //! Most of them are one line: a [`Score`] and a selector of [`select`]. The token itself is drawn
 //! by [`Draw`], and the length plan decides which cells a step may touch.
@@ -24,6 +25,7 @@ pub mod entropy;
 pub mod entropy_bound;
 pub mod factor;
 pub mod first_hitting;
+pub mod leap;
 pub mod low_confidence;
 pub mod maskgit_plus;
 pub mod origin;
@@ -43,7 +45,7 @@ use crate::eos::HeldBack;
 use crate::event::Write;
 use crate::uniforms::{At, Uniforms, Use};
 
-pub use config::PolicyConfig;
+pub use config::{PolicyConfig, Target};
 pub use registry::{KeyInfo, PolicyInfo, registry};
 pub use score::{Proposal, Score};
 

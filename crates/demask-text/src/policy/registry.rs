@@ -28,6 +28,13 @@ pub struct KeyInfo {
     pub summary: &'static str,
 }
 
+/// The key of the steps of the reverse process.
+const EPS: KeyInfo = KeyInfo {
+    name: "eps",
+    default: "0.00001",
+    summary: "last time of the grid, above 0 and below 1",
+};
+
 const ALG_TEMP: KeyInfo = KeyInfo {
     name: "alg_temp",
     default: "none",
@@ -127,11 +134,21 @@ pub fn registry() -> &'static [PolicyInfo] {
             name: "ancestral",
             paper: "MDLM, arXiv 2406.07524; UDLM, arXiv 2412.10193",
             summary: "draw from the posterior of the reverse process; the one for uniform noise",
-            keys: &[KeyInfo {
-                name: "eps",
-                default: "0.00001",
-                summary: "last time of the grid, above 0 and below 1",
-            }],
+            keys: &[EPS],
+            paced: true,
+        },
+        PolicyInfo {
+            name: "analytic",
+            paper: "SEDD, arXiv 2310.16834",
+            summary: "staggered score times transition; for models that predict scores",
+            keys: &[EPS],
+            paced: true,
+        },
+        PolicyInfo {
+            name: "euler",
+            paper: "SEDD, arXiv 2310.16834",
+            summary: "follow the reverse rates; for models that predict scores",
+            keys: &[EPS],
             paced: true,
         },
     ]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::canvas::Cell;
 use crate::draw::DrawKind;
-use demask_models::ModelKind;
+use demask_models::{ModelKind, Predicts};
 
 /// Uniforms from a rule.
 struct Rule(fn(At) -> f64);
@@ -78,7 +78,7 @@ fn writes(policy: &str, setting: &Setting) -> Vec<(usize, u32)> {
     };
     let mut policy = PolicyConfig::parse(policy)
         .unwrap()
-        .build(ModelKind::Masked, 3)
+        .build(&target(ModelKind::Masked, Predicts::Clean, 3))
         .unwrap();
     let ask = policy.ask(&step);
     let logits: Vec<f32> = ask
@@ -280,7 +280,9 @@ fn every_policy_of_the_table_is_built_and_read_back() {
         let config = PolicyConfig::parse(info.name).unwrap();
         assert_eq!(config.name(), info.name);
         assert_eq!(config.info(), info);
-        config.build(ModelKind::Masked, 8).unwrap();
+        config
+            .build(&target(ModelKind::Masked, Predicts::Clean, 8))
+            .unwrap();
         assert_eq!(PolicyConfig::parse(&config.to_string()).unwrap(), config);
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<PolicyConfig>(&json).unwrap(), config);
@@ -319,13 +321,34 @@ fn bad_policies_say_what_would_be_right() {
 }
 
 #[test]
-fn uniform_noise_takes_ancestral_only() {
-    let build = |text: &str| {
+fn uniform_noise_takes_the_steps_that_know_what_the_outputs_mean() {
+    let build = |text: &str, predicts| {
         PolicyConfig::parse(text)
             .unwrap()
-            .build(ModelKind::Uniform, 8)
+            .build(&target(ModelKind::Uniform, predicts, 8))
+            .map_err(|error| error.to_string())
     };
-    assert!(build("ancestral").is_ok());
-    let message = build("entropy").unwrap_err().to_string();
-    assert!(message.contains("use `ancestral`"), "{message}");
+    let scores = Predicts::LogScores {
+        scale_by_sigma: false,
+    };
+    for (text, predicts, advice) in [
+        ("entropy", Predicts::Clean, "use `ancestral`"),
+        ("analytic", Predicts::Clean, "use `ancestral`"),
+        ("entropy", scores, "use `analytic`"),
+        ("ancestral", scores, "use `analytic` or `euler`"),
+    ] {
+        let message = build(text, predicts).unwrap_err();
+        assert!(message.contains(advice), "{text}: {message}");
+    }
+    assert!(build("ancestral", Predicts::Clean).is_ok());
+    assert!(build("analytic", scores).is_ok() && build("euler", scores).is_ok());
+}
+
+fn target(kind: ModelKind, predicts: Predicts, values: usize) -> Target {
+    Target {
+        kind,
+        predicts,
+        mask: Some(values as u32 - 1),
+        values,
+    }
 }

@@ -139,7 +139,12 @@ impl RunDir {
     pub fn save_state(&self, state: &TrainState) -> Result<PathBuf, TrainError> {
         let path = self.state_path(state.step);
         state.save(&path)?;
-        for old in self.saved_steps()?.into_iter().skip(KEPT) {
+        // A later state than the one that is being saved was torn: the training went on from before.
+        let (torn, whole): (Vec<u64>, Vec<u64>) = self
+            .saved_steps()?
+            .into_iter()
+            .partition(|step| *step > state.step);
+        for old in torn.into_iter().chain(whole.into_iter().skip(KEPT)) {
             let old = self.state_path(old);
             fs::remove_dir_all(&old).map_err(TrainError::io("remove", old))?;
         }

@@ -9,7 +9,8 @@ use demask_diffusion::objective::Attention;
 use demask_diffusion::objective::variance::Window;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
 use demask_models::{
-    Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Provenance, SpecialIds, Tokenizer,
+    Checkpoint, Model, ModelKind, ModelSpec, OpenOptions, Predicts, Provenance, SpecialIds,
+    Tokenizer,
 };
 use demask_nn::transformer::AttentionKind;
 use demask_nn::{NnError, Transformer};
@@ -105,6 +106,7 @@ impl Parts {
             network: recipe.network.clone(),
             ids: self.ids,
             time_conditioning,
+            predicts: predicts(&recipe.objective),
             generation: recipe.generation.clone(),
             sampling_eps: window
                 .filter(|w| w.min > 1e-3 || w.max < 1.0)
@@ -195,7 +197,26 @@ pub fn model_kind(objective: &ObjectiveConfig) -> ModelKind {
         ObjectiveConfig::SeddUniform(_) | ObjectiveConfig::Udlm(_) => ModelKind::Uniform,
         ObjectiveConfig::Bd3(bd3) => ModelKind::BlockMasked { block: bd3.block },
         ObjectiveConfig::Autoregressive(_) => ModelKind::Autoregressive,
-        _ => ModelKind::Masked,
+        ObjectiveConfig::Mdlm(_)
+        | ObjectiveConfig::D3pm(_)
+        | ObjectiveConfig::SeddAbsorbing(_)
+        | ObjectiveConfig::LladaPretrain(_)
+        | ObjectiveConfig::LladaSft(_)
+        | ObjectiveConfig::Shifted(_)
+        | ObjectiveConfig::Generic(_) => ModelKind::Masked,
+    }
+}
+
+/// What the outputs of a network trained with this objective mean.
+fn predicts(objective: &ObjectiveConfig) -> Predicts {
+    match objective {
+        ObjectiveConfig::SeddAbsorbing(sedd) => Predicts::LogScores {
+            scale_by_sigma: sedd.scale_by_sigma,
+        },
+        ObjectiveConfig::SeddUniform(_) => Predicts::LogScores {
+            scale_by_sigma: false,
+        },
+        _ => Predicts::Clean,
     }
 }
 

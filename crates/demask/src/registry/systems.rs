@@ -62,8 +62,9 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/objective/sedd_absorbing.rs",
                 "demask-diffusion/src/objective/sedd_uniform.rs",
                 "demask-diffusion/src/solver",
+                "demask-text/src/policy/leap.rs",
             ],
-            command: "demask train RECIPE.toml",
+            command: "demask generate --policy analytic",
             proofs: &[],
         },
         System {
