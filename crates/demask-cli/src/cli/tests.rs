@@ -89,6 +89,8 @@ impl World {
             (_, "metric") => &["--metric", "entropy"],
             (_, "judge") => &["--judge", "other"],
             (_, "list") => &["--list"],
+            (_, "all") => &["--all"],
+            (_, "work") => &["--work", "elsewhere"],
             (_, "verbose") => &["-v"],
             other => panic!("say in this test how {other:?} is given"),
         };

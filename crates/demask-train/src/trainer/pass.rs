@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use demask_diffusion::objective::Attention;
 use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Time, Wanted};
-use demask_nn::{Asked, AttentionMask, Input, NoiseLevel, Positions, Transformer, ops};
+use demask_nn::{Asked, AttentionMask, Input, MaskKind, NoiseLevel, Positions, Transformer, ops};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -17,14 +17,23 @@ pub(super) struct PassLoss {
     pub normaliser: f64,
 }
 
-/// Corrupts `batch` with `noise` and asks `network` for the loss. `dropout` is the seed of the
-/// dropout masks while training.
+/// What is different in a pass while training.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Training {
+    /// Seed of the dropout masks.
+    pub dropout: Option<u64>,
+    /// Share of the cells after its own that each cell sees, and the seed they are drawn with,
+    /// while a causal mask is opened.
+    pub opening: Option<(f64, u64)>,
+}
+
+/// Corrupts `batch` with `noise` and asks `network` for the loss.
 pub(super) fn pass(
     network: &Transformer,
     objective: &dyn Objective,
     batch: &Batch,
     noise: &Noise,
-    dropout: Option<u64>,
+    training: Training,
 ) -> Result<PassLoss, TrainError> {
     let corrupted = objective.corrupt(&batch.x0, &batch.loss_cells, noise)?;
     let normaliser = corrupted.normaliser;
@@ -35,7 +44,7 @@ pub(super) fn pass(
         });
     }
     let (rows, length) = (corrupted.input.batch(), corrupted.input.length());
-    let input = Input {
+    let mut input = Input {
         positions: positions(&corrupted),
         mask: mask(objective, &corrupted, batch)?,
         time: corrupted
@@ -43,9 +52,16 @@ pub(super) fn pass(
             .as_ref()
             .map(|sigma| level(sigma, rows, length)),
         asked: Asked::Rows(asked(network, objective, &corrupted)),
-        dropout,
+        dropout: training.dropout,
         ..Input::ids(corrupted.input.data().to_vec(), rows, length)
     };
+    if let Some((share, seed)) = training.opening {
+        // Rows that end early still do.
+        input.mask.kind = MaskKind::Opening {
+            open: (share * 4_294_967_296.0) as u32,
+            seed,
+        };
+    }
     let Some(logits) = network.forward(input)?.logits else {
         return Ok(PassLoss {
             sum: None,
