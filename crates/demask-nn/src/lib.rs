@@ -21,4 +21,4 @@ pub use cache::KvCache;
 pub use error::NnError;
 pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
 pub use mask::{AttentionMask, MaskKind, RequestMask};
-pub use transformer::{ParamSource, Transformer, TransformerConfig};
+pub use transformer::{LoraConfig, ParamSource, Transformer, TransformerConfig};

@@ -97,6 +97,17 @@ pub enum TrainError {
         /// What is wrong with it.
         message: String,
     },
+    /// The checkpoint of `[init]` is not one for the network of the recipe.
+    #[error(
+        "initial weights from {}: {message}. Make [network] the shape of that checkpoint (`demask inspect` shows it)",
+        path.display()
+    )]
+    Init {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// Which tensor, and both shapes.
+        message: String,
+    },
     /// The loss or the gradient stopped being a number.
     #[error(
         "the {what} is not a finite number at step {step}. The state before this step is kept ({}). Try a lower optimizer.lr, more schedule.warmup or a smaller optimizer.clip",

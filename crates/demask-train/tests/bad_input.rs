@@ -74,6 +74,49 @@ fn a_wrong_kind_or_type_is_named() {
 }
 
 #[test]
+fn adapters_and_searches_that_mean_nothing_are_refused() {
+    let init = "init={ kind = \"checkpoint\", path = \"x\" }";
+    let error = parse(RECIPE, &["lora={}"]).unwrap_err();
+    assert!(
+        error.contains("[lora] adapts a trained network: add init"),
+        "{error}"
+    );
+    let error = parse(RECIPE, &[init, "lora.rank=0"]).unwrap_err();
+    assert!(error.contains("lora.rank must be at least 1"), "{error}");
+    let error = parse(RECIPE, &[init, "lora.rnk=4"]).unwrap_err();
+    assert!(error.contains("did you mean `lora.rank`?"), "{error}");
+    let error = refuse(
+        "[objective]",
+        "[lora]\ntargets = [\"q\", \"gat\"]\n\n[objective]",
+    );
+    assert!(
+        error.starts_with("tiny.toml:29: unknown kind `gat`; did you mean `gate`?"),
+        "{error}"
+    );
+    let peft = parse(RECIPE, &[init, "lora.targets=[\"q_proj\", \"down_proj\"]"]).unwrap();
+    assert!(peft.resolved().contains("\"q\",\n    \"down\","));
+    let error = parse(RECIPE, &["search.every=10"]).unwrap_err();
+    assert!(error.contains("not of `mdlm`"), "{error}");
+    let bd3 = "objective={ kind = \"bd3\", block = 4 }";
+    let search = |search: &str| parse(RECIPE, &[bd3, search]).map(|r| r.search.unwrap());
+    assert_eq!(search("search.every=10").unwrap().candidates().len(), 36);
+    let anneal = "init={ kind = \"checkpoint\", path = \"x\", anneal = 3 }";
+    let error = parse(RECIPE, &[anneal]).unwrap_err();
+    assert!(error.contains("init.anneal opens a causal mask"), "{error}");
+    for (keys, wanted) in [
+        ("{ every = 0 }", "search.every = 0"),
+        ("{ every = 1, batches = 1 }", "must be from 2 to 100"),
+        (
+            "{ every = 1, windows = [[0.8, 0.3]] }",
+            "search.windows = [0.8, 0.3]: a window is [min, max]",
+        ),
+    ] {
+        let error = search(&format!("search={keys}")).unwrap_err();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
 fn overrides_have_the_same_errors() {
     let set = |what: &str| parse(RECIPE, &[what]);
     assert_eq!(set("optimizer.lr=5e-4").unwrap().optimizer.lr, 5e-4);
@@ -132,26 +175,40 @@ fn the_resolved_recipe_reads_back_to_itself() {
 /// or is refused as out of range; none is read and ignored.
 #[test]
 fn every_key_changes_the_recipe() {
-    let first = recipe(&[
+    let blocks = recipe(&[
         "run.threads=2",
         "init={ kind = \"checkpoint\", path = \"x\" }",
+        "lora={ dropout = 0.1 }",
+        "objective={ kind = \"bd3\", block = 4 }",
+        "search={ every = 2, batches = 4, windows = [[0.3, 0.8]] }",
     ]);
-    let table: toml::Table = toml::from_str(&first.resolved()).unwrap();
-    let mut keys = Vec::new();
-    walk("", &toml::Value::Table(table), &mut keys);
-    assert!(keys.len() > 50, "{}", keys.len());
-    let mut changed = 0;
-    for (key, value) in keys {
-        let mut recipe = first.clone();
-        match recipe.set(&format!("{key}={value}")) {
-            Ok(()) => {
-                assert_ne!(recipe, first, "{key}={value} was ignored");
-                changed += 1;
+    let shifted = recipe(&[
+        "init={ kind = \"checkpoint\", path = \"x\", anneal = 3 }",
+        "objective={ kind = \"shifted\" }",
+    ]);
+    let mut seen = Vec::new();
+    for first in [blocks, shifted] {
+        let table: toml::Table = toml::from_str(&first.resolved()).unwrap();
+        let mut keys = Vec::new();
+        walk("", &toml::Value::Table(table), &mut keys);
+        let mut changed = 0;
+        for (key, value) in keys {
+            let mut recipe = first.clone();
+            match recipe.set(&format!("{key}={value}")) {
+                Ok(()) => {
+                    assert_ne!(recipe, first, "{key}={value} was ignored");
+                    changed += 1;
+                }
+                Err(error) => assert!(!error.to_string().contains("unknown key"), "{key}: {error}"),
             }
-            Err(error) => assert!(!error.to_string().contains("unknown key"), "{key}: {error}"),
+            seen.push(key);
         }
+        assert!(changed > 40, "{changed}");
     }
-    assert!(changed > 40, "{changed}");
+    assert!(seen.len() > 110, "{}", seen.len());
+    for key in ["lora.rank", "search.windows.0.1", "init.anneal"] {
+        assert!(seen.iter().any(|k| k == key), "{key}");
+    }
 }
 
 fn walk(path: &str, value: &toml::Value, out: &mut Vec<(String, String)>) {

@@ -95,6 +95,51 @@ fn three_steps_and_three_more_are_six() {
 }
 
 #[test]
+fn a_causal_mask_opens_step_by_step_also_across_a_resume() {
+    let folder = folder();
+    let at = folder.path();
+    let causal = [
+        "objective={ kind = \"autoregressive\" }",
+        "network.attention={ kind = \"causal\" }",
+    ];
+    run(at, "base", &causal, false, None).unwrap();
+    let shifted = |anneal: u64| {
+        let init = format!(
+            "init={{ kind = \"checkpoint\", path = \"base/checkpoint\", anneal = {anneal} }}"
+        );
+        [
+            "objective={ kind = \"shifted\" }".to_owned(),
+            "network.logit_shift=true".to_owned(),
+            "tokenizer={ kind = \"checkpoint\", path = \"base/checkpoint\" }".to_owned(),
+            init,
+        ]
+    };
+    let from_base = |name: &str, anneal: u64, resume: bool, stop: Option<u64>| {
+        let all = shifted(anneal);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let opening = |step| recipe(&all).init.opening(step);
+        assert_eq!(opening(0), (anneal > 1).then(|| 1.0 / anneal as f64));
+        assert_eq!(opening(anneal), None);
+        run(at, name, &all, resume, stop).unwrap();
+        bits(at, name)
+    };
+    let whole = from_base("whole", 4, false, None);
+    from_base("parts", 4, false, Some(2));
+    assert_eq!(from_base("parts", 4, true, None), whole);
+    assert!(
+        tensors(at, "whole", 6) == tensors(at, "parts", 6),
+        "states differ"
+    );
+    // The first loss is that of a mask of which a quarter, or all, is open: the same weights, the
+    // same noise. A mask that opens in one step is a full one.
+    let full = from_base("full", 0, false, None);
+    assert_ne!(whole[0][1], full[0][1]);
+    assert_eq!(from_base("one", 1, false, None), full);
+    // Once both see everything they go on from different weights.
+    assert_ne!(whole[5][1], full[5][1]);
+}
+
+#[test]
 fn a_torn_newest_state_costs_the_steps_since_the_one_before() {
     let folder = folder();
     let at = folder.path();

@@ -115,6 +115,14 @@ impl TrainObserver for TrainProgress {
                     self.say(&format!("step {step}/{}  valid {loss:.4}", self.steps));
                 }
             }
+            TrainEvent::Searched {
+                step,
+                window: [min, max],
+                variance,
+            } => self.say(&format!(
+                "step {step}/{}  trains with times in [{min}, {max}] from here (variance {variance:.4})",
+                self.steps
+            )),
             TrainEvent::Saved {
                 step, checkpoint, ..
             } => {

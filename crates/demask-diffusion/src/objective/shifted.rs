@@ -6,7 +6,7 @@
 //!
 //! Readings: CART counts every written cell of the row as context, prompt and padding included; its `p` is 0.1 in
 //! Dream-Coder's fine-tuning configuration (0.8 is its code's default, 0.3 that of the `dllm` trainer). Annealing the
-//! causal mask is the trainer's business.
+//! causal mask is the trainer's business (`init.anneal` of a recipe).
 
 use serde::{Deserialize, Serialize};
 

@@ -58,7 +58,7 @@ fn portable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Ten
 mod tests {
     use super::super::testing::{close, device, random};
     use super::*;
-    use crate::AttentionMask;
+    use crate::{AttentionMask, MaskKind};
 
     #[test]
     fn attention_by_hand() {
@@ -114,6 +114,21 @@ mod tests {
                 2,
                 8,
                 AttentionMask::bd3(vec![0, 0, 1, 1, 1, 2]),
+            ),
+            (
+                2,
+                33,
+                33,
+                2,
+                1,
+                8,
+                AttentionMask {
+                    kind: MaskKind::Opening {
+                        open: 1 << 30,
+                        seed: 5,
+                    },
+                    key_lengths: Some(vec![33, 20]),
+                },
             ),
         ];
         for (batch, queries, keys, heads, kv, head, mask) in cases {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::lora::{Attach, Projection, Seeds};
 use super::norm::Norm;
 use super::weight::Linear;
 use super::{NormKind, ParamSource, TransformerConfig};
@@ -32,6 +33,8 @@ pub(super) struct Pass<'a> {
     pub cache: Option<&'a mut KvCache>,
     /// `[batch, length]` of the request.
     pub dims: [usize; 2],
+    /// Seed of the dropout of the pass.
+    pub seed: Option<u64>,
 }
 
 impl Attention {
@@ -83,6 +86,10 @@ impl Attention {
     /// `[batch * length, d_model]` to the same shape, for block number `layer`.
     pub(super) fn forward(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
         let [batch, length] = pass.dims;
+        let seeds = Seeds::new(pass.seed, layer);
+        let project = |linear: &Linear, x: Tensor<2>, which: Projection| {
+            linear.forward_with(x, seeds.of(which))
+        };
         let heads = |x: Tensor<2>, heads: usize, norm: &Option<Norm>| {
             let x = match norm {
                 Some(norm) => norm.forward(x.reshape([batch * length * heads, self.head_dim])),
@@ -90,9 +97,17 @@ impl Attention {
             };
             x.reshape([batch, length, heads, self.head_dim])
         };
-        let mut q = heads(self.q.forward(x.clone()), self.heads, &self.q_norm);
-        let mut k = heads(self.k.forward(x.clone()), self.kv_heads, &self.k_norm);
-        let mut v = heads(self.v.forward(x), self.kv_heads, &None);
+        let mut q = heads(
+            project(&self.q, x.clone(), Projection::Q),
+            self.heads,
+            &self.q_norm,
+        );
+        let mut k = heads(
+            project(&self.k, x.clone(), Projection::K),
+            self.kv_heads,
+            &self.k_norm,
+        );
+        let mut v = heads(project(&self.v, x, Projection::V), self.kv_heads, &None);
         if let Some(table) = &pass.rotary {
             q = ops::rotary(q, table);
             k = ops::rotary(k, table);
@@ -101,8 +116,30 @@ impl Attention {
             (k, v) = cache.append(layer, k, v);
         }
         let y = ops::attention(q, k, v, pass.mask);
-        self.o
-            .forward(y.reshape([batch * length, self.heads * self.head_dim]))
+        let y = y.reshape([batch * length, self.heads * self.head_dim]);
+        project(&self.o, y, Projection::O)
+    }
+
+    pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
+        let mut adapt =
+            |linear: Linear, part: &str| linear.adapted(&format!("{name}.{part}"), attach);
+        Ok(Self {
+            q: adapt(self.q, "q")?,
+            k: adapt(self.k, "k")?,
+            v: adapt(self.v, "v")?,
+            o: adapt(self.o, "o")?,
+            ..self
+        })
+    }
+
+    pub(super) fn merged(self) -> Self {
+        Self {
+            q: self.q.merged(),
+            k: self.k.merged(),
+            v: self.v.merged(),
+            o: self.o.merged(),
+            ..self
+        }
     }
 
     pub(super) fn packed(self) -> Self {

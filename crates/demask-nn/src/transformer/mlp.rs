@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::lora::{Attach, Projection, Seeds};
 use super::weight::Linear;
 use super::{MlpKind, ParamSource, TransformerConfig};
 use crate::{NnError, ops};
@@ -36,12 +37,36 @@ impl Mlp {
     }
 
     /// `[rows, d_model]` to the same shape.
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let inner = match &self.gate {
-            Some(gate) => ops::swiglu(gate.forward(x.clone()), self.up.forward(x)),
-            None => ops::gelu_tanh(self.up.forward(x)),
+    pub(super) fn forward(&self, x: Tensor<2>, seeds: Seeds) -> Tensor<2> {
+        let project = |linear: &Linear, x: Tensor<2>, which: Projection| {
+            linear.forward_with(x, seeds.of(which))
         };
-        self.down.forward(inner)
+        let inner = match &self.gate {
+            Some(gate) => ops::swiglu(
+                project(gate, x.clone(), Projection::Gate),
+                project(&self.up, x, Projection::Up),
+            ),
+            None => ops::gelu_tanh(project(&self.up, x, Projection::Up)),
+        };
+        project(&self.down, inner, Projection::Down)
+    }
+
+    pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
+        let mut adapt =
+            |linear: Linear, part: &str| linear.adapted(&format!("{name}.{part}"), attach);
+        Ok(Self {
+            gate: self.gate.map(|gate| adapt(gate, "gate")).transpose()?,
+            up: adapt(self.up, "up")?,
+            down: adapt(self.down, "down")?,
+        })
+    }
+
+    pub(super) fn merged(self) -> Self {
+        Self {
+            gate: self.gate.map(Linear::merged),
+            up: self.up.merged(),
+            down: self.down.merged(),
+        }
     }
 
     pub(super) fn packed(self) -> Self {

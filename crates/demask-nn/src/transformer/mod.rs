@@ -3,6 +3,7 @@
 mod attention;
 mod config;
 mod init;
+mod lora;
 mod mlp;
 mod norm;
 pub mod params;
@@ -12,6 +13,7 @@ mod weight;
 pub use config::{
     AttentionKind, MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig, TransformerConfig,
 };
+pub use lora::{Lora, LoraConfig, Projection};
 pub use params::ParamSource;
 pub use weight::{Linear, Weight};
 
@@ -23,6 +25,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::ops::{self, RotaryTable};
 use crate::{Asked, Input, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
+use lora::{Attach, Seeds};
 use mlp::Mlp;
 use norm::Norm;
 use time::{AdaLn, TimeEmbedding, modulate};
@@ -44,6 +47,8 @@ pub struct Transformer {
     head_bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     config: TransformerConfig,
+    #[module(skip)]
+    lora: Option<LoraConfig>,
 }
 
 #[derive(Module, Debug)]
@@ -116,6 +121,7 @@ impl Transformer {
             head,
             head_bias,
             config,
+            lora: None,
         })
     }
 
@@ -135,16 +141,97 @@ impl Transformer {
     /// # Panics
     /// On a [`packed`](Self::packed) network, whose weights are no longer available as tensors.
     pub fn for_each_param(&self, visit: &mut dyn FnMut(&str, TensorData)) {
+        self.for_each_value(&mut |name, data, adapter| {
+            if !adapter {
+                visit(name, data);
+            }
+        });
+    }
+
+    /// Calls `visit` with the canonical name and the values of each parameter of the adapters, in
+    /// the order of [`params::for_each_in_order`]; never without adapters.
+    ///
+    /// # Panics
+    /// On a [`packed`](Self::packed) network.
+    pub fn for_each_lora_param(&self, visit: &mut dyn FnMut(&str, TensorData)) {
+        if self.lora.is_some() {
+            self.for_each_value(&mut |name, data, adapter| {
+                if adapter {
+                    visit(name, data);
+                }
+            });
+        }
+    }
+
+    fn for_each_value(&self, visit: &mut dyn FnMut(&str, TensorData, bool)) {
         let mut values = Values::default();
         self.visit(&mut values);
         let mut found = values.0.into_iter();
-        params::for_each_shape(&self.config, &mut |name, shape| {
-            let data = found
-                .next()
-                .expect("a packed network has no parameters to visit");
-            assert_eq!(data.shape().as_slice(), shape, "parameter order of {name}");
-            visit(name, data);
-        });
+        params::for_each_in_order(
+            &self.config,
+            self.lora.as_ref(),
+            &mut |name, shape, adapter| {
+                let value = found
+                    .next()
+                    .expect("a packed network has no parameters to visit");
+                let dims = value.shape();
+                assert_eq!(dims.as_slice(), shape, "parameter order of {name}");
+                visit(name, value, adapter);
+            },
+        );
+    }
+
+    /// What the adapters are, if the network has any.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.lora.as_ref()
+    }
+
+    /// The same network with new adapters, which change nothing yet: `A` is Kaiming-uniform
+    /// (`±1/√in`) from `seed`, `B` is zero. Every other parameter is frozen.
+    ///
+    /// # Errors
+    /// [`NnError::Config`] when the adapters do not fit the network.
+    pub fn init_lora(self, lora: &LoraConfig, seed: u64) -> Result<Self, NnError> {
+        self.with_lora(lora, &mut init::RandomAdapters { seed })
+    }
+
+    /// The same network with the adapters from `source`, asked by canonical name. Every other
+    /// parameter is frozen.
+    ///
+    /// # Errors
+    /// [`NnError::Config`] when the adapters do not fit the network, [`NnError::Source`] for a
+    /// parameter that is missing or has the wrong shape.
+    pub fn with_lora(
+        self,
+        lora: &LoraConfig,
+        source: &mut dyn ParamSource,
+    ) -> Result<Self, NnError> {
+        lora.validate(&self.config)?;
+        let mut attach = Attach {
+            config: lora,
+            source,
+            device: self.device(),
+        };
+        let network = self.no_grad();
+        let mut layers = Vec::with_capacity(network.layers.len());
+        for (i, block) in network.layers.into_iter().enumerate() {
+            layers.push(block.adapted(&format!("layers.{i}"), &mut attach)?);
+        }
+        Ok(Self {
+            layers,
+            lora: Some(lora.clone()),
+            ..network
+        })
+    }
+
+    /// The same network with its adapters added into its weights (`W + (alpha / rank) B A`), as a
+    /// checkpoint without adapters has them. Merge before [packing](Self::packed).
+    pub fn merged(self) -> Self {
+        Self {
+            layers: self.layers.into_iter().map(Block::merged).collect(),
+            lora: None,
+            ..self
+        }
     }
 
     /// The same network with the weights of its linears packed once for the CPU kernels: faster,
@@ -208,6 +295,7 @@ impl Transformer {
             rotary,
             cache,
             dims: [batch, length],
+            seed: dropout,
         };
         let drop = Dropout {
             p: self.config.dropout,
@@ -415,18 +503,35 @@ impl Block {
             (Some(adaln), Some(cond)) => Some(take::<6>(adaln.forward(cond.clone()))),
             _ => None,
         };
+        let seeds = Seeds::new(dropout.seed, layer);
         let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
             let y = self
                 .attn
                 .forward(self.attn_norm.forward(x.clone()), layer, pass);
             let x = x + dropout.apply(y, 2 * layer);
-            let y = self.mlp.forward(self.mlp_norm.forward(x.clone()));
+            let y = self.mlp.forward(self.mlp_norm.forward(x.clone()), seeds);
             return x + dropout.apply(y, 2 * layer + 1);
         };
         let y = modulate(self.attn_norm.forward(x.clone()), shift_a, scale_a);
         let x = x + gate_a * dropout.apply(self.attn.forward(y, layer, pass), 2 * layer);
         let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
-        x + gate_m * dropout.apply(self.mlp.forward(y), 2 * layer + 1)
+        x + gate_m * dropout.apply(self.mlp.forward(y, seeds), 2 * layer + 1)
+    }
+
+    fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
+        Ok(Self {
+            attn: self.attn.adapted(&format!("{name}.attn"), attach)?,
+            mlp: self.mlp.adapted(&format!("{name}.mlp"), attach)?,
+            ..self
+        })
+    }
+
+    fn merged(self) -> Self {
+        Self {
+            attn: self.attn.merged(),
+            mlp: self.mlp.merged(),
+            ..self
+        }
     }
 
     fn packed(self) -> Self {

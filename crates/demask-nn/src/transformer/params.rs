@@ -2,7 +2,7 @@
 
 use burn::tensor::TensorData;
 
-use super::{MlpKind, NormKind, TransformerConfig};
+use super::{LoraConfig, MlpKind, NormKind, TransformerConfig};
 use crate::NnError;
 
 /// Supplies parameters by canonical name while a network is built.
@@ -18,22 +18,42 @@ pub trait ParamSource {
 ///
 /// Weights of linears are `[out, in]`. The order is the order of the forward pass.
 pub fn for_each_shape(config: &TransformerConfig, visit: &mut dyn FnMut(&str, &[usize])) {
+    for_each_in_order(config, None, &mut |name, shape, _| visit(name, shape));
+}
+
+/// The same with adapters: those of a linear follow its own parameters, `{linear}.lora_A.weight`
+/// `[rank, in]` and `{linear}.lora_B.weight` `[out, rank]`. The last argument of `visit` says
+/// whether a parameter belongs to an adapter.
+pub fn for_each_in_order(
+    config: &TransformerConfig,
+    lora: Option<&LoraConfig>,
+    visit: &mut dyn FnMut(&str, &[usize], bool),
+) {
+    type Visit<'a> = dyn FnMut(&str, &[usize], bool) + 'a;
     let c = config;
     let (d, q, kv) = (c.d_model, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-    let norm = |name: &str, width: usize, visit: &mut dyn FnMut(&str, &[usize])| {
-        visit(&format!("{name}.weight"), &[width]);
+    let norm = |name: &str, width: usize, visit: &mut Visit| {
+        visit(&format!("{name}.weight"), &[width], false);
         if c.norm == (NormKind::Layer { bias: true }) {
-            visit(&format!("{name}.bias"), &[width]);
+            visit(&format!("{name}.bias"), &[width], false);
         }
     };
-    let linear =
-        |name: &str, dims: [usize; 2], bias: bool, visit: &mut dyn FnMut(&str, &[usize])| {
-            visit(&format!("{name}.weight"), &dims);
-            if bias {
-                visit(&format!("{name}.bias"), &dims[..1]);
-            }
-        };
-    visit("embed.weight", &[c.vocab_size, d]);
+    let linear = |name: &str, dims: [usize; 2], bias: bool, visit: &mut Visit| {
+        visit(&format!("{name}.weight"), &dims, false);
+        if bias {
+            visit(&format!("{name}.bias"), &dims[..1], false);
+        }
+        if let Some(lora) = lora.filter(|lora| lora.adapts(name)) {
+            let [outputs, inputs] = dims;
+            visit(&format!("{name}.lora_A.weight"), &[lora.rank, inputs], true);
+            visit(
+                &format!("{name}.lora_B.weight"),
+                &[outputs, lora.rank],
+                true,
+            );
+        }
+    };
+    visit("embed.weight", &[c.vocab_size, d], false);
     if let Some(time) = &c.time {
         linear("time.in", [time.cond, time.frequencies], true, visit);
         linear("time.out", [time.cond, time.cond], true, visit);
@@ -48,8 +68,8 @@ pub fn for_each_shape(config: &TransformerConfig, visit: &mut dyn FnMut(&str, &[
         linear(&at("attn.k"), [kv, d], c.qkv_bias, visit);
         linear(&at("attn.v"), [kv, d], c.qkv_bias, visit);
         if c.qk_norm {
-            visit(&at("attn.q_norm.weight"), &[c.head_dim]);
-            visit(&at("attn.k_norm.weight"), &[c.head_dim]);
+            visit(&at("attn.q_norm.weight"), &[c.head_dim], false);
+            visit(&at("attn.k_norm.weight"), &[c.head_dim], false);
         }
         linear(&at("attn.o"), [d, q], c.out_bias, visit);
         norm(&at("mlp_norm"), d, visit);
@@ -66,6 +86,6 @@ pub fn for_each_shape(config: &TransformerConfig, visit: &mut dyn FnMut(&str, &[
     if !c.tied_head {
         linear("head", [c.vocab_size, d], c.head_bias, visit);
     } else if c.head_bias {
-        visit("head.bias", &[c.vocab_size]);
+        visit("head.bias", &[c.vocab_size], false);
     }
 }

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::ParamSource;
+use super::lora::{Attach, Lora};
 use crate::NnError;
 use crate::ops::{self, PackedWeight};
 
@@ -16,11 +17,12 @@ pub enum Weight {
     Packed(PackedWeight),
 }
 
-/// `x Wᵀ + b`.
+/// `x Wᵀ + b`, and what an adapter adds to it.
 #[derive(Module, Debug)]
 pub struct Linear {
     weight: Weight,
     bias: Option<Param<Tensor<1>>>,
+    lora: Option<Lora>,
 }
 
 impl Linear {
@@ -39,15 +41,53 @@ impl Linear {
         Ok(Self {
             weight: Weight::Dense(weight),
             bias,
+            lora: None,
         })
     }
 
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.forward_with(x, None)
+    }
+
+    /// The same; `dropout` is the seed of what the adapter does not see while training.
+    pub(super) fn forward_with(&self, x: Tensor<2>, dropout: Option<u64>) -> Tensor<2> {
+        let added = self.lora.as_ref().map(|l| l.forward(x.clone(), dropout));
         let bias = self.bias.as_ref().map(Param::val);
-        match &self.weight {
+        let y = match &self.weight {
             Weight::Dense(weight) => ops::linear(x, weight.val(), bias),
             Weight::Packed(weight) => weight.forward(x, bias),
+        };
+        match added {
+            Some(added) => y + added,
+            None => y,
+        }
+    }
+
+    /// The same linear with the adapter that `attach` has for `name`.
+    pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
+        let lora = match &self.weight {
+            Weight::Dense(weight) => attach.adapter(name, weight.val().dims())?,
+            Weight::Packed(_) => {
+                return Err(NnError::source(name, "is packed and takes no adapter"));
+            }
+        };
+        Ok(Self { lora, ..self })
+    }
+
+    /// The same linear with its adapter added into its weight. A packed one stays as it is.
+    pub(super) fn merged(self) -> Self {
+        match (self.weight, self.lora) {
+            (Weight::Dense(weight), Some(lora)) => Self {
+                weight: Weight::Dense(Param::from_tensor((weight.val() + lora.delta()).detach())),
+                lora: None,
+                bias: self.bias,
+            },
+            (weight, lora) => Self {
+                weight,
+                lora,
+                bias: self.bias,
+            },
         }
     }
 
@@ -89,6 +129,7 @@ impl Linear {
         Self {
             weight: Weight::Dense(Param::from_tensor(weight)),
             bias,
+            lora: None,
         }
     }
 }

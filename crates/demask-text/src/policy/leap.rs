@@ -270,9 +270,9 @@ mod tests {
 
     #[test]
     fn the_euler_step_leaves_with_the_sum_of_its_rates() {
-        // Scores are p/expm1(sigma). From t = 1 to 1/2 of the log-linear schedule the rate is
-        // 0.5 * 0.999/0.001 and expm1 is 999: the cell leaves with chance 1/2. From t = 1/2 to 1e-5 the
-        // rate is 0.5 * 0.999/0.5005 = 0.998 and expm1 0.4995/0.5005 = 0.998: with chance 0.99998.
+        // t = 1 to 1/2 of the log-linear schedule: rate 0.5 * 0.999/0.001 = 499.5, scores
+        // p/expm1(sigma) = p/999, so half leaves. t = 1/2 to 1e-5: rate 0.49999 * 0.999/0.5005, scores
+        // p/expm1(sigma) with expm1 = 0.4995/0.5005, so the cell leaves with chance 0.99998.
         let graph = Graph::Absorbing { mask: MASK };
         let leap = leap(Rule::Euler, graph, Predicts::Clean);
         assert_eq!(token(&leap, MASK, &clean(), (0, 2), 0.49), Some(0));

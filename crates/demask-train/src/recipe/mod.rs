@@ -10,21 +10,25 @@
 //! | `[optimizer]` | AdamW, clipping, batch, averaging of the weights | [`OptimizerConfig`] |
 //! | `[schedule]` | the learning rate over the steps | [`RateConfig`] |
 //! | `[init]` | random weights, or those of a checkpoint | [`InitConfig`] |
+//! | `[lora]` | trains low-rank adapters on the checkpoint of `[init]`, nothing else | [`LoraConfig`] |
+//! | `[search]` | the variance search of block diffusion | [`SearchConfig`] |
 //! | `[card]` | what the model card says | [`CardConfig`] |
 //! | `[generation]` | what the checkpoint recommends for generation | [`GenerationDefaults`] |
 //!
 //! Unknown keys are errors that name the nearest known one and the line.
 
 mod read;
+mod search;
 mod sections;
 mod suggest;
 
 use demask_diffusion::objective::ObjectiveConfig;
 use demask_models::GenerationDefaults;
-use demask_nn::TransformerConfig;
+use demask_nn::{LoraConfig, NnError, TransformerConfig};
 use serde::{Deserialize, Serialize};
 
 pub use read::roots_of;
+pub use search::SearchConfig;
 pub use sections::{CardConfig, CheckpointDtype, InitConfig, OptimizerConfig, RunConfig};
 
 use crate::TrainError;
@@ -59,6 +63,12 @@ pub struct Recipe {
     /// Where the weights come from.
     #[serde(default)]
     pub init: InitConfig,
+    /// Adapters; everything else is then frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// The variance search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchConfig>,
     /// What the model card says.
     #[serde(default)]
     pub card: CardConfig,
@@ -84,6 +94,30 @@ impl Recipe {
         network
             .validate()
             .map_err(|e| TrainError::recipe(e.to_string()))?;
+        if let Some(lora) = &self.lora {
+            lora.validate(&network).map_err(|e| match e {
+                NnError::Config { field, reason } => {
+                    TrainError::recipe(format!("{field} {reason}"))
+                }
+                other => other.into(),
+            })?;
+            if self.init == InitConfig::Random {
+                return Err(TrainError::recipe(
+                    "[lora] adapts a trained network: add init = { kind = \"checkpoint\", path = ... }",
+                ));
+            }
+        }
+        if let InitConfig::Checkpoint { anneal: 1.., .. } = &self.init
+            && !matches!(self.objective, ObjectiveConfig::Shifted(_))
+        {
+            return Err(TrainError::recipe(format!(
+                "init.anneal opens a causal mask for objective `shifted`, not for `{}`; leave it out",
+                self.objective.kind()
+            )));
+        }
+        if let Some(search) = &self.search {
+            search.validate(&self.objective)?;
+        }
         if self.network.max_length != 0 && self.network.max_length < self.data.length {
             return Err(TrainError::recipe(format!(
                 "data.length = {} is longer than network.max_length = {}",
@@ -128,6 +162,9 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("schedule", &["warmup", "shape"]),
+    ("lora", &["rank", "alpha", "targets"]),
+    ("search", &["every", "batches", "windows"]),
+    ("init", &["anneal"]),
     ("card", &["about", "limits", "licence"]),
     (
         "network",

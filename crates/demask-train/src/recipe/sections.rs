@@ -85,6 +85,12 @@ pub enum InitConfig {
     Checkpoint {
         /// Its folder.
         path: PathBuf,
+        /// Steps over which the causal mask of a left-to-right checkpoint is opened to a full one
+        /// (DiffuLLaMA, arXiv 2410.17891): in step `s` of `n`, counted from 1, a share `s / n` of
+        /// the cells after its own is seen by each cell, drawn anew in every pass. 0 opens it at
+        /// once. For objective `shifted`; validation is always with the full mask.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        anneal: u64,
     },
 }
 
@@ -101,6 +107,10 @@ pub struct CardConfig {
     /// Licence of the weights.
     #[serde(default)]
     pub licence: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn default_eval_every() -> u64 {
@@ -136,7 +146,7 @@ fn one() -> usize {
 }
 
 /// Refuses `value` unless `ok`.
-fn check(
+pub(super) fn check(
     ok: bool,
     key: &str,
     value: impl std::fmt::Display,
@@ -146,6 +156,19 @@ fn check(
         Ok(())
     } else {
         Err(TrainError::recipe(format!("{key} = {value}: {wanted}")))
+    }
+}
+
+impl InitConfig {
+    /// The share of the cells after its own that each cell sees in the step after `step` steps;
+    /// `None` once the mask is full.
+    pub fn opening(&self, step: u64) -> Option<f64> {
+        match self {
+            Self::Checkpoint { anneal, .. } if step + 1 < *anneal => {
+                Some((step + 1) as f64 / *anneal as f64)
+            }
+            _ => None,
+        }
     }
 }
 

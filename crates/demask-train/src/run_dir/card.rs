@@ -5,8 +5,10 @@ use crate::Recipe;
 /// The numbers of a model card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CardFacts {
-    /// Trained values.
+    /// Values in the network.
     pub parameters: u64,
+    /// Trained ones among them, or in the adapters that were merged into them.
+    pub trained: u64,
     /// Steps taken.
     pub steps: u64,
     /// Tokens seen.
@@ -42,6 +44,9 @@ pub(super) fn text(recipe: &Recipe, facts: &CardFacts) -> String {
         facts.seconds,
         facts.loss,
     );
+    if facts.trained != facts.parameters {
+        out += &format!("| trained parameters | {} |\n", facts.trained);
+    }
     if let Some((step, valid)) = facts.valid {
         out += &format!("| validation loss (step {step}) | {valid:.4} |\n");
     }

@@ -19,6 +19,9 @@ pub struct Metrics {
     /// Validation loss with the averaged weights, in steps that validated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
+    /// The window of times the step was trained with, where a variance search chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<[f64; 2]>,
     /// Learning rate.
     pub lr: f64,
     /// Global norm of the gradient before clipping.
@@ -97,6 +100,7 @@ mod tests {
             step,
             loss: 0.1 + step as f64,
             valid: (step == 2).then_some(1.0 / 3.0),
+            window: (step == 3).then_some([0.3, 0.8]),
             lr: 1e-3,
             grad_norm: 0.5,
             tokens: 10 * step,

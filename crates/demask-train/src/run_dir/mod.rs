@@ -7,12 +7,14 @@
 //!   loss.svg         the same as a picture
 //!   state/step-N/    what a training needs to go on; the last two are kept
 //!   checkpoint/      the model: weights, configuration, tokenizer, model card
+//!   adapter/         the adapters alone, in the layout of PEFT, where the recipe has [lora]
 //!   lock             held by the process that trains here
 //! ```
 //!
 //! Everything that replaces something is written beside it, flushed to the disk and renamed, so that
 //! a crash at any moment leaves the old or the new, never a mixture.
 
+mod adapter;
 mod card;
 mod metrics;
 mod plot;
@@ -27,6 +29,7 @@ use fs4::{FileExt, TryLockError};
 pub use card::CardFacts;
 pub use metrics::Metrics;
 pub(crate) use metrics::MetricsFile;
+pub(crate) use state::hash;
 pub use state::{ParamState, TrainState};
 
 use crate::{Recipe, TrainError};

@@ -92,6 +92,7 @@ mod tests {
                 step,
                 loss: 5.0 / step as f64,
                 valid: step.is_multiple_of(10).then_some(1.0),
+                window: None,
                 lr: 0.0,
                 grad_norm: 0.0,
                 tokens: 0,

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use demask_diffusion::objective::variance::Window;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,12 @@ pub struct TrainState {
     pub seconds: f64,
     /// Hash of the tokenised data.
     pub fingerprint: u64,
-    /// The parameters, in the order of the network.
+    /// Hash of the frozen weights under the adapters, which are not saved: they are those of the
+    /// checkpoint that the recipe names.
+    pub base: Option<u64>,
+    /// The window of times that the variance search chose last.
+    pub window: Option<Window>,
+    /// The trained parameters, in the order of the network.
     pub params: Vec<ParamState>,
 }
 
@@ -59,6 +65,11 @@ struct Head {
     seconds: f64,
     /// Hexadecimal, because JSON numbers are floats elsewhere.
     fingerprint: String,
+    /// Hexadecimal too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
     /// Bytes and hash of the tensor file: a torn one is found out before it is used.
     bytes: u64,
     hash: String,
@@ -143,6 +154,8 @@ impl TrainState {
             tokens: self.tokens,
             seconds: self.seconds,
             fingerprint: format!("{:016x}", self.fingerprint),
+            base: self.base.map(|base| format!("{base:016x}")),
+            window: self.window,
             bytes: bytes.len() as u64,
             hash: format!("{:016x}", hash(&bytes)),
         };
@@ -181,8 +194,13 @@ impl TrainState {
             ));
         }
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
-        let fingerprint = u64::from_str_radix(&head.fingerprint, 16)
-            .map_err(|e| fail(format!("fingerprint: {e}")))?;
+        let number = |key: &str, digits: &str| {
+            u64::from_str_radix(digits, 16).map_err(|e| fail(format!("{key}: {e}")))
+        };
+        let fingerprint = number("fingerprint", &head.fingerprint)?;
+        let base = (head.base.as_deref())
+            .map(|digits| number("base", digits))
+            .transpose()?;
         let mut params: Vec<ParamState> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         for (full, view) in tensors.tensors() {
@@ -215,6 +233,8 @@ impl TrainState {
             tokens: head.tokens,
             seconds: head.seconds,
             fingerprint,
+            base,
+            window: head.window,
             params,
         })
     }
@@ -230,7 +250,7 @@ fn floats(view: &TensorView) -> Option<Vec<f32>> {
 }
 
 /// FNV-1a over 64-bit words (the last one filled with zeros): finds torn files, not forgers.
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
@@ -266,6 +286,8 @@ mod tests {
             tokens: 10 * step,
             seconds: 1.5,
             fingerprint: u64::MAX,
+            base: (step > 50).then_some(step),
+            window: (step > 50).then_some(Window { min: 0.3, max: 0.8 }),
             params,
         }
     }

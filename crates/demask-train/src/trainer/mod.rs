@@ -9,6 +9,7 @@ mod batch;
 mod observer;
 mod params;
 mod pass;
+mod search;
 mod session;
 mod setup;
 
@@ -100,7 +101,8 @@ pub fn batch_loss(
     rows: &[Row],
     noise: &Noise,
 ) -> Result<f64, TrainError> {
-    let found = pass::pass(network, objective, &batch::Batch::new(rows)?, noise, None)?;
+    let batch = batch::Batch::new(rows)?;
+    let found = pass::pass(network, objective, &batch, noise, Default::default())?;
     let sum = found
         .sum
         .map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()));

@@ -34,6 +34,15 @@ pub enum TrainEvent<'a> {
         /// Mean loss of the validation rows.
         loss: f64,
     },
+    /// The variance search chose the window of times that is trained with from here on.
+    Searched {
+        /// After this step.
+        step: u64,
+        /// Its ends.
+        window: [f64; 2],
+        /// Variance of the loss between batches in it.
+        variance: f64,
+    },
     /// A state was saved.
     Saved {
         /// After this step.

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use demask_nn::transformer::params::for_each_shape;
-use demask_nn::{NnError, ParamSource, Transformer, TransformerConfig};
+use demask_nn::transformer::params::for_each_in_order;
+use demask_nn::{LoraConfig, NnError, ParamSource, Transformer, TransformerConfig};
 
 use crate::TrainError;
 use crate::optimizer::{AdamWStep, Communicator, Ema, global_norm};
-use crate::run_dir::{ParamState, TrainState};
+use crate::run_dir::{ParamState, TrainState, hash};
 
-/// What the optimiser knows about every parameter, in the order of the network.
+/// What the optimiser knows about every trained parameter, in the order of the network: all of them,
+/// or those of the adapters where the network has some.
 #[derive(Debug)]
 pub(super) struct Params {
+    /// Whether each parameter of the network is trained.
+    trained: Vec<bool>,
     names: Vec<String>,
     shapes: Vec<Vec<usize>>,
     m: Vec<Vec<f32>>,
@@ -34,7 +37,16 @@ pub(super) struct Update<'a> {
 impl Params {
     /// Zero moments for a new network; its average starts at its weights.
     pub fn new(network: &Transformer, averaged: bool) -> Self {
+        let mut out = Self::zero(network.config(), network.lora());
+        if averaged {
+            out.ema = weights_of(network);
+        }
+        out
+    }
+
+    fn zero(config: &TransformerConfig, lora: Option<&LoraConfig>) -> Self {
         let mut out = Self {
+            trained: Vec::new(),
             names: Vec::new(),
             shapes: Vec::new(),
             m: Vec::new(),
@@ -42,23 +54,31 @@ impl Params {
             ema: Vec::new(),
             grads: Vec::new(),
         };
-        for_each_shape(network.config(), &mut |name, shape| {
-            let n = shape.iter().product();
-            out.names.push(name.into());
-            out.shapes.push(shape.to_vec());
-            out.m.push(vec![0.0; n]);
-            out.v.push(vec![0.0; n]);
-            out.grads.push(vec![0.0; n]);
+        for_each_in_order(config, lora, &mut |name, shape, adapter| {
+            let trained = lora.is_none() || adapter;
+            out.trained.push(trained);
+            if trained {
+                let n = shape.iter().product();
+                out.names.push(name.into());
+                out.shapes.push(shape.to_vec());
+                out.m.push(vec![0.0; n]);
+                out.v.push(vec![0.0; n]);
+                out.grads.push(vec![0.0; n]);
+            }
         });
-        if averaged {
-            out.ema = weights_of(network);
-        }
         out
     }
 
-    /// The parameters of a saved state, in the order of a network of shape `config`.
+    /// Number of trained values.
+    pub fn count(&self) -> u64 {
+        self.m.iter().map(|m| m.len() as u64).sum()
+    }
+
+    /// The parameters of a saved state, in the order of a network of shape `config`, and their
+    /// weights.
     pub fn from_state(
         config: &TransformerConfig,
+        lora: Option<&LoraConfig>,
         state: TrainState,
         averaged: bool,
     ) -> Result<(Self, WeightMap), NnError> {
@@ -67,46 +87,28 @@ impl Params {
             .into_iter()
             .map(|p| (p.name.clone(), p))
             .collect();
-        let mut out = Self {
-            names: Vec::new(),
-            shapes: Vec::new(),
-            m: Vec::new(),
-            v: Vec::new(),
-            ema: Vec::new(),
-            grads: Vec::new(),
-        };
+        let mut out = Self::zero(config, lora);
         let mut weights = WeightMap::default();
-        let mut missing = None;
-        for_each_shape(config, &mut |name, shape| {
+        for (i, (name, shape)) in out.names.iter().zip(&out.shapes).enumerate() {
             let n = shape.iter().product();
             let whole = |p: &ParamState| {
-                p.shape == shape
-                    && [&p.weight, &p.m, &p.v]
-                        .iter()
-                        .all(|values| values.len() == n)
+                let lengths = [p.weight.len(), p.m.len(), p.v.len()];
+                p.shape == *shape
+                    && lengths == [n; 3]
                     && p.ema.len() == if averaged { n } else { 0 }
             };
             let Some(param) = saved.remove(name).filter(whole) else {
-                missing.get_or_insert_with(|| name.to_string());
-                return;
+                let message = "missing in the state, or of another shape";
+                return Err(NnError::source(name, message));
             };
-            out.names.push(param.name.clone());
-            out.shapes.push(param.shape);
-            out.m.push(param.m);
-            out.v.push(param.v);
-            out.grads.push(vec![0.0; n]);
+            (out.m[i], out.v[i]) = (param.m, param.v);
             if averaged {
                 out.ema.push(param.ema);
             }
-            weights.0.insert(param.name, param.weight);
-        });
-        match missing {
-            Some(name) => Err(NnError::source(
-                name,
-                "missing in the state, or of another shape",
-            )),
-            None => Ok((out, weights)),
+            let weight = TensorData::new(param.weight, param.shape);
+            weights.0.insert(param.name, weight);
         }
+        Ok((out, weights))
     }
 
     /// Adds the gradients of a pass.
@@ -114,6 +116,7 @@ impl Params {
         network.visit(&mut Collect {
             grads,
             params: self,
+            visited: 0,
             at: 0,
         });
     }
@@ -149,20 +152,28 @@ impl Params {
         let network = network.map(&mut Apply {
             update,
             params: self,
+            visited: 0,
             at: 0,
         });
         self.clear();
         network
     }
 
-    /// The averaged weights, or the weights themselves without averaging.
+    /// The averaged weights of what is trained, or the weights themselves without averaging.
     pub fn averaged(&self, network: &Transformer) -> WeightMap {
         let values = if self.ema.is_empty() {
             weights_of(network)
         } else {
             self.ema.clone()
         };
-        WeightMap(self.names.iter().cloned().zip(values).collect())
+        let named = self.names.iter().zip(&self.shapes).zip(values);
+        WeightMap(
+            named
+                .map(|((name, shape), values)| {
+                    (name.clone(), TensorData::new(values, shape.clone()))
+                })
+                .collect(),
+        )
     }
 
     /// Everything, for a state folder.
@@ -185,8 +196,21 @@ impl Params {
 
 fn weights_of(network: &Transformer) -> Vec<Vec<f32>> {
     let mut out = Vec::new();
-    network.for_each_param(&mut |_, data| out.push(floats(data)));
+    let mut push = |_: &str, data| out.push(floats(data));
+    match network.lora() {
+        None => network.for_each_param(&mut push),
+        Some(_) => network.for_each_lora_param(&mut push),
+    }
     out
+}
+
+/// Hash of all parameters but those of adapters.
+pub(super) fn base_hash(network: &Transformer) -> u64 {
+    let mut hashes = Vec::new();
+    network.for_each_param(&mut |_, data| {
+        hashes.extend(hash(bytemuck::cast_slice(&floats(data))).to_le_bytes());
+    });
+    hash(&hashes)
 }
 
 /// The values of a tensor as f32, without a copy where they are that already.
@@ -197,24 +221,20 @@ fn floats(data: TensorData) -> Vec<f32> {
 
 /// Weights by name, as a source for a network.
 #[derive(Debug, Default)]
-pub(super) struct WeightMap(pub HashMap<String, Vec<f32>>);
+pub(super) struct WeightMap(pub HashMap<String, TensorData>);
 
 impl ParamSource for WeightMap {
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError> {
-        let values = self
+        let data = self
             .0
             .remove(name)
-            .ok_or_else(|| NnError::source(name, "is not in the source"))?;
-        if values.len() != shape.iter().product::<usize>() {
-            return Err(NnError::source(
-                name,
-                format!(
-                    "has {} values, the network needs shape {shape:?}",
-                    values.len()
-                ),
-            ));
+            .ok_or_else(|| NnError::source(name, format!("of shape {shape:?} is not there")))?;
+        let found = data.shape().to_vec();
+        if found != shape {
+            let message = format!("has shape {found:?}, the network needs {shape:?}");
+            return Err(NnError::source(name, message));
         }
-        Ok(TensorData::new(values, shape.to_vec()))
+        Ok(data)
     }
 }
 
@@ -222,11 +242,17 @@ impl ParamSource for WeightMap {
 struct Collect<'a> {
     grads: Gradients,
     params: &'a mut Params,
+    /// Parameters seen, and trained ones among them.
+    visited: usize,
     at: usize,
 }
 
 impl ModuleVisitor for Collect<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.visited += 1;
+        if !self.params.trained[self.visited - 1] {
+            return;
+        }
         if let Some(grad) = param.val().grad_remove(&mut self.grads) {
             let sum = &mut self.params.grads[self.at];
             sum.iter_mut()
@@ -237,15 +263,20 @@ impl ModuleVisitor for Collect<'_> {
     }
 }
 
-/// Replaces every parameter by its updated self.
+/// Replaces every trained parameter by its updated self.
 struct Apply<'a> {
     update: &'a Update<'a>,
     params: &'a mut Params,
+    visited: usize,
     at: usize,
 }
 
 impl ModuleMapper for Apply<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.visited += 1;
+        if !self.params.trained[self.visited - 1] {
+            return param;
+        }
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
         let mut weights = floats(tensor.inner().into_data());

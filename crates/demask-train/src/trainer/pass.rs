@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Wanted};
 use demask_models::pass;
-use demask_nn::{Transformer, ops};
+use demask_nn::{MaskKind, Transformer, ops};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -17,14 +17,23 @@ pub(super) struct PassLoss {
     pub normaliser: f64,
 }
 
-/// Corrupts `batch` with `noise` and asks `network` for the loss. `dropout` is the seed of the
-/// dropout masks while training.
+/// What is different in a pass while training.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Training {
+    /// Seed of the dropout masks.
+    pub dropout: Option<u64>,
+    /// Share of the cells after its own that each cell sees, and the seed they are drawn with,
+    /// while a causal mask is opened.
+    pub opening: Option<(f64, u64)>,
+}
+
+/// Corrupts `batch` with `noise` and asks `network` for the loss.
 pub(super) fn pass(
     network: &Transformer,
     objective: &dyn Objective,
     batch: &Batch,
     noise: &Noise,
-    dropout: Option<u64>,
+    training: Training,
 ) -> Result<PassLoss, TrainError> {
     let corrupted = objective.corrupt(&batch.x0, &batch.loss_cells, noise)?;
     let normaliser = corrupted.normaliser;
@@ -50,7 +59,14 @@ pub(super) fn pass(
         }
         input.asked = pass::one_earlier(input.asked, dims);
     }
-    input.dropout = dropout;
+    input.dropout = training.dropout;
+    if let Some((share, seed)) = training.opening {
+        // Rows that end early still do.
+        input.mask.kind = MaskKind::Opening {
+            open: (share * 4_294_967_296.0) as u32,
+            seed,
+        };
+    }
     let Some(logits) = network.forward(input)?.logits else {
         return Ok(PassLoss {
             sum: None,

@@ -2,20 +2,22 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use demask_diffusion::Noise;
-use demask_models::{Model, SaveDtype};
+use demask_diffusion::objective::variance::Window;
+use demask_diffusion::{Noise, Objective};
+use demask_models::{Model, ModelSpec, SaveDtype};
 use demask_nn::Transformer;
 
 use super::batch::Batch;
-use super::params::{Params, Update};
-use super::pass::pass;
-use super::setup::Parts;
+use super::params::{Params, Update, base_hash};
+use super::pass::{Training, pass};
+use super::setup::{Init, Parts};
 use super::{TrainEvent, TrainObserver, TrainOptions, TrainSummary};
 use crate::data::Row;
 use crate::optimizer::{AdamW, Ema, clip_factor};
-use crate::recipe::CheckpointDtype;
+use crate::recipe::{CheckpointDtype, InitConfig};
 use crate::run_dir::{CardFacts, Metrics, MetricsFile, RunDir, TrainState};
 use crate::{Recipe, TrainError};
 
@@ -24,6 +26,8 @@ mod stream {
     pub const TRAIN: u64 = 1;
     pub const DROPOUT: u64 = 2;
     pub const VALID: u64 = 3;
+    pub const SEARCH: u64 = 4;
+    pub const MASK: u64 = 5;
 }
 
 /// Keys of a recipe that may change when a training is resumed.
@@ -48,6 +52,10 @@ pub(super) struct Session {
     /// `None` only while an update is under way.
     network: Option<Transformer>,
     params: Params,
+    /// Under adapters: the frozen weights.
+    base: Option<Base>,
+    /// The window that the variance search chose, and the objective in it.
+    window: Option<(Window, Arc<dyn Objective>)>,
     metrics: MetricsFile,
     noise: Noise,
     time_conditioning: bool,
@@ -57,6 +65,13 @@ pub(super) struct Session {
     seconds: (f64, f64),
     valid: Option<(u64, f64)>,
     saved: Option<u64>,
+}
+
+/// The checkpoint that adapters stand on.
+struct Base {
+    path: String,
+    spec: ModelSpec,
+    hash: u64,
 }
 
 /// What one step came to, before it is known to be good.
@@ -90,23 +105,40 @@ impl Session {
         }
         let device = options.device.clone().autodiff();
         let averaged = parts.recipe.optimizer.ema > 0.0;
-        let (network, params, step, tokens, seconds) = match resumed {
+        let lora = parts.recipe.lora.as_ref();
+        let first = || parts.network(&options.roots, &device);
+        // Frozen weights are not in a state: they come from the checkpoint again.
+        let frozen = lora.map(|_| first()).transpose()?;
+        let base = frozen
+            .as_ref()
+            .and_then(|init| Base::of(&parts.recipe, init));
+        let (network, params, window, [step, tokens], seconds) = match resumed {
             None => {
-                let network = parts.network(&options.roots, &device)?;
+                let network = match (frozen, lora) {
+                    (Some(init), Some(lora)) => {
+                        init.network.init_lora(lora, parts.recipe.run.seed)?
+                    }
+                    _ => first()?.network,
+                };
                 let params = Params::new(&network, averaged);
-                (network, params, 0, 0, 0.0)
+                (network, params, None, [0, 0], 0.0)
             }
             Some((state, torn)) => {
                 for error in torn {
                     let warning = format!("{error}; going on from step {}", state.step);
                     let _ = observer.event(&TrainEvent::Warning(warning));
                 }
-                check_same(&parts, &run, &state)?;
-                let (step, tokens, seconds) = (state.step, state.tokens, state.seconds);
+                check_same(&parts, &run, &state, base.as_ref().map(|base| base.hash))?;
+                let (counts, seconds) = ([state.step, state.tokens], state.seconds);
+                let window = (parts.search.as_ref().zip(state.window))
+                    .and_then(|(search, window)| search.candidate(window));
                 let config = &parts.recipe.network;
-                let (params, mut weights) = Params::from_state(config, state, averaged)?;
-                let network = Transformer::from_source(config, &mut weights, &device)?;
-                (network, params, step, tokens, seconds)
+                let (params, mut weights) = Params::from_state(config, lora, state, averaged)?;
+                let network = match (frozen, lora) {
+                    (Some(init), Some(lora)) => init.network.with_lora(lora, &mut weights)?,
+                    _ => Transformer::from_source(config, &mut weights, &device)?,
+                };
+                (network, params, window, counts, seconds)
             }
         };
         run.write_recipe(&parts.recipe)?;
@@ -125,6 +157,8 @@ impl Session {
             device,
             network: Some(network),
             params,
+            base,
+            window,
             metrics,
             time_conditioning: false,
             step,
@@ -135,7 +169,7 @@ impl Session {
         };
         session.probe()?;
         let _ = observer.event(&TrainEvent::Started {
-            parameters: session.parts.recipe.network.parameters(),
+            parameters: session.params.count(),
             vocabulary: session.parts.recipe.network.vocab_size,
             tokens: session.parts.corpus.tokens(),
             rows: session.parts.recipe.optimizer.rows_per_step()
@@ -171,6 +205,9 @@ impl Session {
                 };
                 stopped |= observer.event(&event).is_break();
             }
+            if self.is_search_due() {
+                stopped |= self.search(observer)?.is_break();
+            }
             if last || stopped || self.step.is_multiple_of(config.checkpoint_every) {
                 stopped |= self.save(observer)?.is_break();
             }
@@ -188,6 +225,40 @@ impl Session {
         };
         let _ = observer.event(&TrainEvent::Finished(&summary));
         Ok(summary)
+    }
+
+    /// The objective of the next step.
+    fn objective(&self) -> &dyn Objective {
+        match &self.window {
+            Some((_, objective)) => objective.as_ref(),
+            None => self.parts.objective.as_ref(),
+        }
+    }
+
+    fn is_search_due(&self) -> bool {
+        let due = |search: &super::search::Search| self.step.is_multiple_of(search.config.every);
+        self.parts.search.as_ref().is_some_and(due)
+    }
+
+    /// A turn of the variance search. Every process comes to the same window by itself.
+    fn search(&mut self, observer: &mut dyn TrainObserver) -> Result<ControlFlow<()>, TrainError> {
+        let recipe = &self.parts.recipe;
+        let Some(search) = &self.parts.search else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let rows = self.parts.corpus.valid_rows(recipe.run.eval_rows);
+        let node = self.noise.child(stream::SEARCH).child(self.step);
+        let batch = recipe.optimizer.batch;
+        let found = search.turn(&self.averaged()?, &rows, batch, &node)?;
+        let Some(found) = found else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        self.window = search.candidate(found.window);
+        Ok(observer.event(&TrainEvent::Searched {
+            step: self.step,
+            window: [found.window.min, found.window.max],
+            variance: found.variance,
+        }))
     }
 
     fn elapsed(&self) -> f64 {
@@ -282,6 +353,7 @@ impl Session {
             step: self.step,
             loss,
             valid: None,
+            window: self.window.as_ref().map(|(w, _)| [w.min, w.max]),
             lr,
             grad_norm: norm,
             tokens: self.tokens,
@@ -302,24 +374,20 @@ impl Session {
             normaliser: 0.0,
             tokens: 0,
         };
-        let dropout = self.parts.recipe.network.dropout > 0.0;
+        let recipe = &self.parts.recipe;
+        let adapters = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
+        let dropout = recipe.network.dropout > 0.0 || adapters > 0.0;
         for number in 0..self.parts.recipe.optimizer.accumulation {
             let batch = Batch::new(&self.rows(self.step, number))?;
             let node = self.node(stream::TRAIN, self.step, number);
-            let seed = || {
-                self.node(stream::DROPOUT, self.step, number)
-                    .uniform()
-                    .to_bits()
+            let seed = |stream| self.node(stream, self.step, number).uniform().to_bits();
+            let training = Training {
+                dropout: dropout.then(|| seed(stream::DROPOUT)),
+                opening: (self.parts.recipe.init.opening(self.step))
+                    .map(|share| (share, seed(stream::MASK))),
             };
-            let dropout = dropout.then(seed);
             let network = self.network()?;
-            let result = pass(
-                network,
-                self.parts.objective.as_ref(),
-                &batch,
-                &node,
-                dropout,
-            )?;
+            let result = pass(network, self.objective(), &batch, &node, training)?;
             out.tokens += batch.tokens;
             out.normaliser += result.normaliser;
             if let Some(sum) = result.sum {
@@ -360,15 +428,22 @@ impl Session {
         Ok(())
     }
 
-    /// The network with the averaged weights, without gradients.
+    /// The network with the averaged weights, adapters merged, without gradients: what the
+    /// checkpoint holds.
     fn averaged(&self) -> Result<Transformer, TrainError> {
-        let mut weights = self.params.averaged(self.network()?);
-        let config = &self.parts.recipe.network;
-        Ok(Transformer::from_source(
-            config,
-            &mut weights,
-            &self.options.device,
-        )?)
+        let (network, recipe) = (self.network()?, &self.parts.recipe);
+        let mut weights = self.params.averaged(network);
+        if recipe.lora.is_some() {
+            network.for_each_param(&mut |name, data| {
+                weights.0.insert(name.to_string(), data);
+            });
+        }
+        let device = &self.options.device;
+        let plain = Transformer::from_source(&recipe.network, &mut weights, device)?;
+        Ok(match &recipe.lora {
+            Some(lora) => plain.with_lora(lora, &mut weights)?.merged(),
+            None => plain,
+        })
     }
 
     /// Mean loss of the validation rows under noise that is the same every time.
@@ -381,11 +456,16 @@ impl Session {
             return Ok(None);
         }
         let network = self.averaged()?;
+        // Windows come and go; the bound can be compared between steps.
+        let objective = match &self.parts.search {
+            Some(search) => search.whole.as_ref(),
+            None => self.parts.objective.as_ref(),
+        };
         let (mut loss, mut normaliser) = (0.0, 0.0);
         for (number, rows) in rows.chunks(self.parts.recipe.optimizer.batch).enumerate() {
             let node = self.noise.child(stream::VALID).child(number as u64);
             let batch = Batch::new(rows)?;
-            let result = pass(&network, self.parts.objective.as_ref(), &batch, &node, None)?;
+            let result = pass(&network, objective, &batch, &node, Training::default())?;
             normaliser += result.normaliser;
             loss += result
                 .sum
@@ -412,6 +492,8 @@ impl Session {
             tokens: self.tokens,
             seconds: self.elapsed(),
             fingerprint: self.parts.corpus.fingerprint(),
+            base: self.base.as_ref().map(|base| base.hash),
+            window: self.window.as_ref().map(|(window, _)| *window),
             params: self.params.states(self.network()?),
         };
         let path = self.run.save_state(&state)?;
@@ -429,9 +511,10 @@ impl Session {
     fn publish(&self) -> Result<PathBuf, TrainError> {
         let recipe = &self.parts.recipe;
         let checkpoint = self.run.checkpoint();
+        let window = self.window.as_ref().map(|(window, _)| *window);
         let spec = self
             .parts
-            .spec(self.time_conditioning, self.step, self.tokens);
+            .spec(self.time_conditioning, window, self.step, self.tokens);
         let dtype = match recipe.run.checkpoint_dtype {
             CheckpointDtype::F32 => SaveDtype::F32,
             CheckpointDtype::Bf16 => SaveDtype::Bf16,
@@ -445,6 +528,7 @@ impl Session {
         )?;
         let facts = CardFacts {
             parameters: recipe.network.parameters(),
+            trained: self.params.count(),
             steps: self.step,
             tokens: self.tokens,
             seconds: self.elapsed(),
@@ -453,14 +537,42 @@ impl Session {
             valid: self.valid,
             objective: self.parts.objective.name(),
         };
+        if let (Some(lora), Some(base)) = (&recipe.lora, &self.base) {
+            let mut params: Vec<_> = self
+                .params
+                .averaged(self.network()?)
+                .0
+                .into_iter()
+                .collect();
+            params.sort_by(|a, b| a.0.cmp(&b.0));
+            (self.run).write_adapter(lora, &base.path, &base.spec, params)?;
+        }
         self.run.write_card(recipe, &facts)?;
         self.run.write_plot(self.metrics.lines())?;
         Ok(checkpoint)
     }
 }
 
+impl Base {
+    fn of(recipe: &Recipe, init: &Init) -> Option<Self> {
+        let InitConfig::Checkpoint { path, .. } = &recipe.init else {
+            return None;
+        };
+        Some(Self {
+            path: path.display().to_string(),
+            spec: init.spec.clone()?,
+            hash: base_hash(&init.network),
+        })
+    }
+}
+
 /// Refuses to go on with other data or other settings than the state was trained with.
-fn check_same(parts: &Parts, run: &RunDir, state: &TrainState) -> Result<(), TrainError> {
+fn check_same(
+    parts: &Parts,
+    run: &RunDir,
+    state: &TrainState,
+    base: Option<u64>,
+) -> Result<(), TrainError> {
     let fail = |message: String| {
         Err(TrainError::ResumeMismatch {
             path: run.path().to_path_buf(),
@@ -472,9 +584,11 @@ fn check_same(parts: &Parts, run: &RunDir, state: &TrainState) -> Result<(), Tra
         .differences(&parts.recipe)
         .into_iter()
         .filter(|key| {
-            !MAY_CHANGE
+            let may = MAY_CHANGE
                 .iter()
-                .any(|may| key == may || (may.ends_with('.') && key.starts_with(may)))
+                .any(|may| key == may || (may.ends_with('.') && key.starts_with(may)));
+            // A variance search measures on the validation rows.
+            !may || (key == "run.eval_rows" && parts.search.is_some())
         })
         .collect();
     if !changed.is_empty() {
@@ -485,6 +599,16 @@ fn check_same(parts: &Parts, run: &RunDir, state: &TrainState) -> Result<(), Tra
     }
     if state.fingerprint != parts.corpus.fingerprint() {
         return fail("the data files are not those it was trained on".into());
+    }
+    if let Some(window) = state.window
+        && (parts.search.as_ref()).is_none_or(|search| search.candidate(window).is_none())
+    {
+        return fail("its window of times is not one of search.windows".into());
+    }
+    if state.base != base {
+        return fail(
+            "the checkpoint under the adapters is not the one they were trained on".into(),
+        );
     }
     if state.step > parts.recipe.run.steps {
         return fail(format!(

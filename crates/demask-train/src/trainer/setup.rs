@@ -1,20 +1,22 @@
 //! From a recipe to the parts of a training: tokenizer, data, objective, network.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use demask_diffusion::objective::Attention;
+use demask_diffusion::objective::variance::Window;
 use demask_diffusion::{Objective, ObjectiveConfig, Vocabulary};
 use demask_models::{
     Checkpoint, Frame, Model, ModelKind, ModelSpec, OpenOptions, Predicts, Provenance, SpecialIds,
     Tokenizer,
 };
-use demask_nn::Transformer;
 use demask_nn::transformer::AttentionKind;
+use demask_nn::{NnError, Transformer};
 
 use super::params::WeightMap;
+use super::search::Search;
 use crate::data::{Corpus, Documents, Layout, find};
 use crate::recipe::InitConfig;
 use crate::run_dir::{RunDir, write_atomic};
@@ -29,6 +31,14 @@ pub(super) struct Parts {
     pub ids: SpecialIds,
     pub corpus: Corpus,
     pub objective: Arc<dyn Objective>,
+    pub search: Option<Search>,
+}
+
+/// A network with its first weights.
+pub(super) struct Init {
+    pub network: Transformer,
+    /// What the checkpoint says about itself, where the weights come from one.
+    pub spec: Option<ModelSpec>,
 }
 
 impl Parts {
@@ -61,18 +71,35 @@ impl Parts {
         let objective = recipe.objective.build(vocabulary)?;
         agree(&recipe, objective.as_ref())?;
         let corpus = Corpus::new(&recipe.data, &documents, &tokenizer, &ids, seed)?;
+        let rows = corpus.valid_rows(recipe.run.eval_rows).len();
+        let search = Search::new(&recipe, vocabulary, rows)?;
         Ok(Self {
             recipe,
             tokenizer,
             ids,
             corpus,
             objective,
+            search,
         })
     }
 
-    /// What a checkpoint says about itself after `steps` steps and `tokens` tokens.
-    pub fn spec(&self, time_conditioning: bool, steps: u64, tokens: u64) -> ModelSpec {
+    /// What a checkpoint says about itself after `steps` steps and `tokens` tokens, the last ones in
+    /// the window that a search chose.
+    pub fn spec(
+        &self,
+        time_conditioning: bool,
+        window: Option<Window>,
+        steps: u64,
+        tokens: u64,
+    ) -> ModelSpec {
         let recipe = &self.recipe;
+        let window = match &recipe.objective {
+            ObjectiveConfig::Bd3(bd3) => Some(window.unwrap_or(Window {
+                min: bd3.time.min,
+                max: bd3.time.max,
+            })),
+            _ => None,
+        };
         ModelSpec {
             family: "demask".into(),
             kind: model_kind(&recipe.objective),
@@ -82,18 +109,15 @@ impl Parts {
             time_conditioning,
             predicts: predicts(&recipe.objective),
             generation: recipe.generation.clone(),
-            sampling_eps: match &recipe.objective {
-                ObjectiveConfig::Bd3(bd3) if bd3.time.min > 1e-3 || bd3.time.max < 1.0 => {
-                    Some([bd3.time.min, bd3.time.max])
-                }
-                _ => None,
-            },
+            sampling_eps: window
+                .filter(|w| w.min > 1e-3 || w.max < 1.0)
+                .map(|w| [w.min, w.max]),
             chat_template: None,
             provenance: Some(Provenance {
                 recipe: Some(recipe.resolved()),
                 base: match &recipe.init {
                     InitConfig::Random => None,
-                    InitConfig::Checkpoint { path } => Some(path.display().to_string()),
+                    InitConfig::Checkpoint { path, .. } => Some(path.display().to_string()),
                 },
                 steps: Some(steps),
                 tokens: Some(tokens),
@@ -104,12 +128,16 @@ impl Parts {
         }
     }
 
-    /// A new network: random, or with the weights of the checkpoint the recipe names.
-    pub fn network(&self, roots: &[PathBuf], device: &Device) -> Result<Transformer, TrainError> {
+    /// A new network: random, or with the weights of the checkpoint the recipe names, which must be
+    /// its own by name and shape. Adapters come later.
+    pub fn network(&self, roots: &[PathBuf], device: &Device) -> Result<Init, TrainError> {
         let config = &self.recipe.network;
         match &self.recipe.init {
-            InitConfig::Random => Ok(Transformer::init(config, self.recipe.run.seed, device)?),
-            InitConfig::Checkpoint { path } => {
+            InitConfig::Random => Ok(Init {
+                network: Transformer::init(config, self.recipe.run.seed, device)?,
+                spec: None,
+            }),
+            InitConfig::Checkpoint { path, .. } => {
                 let path = find(path, roots, "checkpoint")?;
                 let options = OpenOptions {
                     packed: false,
@@ -118,13 +146,16 @@ impl Parts {
                 let model = Model::open(&path, &options)?;
                 let mut weights = HashMap::new();
                 model.network.for_each_param(&mut |name, data| {
-                    weights.insert(name.to_string(), data.iter::<f32>().collect());
+                    weights.insert(name.to_string(), data);
                 });
-                Ok(Transformer::from_source(
-                    config,
-                    &mut WeightMap(weights),
-                    device,
-                )?)
+                let mut weights = WeightMap(weights);
+                let network = Transformer::from_source(config, &mut weights, device)
+                    .map_err(|e| misfit(&path, e))?;
+                nothing_left(&path, &weights)?;
+                Ok(Init {
+                    network,
+                    spec: Some(model.spec),
+                })
             }
         }
     }
@@ -136,6 +167,37 @@ fn frame(layout: &Layout) -> Frame {
         Layout::Packed { bos, eos } => Frame { bos, eos },
         Layout::Examples { bos, .. } => Frame { bos, eos: true },
     }
+}
+
+/// A tensor of the checkpoint at `path` that is missing or has another shape.
+fn misfit(path: &Path, error: NnError) -> TrainError {
+    match error {
+        NnError::Source { name, message } => TrainError::Init {
+            path: path.to_path_buf(),
+            message: format!("parameter `{name}` {message}"),
+        },
+        other => other.into(),
+    }
+}
+
+/// Refuses a checkpoint with tensors that the network has no place for.
+fn nothing_left(path: &Path, weights: &WeightMap) -> Result<(), TrainError> {
+    let mut left: Vec<_> = weights.0.iter().collect();
+    left.sort_by_key(|(name, _)| name.as_str());
+    let Some((name, data)) = left.first() else {
+        return Ok(());
+    };
+    let more = match left.len() {
+        1 => String::new(),
+        n => format!(" (and for {} more)", n - 1),
+    };
+    Err(TrainError::Init {
+        path: path.to_path_buf(),
+        message: format!(
+            "the network has no place for parameter `{name}` of shape {:?}{more}",
+            data.shape().to_vec()
+        ),
+    })
 }
 
 /// How a model trained with this objective writes text.

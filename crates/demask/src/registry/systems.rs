@@ -84,6 +84,7 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/objective/bd3.rs",
                 "demask-diffusion/src/objective/variance.rs",
                 "demask-diffusion/src/schedule/clipped.rs",
+                "demask-train/src/trainer/search.rs",
                 "demask-models/src/family",
             ],
             command: "demask train RECIPE.toml",
@@ -93,7 +94,21 @@ pub fn systems() -> &'static [System] {
             name: "DiffuLLaMA",
             paper: "Scaling Diffusion Language Models via Adaptation from Autoregressive Models, \
                     arXiv 2410.17891",
-            rooms: &["demask-diffusion/src/objective/shifted.rs"],
+            rooms: &[
+                "demask-diffusion/src/objective/shifted.rs",
+                "demask-nn/src/mask.rs",
+                "demask-train/src/recipe/sections.rs",
+            ],
+            command: "demask train RECIPE.toml",
+            proofs: &[],
+        },
+        System {
+            name: "LoRA",
+            paper: "LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685",
+            rooms: &[
+                "demask-nn/src/transformer/lora.rs",
+                "demask-train/src/run_dir/adapter.rs",
+            ],
             command: "demask train RECIPE.toml",
             proofs: &[],
         },
