@@ -297,8 +297,10 @@ impl Session {
             }
         };
         shared.never.iter().for_each(|&id| forbid(logits, id));
-        if row.cells()[cell..].contains(&Cell::Fixed) {
-            // The template goes on after this gap, so the text cannot end in it.
+        let compat = shared.config.compat;
+        if compat == Compat::None && row.cells()[cell..].contains(&Cell::Fixed) {
+            // The template goes on after this gap, so the text cannot end in it. Published loops
+            // know of no templates.
             shared.ends.iter().for_each(|&id| forbid(logits, id));
         }
         if shared.never_first && is_first(row, cell, shared.denoiser.ids().bos) {

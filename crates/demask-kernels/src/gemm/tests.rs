@@ -15,8 +15,9 @@ fn reference(
     let mut out = Vec::with_capacity(m * n);
     for i in 0..m {
         for j in 0..n {
-            let mut sum = f64::from(c[i * n + j]) + bias.map_or(0.0, |b| f64::from(b[j]));
-            let mut scale = sum.abs();
+            let bias = bias.map_or(0.0, |b| f64::from(b[j]));
+            let mut sum = f64::from(c[i * n + j]) + bias;
+            let mut scale = f64::from(c[i * n + j]).abs() + bias.abs();
             for l in 0..k {
                 let x = f64::from(a(i, l)) * f64::from(b(l, j));
                 sum += x;
