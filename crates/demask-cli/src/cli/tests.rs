@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use demask::models::{Checkpoint, ModelSpec};
+use demask::train::data::Layout;
 
 use super::*;
 use crate::checkpoints;
@@ -263,8 +264,10 @@ fn the_checkpoints_say_what_their_recipes_say() {
         assert!(checkpoint.unusual.is_empty(), "{:?}", checkpoint.unusual);
         let recipe = checkpoint.spec.provenance.unwrap().recipe.unwrap();
         let recipe = demask::train::Recipe::parse(&recipe, "recipe", &[]).unwrap();
-        let demask::train::data::Layout::Packed { bos, eos } = recipe.data.layout else {
-            panic!("these are trained on packed rows")
+        let (bos, eos) = match recipe.data.layout {
+            Layout::Packed { bos, eos } => (bos, eos),
+            // Every example is followed by an end token.
+            Layout::Examples { bos, .. } => (bos, true),
         };
         let frame = checkpoint.spec.frame;
         assert_eq!((frame.bos, frame.eos), (bos, eos), "{}", checkpoint.label);
