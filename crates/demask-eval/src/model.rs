@@ -1,7 +1,7 @@
 //! What evaluation asks of a model.
 
 use burn::tensor::Device;
-use demask_models::{Frame, Model, ModelKind, SpecialIds, pass};
+use demask_models::{Frame, Model, ModelKind, Predicts, SpecialIds, pass};
 use demask_nn::{Input, Output};
 
 use crate::EvalError;
@@ -10,6 +10,10 @@ use crate::EvalError;
 pub trait LanguageModel {
     /// How the model writes, which decides what its likelihood is.
     fn kind(&self) -> ModelKind;
+    /// What its outputs mean.
+    fn predicts(&self) -> Predicts {
+        Predicts::Clean
+    }
     /// Special tokens.
     fn ids(&self) -> &SpecialIds;
     /// Which of them stood around a document in training.
@@ -34,6 +38,10 @@ pub trait LanguageModel {
 impl LanguageModel for Model {
     fn kind(&self) -> ModelKind {
         self.spec.kind
+    }
+
+    fn predicts(&self) -> Predicts {
+        self.spec.predicts
     }
 
     fn ids(&self) -> &SpecialIds {

@@ -1,7 +1,7 @@
 //! Models whose every probability is known, for tests.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use demask_models::{Frame, ModelKind, SpecialIds};
+use demask_models::{Frame, ModelKind, Predicts, SpecialIds};
 use demask_nn::{Asked, Input, MaskKind, NnError, NoiseLevel, Output, Rows};
 
 use crate::{EvalError, LanguageModel};
@@ -11,6 +11,7 @@ pub(crate) struct Toy {
     kind: ModelKind,
     ids: SpecialIds,
     frame: Frame,
+    pub predicts: Predicts,
     letters: usize,
     max_length: usize,
     law: Law,
@@ -37,6 +38,7 @@ impl Toy {
             kind: ModelKind::Autoregressive,
             ids,
             frame: Frame::default(),
+            predicts: Predicts::Clean,
             letters: 32,
             max_length,
             law,
@@ -57,6 +59,7 @@ impl Toy {
             kind,
             ids,
             frame: Frame::default(),
+            predicts: Predicts::Clean,
             letters,
             max_length: length,
             law: Law::Table { length, chances },
@@ -75,6 +78,7 @@ impl Toy {
             kind: ModelKind::Autoregressive,
             ids,
             frame: Frame::default(),
+            predicts: Predicts::Clean,
             letters,
             max_length,
             law,
@@ -170,6 +174,10 @@ impl LanguageModel for Toy {
 
     fn ids(&self) -> &SpecialIds {
         &self.ids
+    }
+
+    fn predicts(&self) -> Predicts {
+        self.predicts
     }
 
     fn frame(&self) -> Frame {

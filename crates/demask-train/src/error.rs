@@ -110,7 +110,7 @@ pub enum TrainError {
     },
     /// The loss or the gradient stopped being a number.
     #[error(
-        "the {what} is not a finite number at step {step}. The state before this step is kept ({}). Try a lower optimizer.lr, more schedule.warmup or a smaller optimizer.clip",
+        "the {what} is not a finite number at step {step}. The state before this step is kept ({}), and its weights as `checkpoint` in the run folder. The same settings would end here again: start a new run with a lower optimizer.lr, more schedule.warmup or a smaller optimizer.clip, from those weights if you like (--set 'init={{ kind = \"checkpoint\", path = \"…\" }}')",
         kept.display()
     )]
     NotFinite {

@@ -5,6 +5,7 @@
 //! | masked | continuous-time masked diffusion | MDLM, arXiv 2406.07524, Eq. 10 |
 //! | block masked | the same in each block given the blocks before it, window (1e-3, 1) | BD3-LM, arXiv 2503.09573, Eq. 8 |
 //! | uniform | continuous-time uniform diffusion | UDLM, arXiv 2412.10193, Eq. 18 |
+//! | uniform, predicting scores | score entropy | SEDD, arXiv 2310.16834 |
 //! | autoregressive | none needed: exact | — |
 //!
 //! Losses are summed over all windows and divided once by all scored tokens. The standard error is
@@ -14,11 +15,12 @@
 use demask_diffusion::objective::autoregressive::AutoregressiveConfig;
 use demask_diffusion::objective::bd3::Bd3Config;
 use demask_diffusion::objective::mdlm::MdlmConfig;
+use demask_diffusion::objective::sedd_uniform::SeddUniformConfig;
 use demask_diffusion::objective::udlm::UdlmConfig;
 use demask_diffusion::objective::{LossInput, Objective, Wanted};
 use demask_diffusion::schedule::{Convention, Draw, ScheduleConfig, TimeSampling};
 use demask_diffusion::{Corrupted, Ids, Noise, ObjectiveConfig, Time, Vocabulary};
-use demask_models::{ModelKind, pass};
+use demask_models::{ModelKind, Predicts, pass};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
@@ -138,6 +140,16 @@ pub fn objective_of(model: &dyn LanguageModel, config: &NelboConfig) -> Objectiv
             time_input,
             ..Default::default()
         }),
+        ModelKind::Uniform if model.predicts() != Predicts::Clean => {
+            ObjectiveConfig::SeddUniform(SeddUniformConfig {
+                // At time 1 this schedule keeps a thousandth of the text; the other would keep none,
+                // at a total noise without end.
+                schedule: ScheduleConfig::loglinear(Convention::Mdlm),
+                time,
+                time_input,
+                ..Default::default()
+            })
+        }
         ModelKind::Uniform => ObjectiveConfig::Udlm(UdlmConfig {
             schedule,
             time,

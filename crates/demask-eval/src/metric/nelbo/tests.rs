@@ -286,3 +286,16 @@ fn an_observer_may_stop() {
     assert!(matches!(found, Err(EvalError::Stopped)));
     assert_eq!(stop.0, 2);
 }
+
+#[test]
+fn a_model_that_predicts_scores_is_measured_by_score_entropy() {
+    let mut scores = toy(ModelKind::Uniform);
+    let objective = |toy: &Toy| objective_of(toy, &NelboConfig::default());
+    assert!(matches!(objective(&scores), ObjectiveConfig::Udlm(_)));
+    scores.predicts = Predicts::LogScores {
+        scale_by_sigma: false,
+    };
+    let found = objective(&scores);
+    assert!(matches!(found, ObjectiveConfig::SeddUniform(_)));
+    assert!(found.build(Vocabulary::plain(3)).unwrap().is_bound());
+}
