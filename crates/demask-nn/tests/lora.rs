@@ -1,34 +1,17 @@
 //! Adapters on the one network: a new one changes nothing, a merged one computes the same.
 
+mod common;
+
 use burn::tensor::{Device, TensorData};
+use common::llama;
 use demask_nn::transformer::params::for_each_in_order;
-use demask_nn::transformer::{MlpKind, NormKind, Projection, RotaryConfig};
+use demask_nn::transformer::{MlpKind, Projection};
 use demask_nn::{Asked, Input, LoraConfig, NnError, ParamSource, Transformer, TransformerConfig};
 
 fn config() -> TransformerConfig {
     TransformerConfig {
-        vocab_size: 40,
-        d_model: 32,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        d_ff: 48,
-        max_length: 64,
-        attention: Default::default(),
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        qk_norm: false,
         qkv_bias: true,
-        out_bias: false,
-        mlp_bias: false,
-        head_bias: false,
-        rotary: Some(RotaryConfig::new(10_000.0)),
-        mlp: MlpKind::SwiGlu,
-        time: None,
-        tied_head: false,
-        logit_shift: false,
-        dropout: 0.0,
+        ..llama()
     }
 }
 

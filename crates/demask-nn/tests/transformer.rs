@@ -1,40 +1,16 @@
 //! The one network: what every configuration of it must hold.
 
+mod common;
+
 use std::collections::HashMap;
 
 use burn::tensor::{Device, TensorData};
+use common::llama;
 use demask_nn::transformer::{MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig};
 use demask_nn::{
     Asked, AttentionMask, Input, KvCache, NnError, NoiseLevel, ParamSource, Positions, Tap,
     Transformer, TransformerConfig,
 };
-
-fn llama() -> TransformerConfig {
-    TransformerConfig {
-        vocab_size: 40,
-        d_model: 32,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        d_ff: 48,
-        max_length: 64,
-        attention: Default::default(),
-        norm: NormKind::Rms,
-        norm_eps: 1e-5,
-        qk_norm: false,
-        qkv_bias: false,
-        out_bias: false,
-        mlp_bias: false,
-        head_bias: false,
-        rotary: Some(RotaryConfig::new(10_000.0)),
-        mlp: MlpKind::SwiGlu,
-        time: None,
-        tied_head: false,
-        logit_shift: false,
-        dropout: 0.0,
-    }
-}
 
 /// One configuration of each shape of network that a family has.
 fn shapes() -> Vec<(&'static str, TransformerConfig)> {

@@ -5,9 +5,8 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::Toy;
+use common::{Recorded, Toy};
 use demask_text::length::Pace;
-use demask_text::uniforms::{At, Uniforms};
 use demask_text::{
     Compat, DecodeConfig, Decoder, DrawKind, GuideConfig, LengthConfig, PaceConfig, PolicyConfig,
     Prompt, StepEvent,
@@ -28,25 +27,6 @@ fn toy(fixture: &Value) -> Toy {
         near: table(&fixture["near"]),
         all: table(&fixture["all"]),
         ..Toy::new(0)
-    }
-}
-
-/// The random numbers of the script: a rule in integers.
-struct Recorded;
-
-impl Uniforms for Recorded {
-    fn at(&self, at: At, n: usize) -> Vec<f64> {
-        const P: u64 = 2_147_483_647;
-        let place =
-            at.step as u64 * 7919 + at.purpose as u64 * 1_299_709 + at.cell as u64 * 104_729;
-        let one = |index: u64| {
-            let mut x = (place + index * 15_485_863 + 12_345) % P;
-            for _ in 0..3 {
-                x = (x * 48_271 + 11) % P;
-            }
-            (x as f64 + 0.5) / P as f64
-        };
-        (0..n as u64).map(one).collect()
     }
 }
 

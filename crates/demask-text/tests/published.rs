@@ -1,13 +1,15 @@
 //! The samplers of LLaDA and Dream against numbers that their published code wrote: tokens, order of
 //! reveal, confidences and counts. `parity/README.md` says how the fixtures were made.
 
+mod common;
+
 use std::ops::ControlFlow;
 
+use common::Recorded;
 use demask_models::{ModelKind, SpecialIds};
 use demask_text::eos::HeldBack;
 use demask_text::length::Pace;
 use demask_text::policy::{Candidates, Score, Step};
-use demask_text::uniforms::{At, Uniforms};
 use demask_text::{
     Cell, Compat, DecodeConfig, Decoder, DenoiseRequest, Denoiser, GuideConfig, LengthConfig,
     PaceConfig, PolicyConfig, Prediction, Prompt, Row, StepEvent, TextError,
@@ -154,25 +156,6 @@ impl Denoiser for Network {
             logits: request.asked.iter().flat_map(one).collect(),
             rows: request.key_lengths.clone(),
         })
-    }
-}
-
-/// The random numbers that the published code was fed: a rule in integers.
-struct Recorded;
-
-impl Uniforms for Recorded {
-    fn at(&self, at: At, n: usize) -> Vec<f64> {
-        const P: u64 = 2_147_483_647;
-        let place =
-            at.step as u64 * 7919 + at.purpose as u64 * 1_299_709 + at.cell as u64 * 104_729;
-        let one = |index: u64| {
-            let mut x = (place + index * 15_485_863 + 12_345) % P;
-            for _ in 0..3 {
-                x = (x * 48_271 + 11) % P;
-            }
-            (x as f64 + 0.5) / P as f64
-        };
-        (0..n as u64).map(one).collect()
     }
 }
 

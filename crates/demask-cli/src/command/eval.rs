@@ -209,10 +209,7 @@ struct Author<'a> {
 impl Writer for Author<'_> {
     fn write(&self, config: &DecodeConfig) -> Result<Vec<Sample>, EvalError> {
         let prompt = Prompt::new(self.model.spec.begin().into_iter().collect());
-        let mut stop = |_: &StepEvent| match interrupt::pressed() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
+        let mut stop = |_: &StepEvent| interrupt::flow();
         let written = writing::decode(self.model, config, &[prompt], &mut stop)?;
         if interrupt::pressed() {
             return Err(EvalError::Stopped);
@@ -260,10 +257,6 @@ impl EvalObserver for Watcher {
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);
         }
-        if interrupt::pressed() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        interrupt::flow()
     }
 }

@@ -7,10 +7,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
-use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, anyhow};
 use demask::diffusion::Noise;
+use demask::eval::metric::mean_and_error;
 use demask::eval::task::sudoku::{Puzzle, Shape};
 use demask::models::Model;
 use demask::text::{DecodeConfig, Decoder, PolicyConfig, Prompt, StepEvent};
@@ -161,10 +161,7 @@ fn fill(model: &Model, puzzles: &[Puzzle], policy: &str, steps: usize) -> Result
         temperature: 0.0,
         ..DecodeConfig::for_model(&model.spec)?
     };
-    let mut stop = |_: &StepEvent| match interrupt::pressed() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
+    let mut stop = |_: &StepEvent| interrupt::flow();
     let written = Decoder::new(model, config)?
         .with_batch(64)
         .run(&prompts, &mut stop)?;
@@ -253,7 +250,7 @@ impl Solved {
 }
 
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    mean_and_error(values).0
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use anyhow::{Result, anyhow};
 use demask::diffusion::Noise;
 use demask::eval::data::{Packing, Window, WindowConfig, Wrap, windows};
+use demask::eval::metric::mean_and_error;
 use demask::eval::metric::nelbo::{NelboConfig, nelbo};
 use demask::eval::{EvalError, Progress};
 use demask::models::Model;
@@ -128,10 +129,7 @@ fn bound(model: &Model, recipe: &Recipe, bench: &Workbench) -> Result<f64> {
         first_given: Some(true),
         ..NelboConfig::default()
     };
-    let mut stop = |_: Progress| match interrupt::pressed() {
-        true => std::ops::ControlFlow::Break(()),
-        false => std::ops::ControlFlow::Continue(()),
-    };
+    let mut stop = |_: Progress| interrupt::flow();
     match nelbo(model, &windows, &config, BATCH, Noise::new(0), &mut stop) {
         Ok(found) => Ok(found.nats),
         Err(EvalError::Stopped) => Err(Interrupted.into()),
@@ -169,6 +167,8 @@ fn finding(bounds: &[Vec<f64>]) -> Finding {
     );
     let mut row = |label: String, values: &[f64], is_gap: bool| -> bool {
         let (mean, error) = mean_and_error(values);
+        // One seed has no standard error, and so shows the direction but not the claim.
+        let error = error.unwrap_or(f64::NAN);
         let mut cells = vec![label];
         cells.extend(values.iter().map(|v| format!("{v:.4}")));
         cells.push(format!("{mean:.4}"));
@@ -182,7 +182,6 @@ fn finding(bounds: &[Vec<f64>]) -> Finding {
     for (contender, values) in CONTENDERS.iter().zip(bounds) {
         row(contender.label.to_owned(), values, false);
     }
-    // One seed has no standard error, and so shows the direction but not the claim.
     let mut holds = seeds > 1;
     for (pair, values) in CONTENDERS.windows(2).zip(bounds.windows(2)) {
         let gaps: Vec<f64> = values[0]
@@ -204,14 +203,6 @@ fn finding(bounds: &[Vec<f64>]) -> Finding {
              first character given; ± is the standard error of the mean over {seeds} seed(s)"
         ),
     }
-}
-
-/// Mean and standard error of the mean; the error of a single value is not a number.
-pub(super) fn mean_and_error(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, (squares / (n - 1.0) / n).sqrt())
 }
 
 #[cfg(test)]
@@ -256,13 +247,5 @@ mod tests {
             // Five steps teach next to nothing: about an even guess over some thirty characters.
             assert!((1.5..5.0).contains(&nats), "{}: {nats}", contender.name);
         }
-    }
-
-    #[test]
-    fn standard_error_by_hand() {
-        // Values 1, 2, 3: variance 1, error sqrt(1/3).
-        let (mean, error) = mean_and_error(&[1.0, 2.0, 3.0]);
-        assert_eq!(mean, 2.0);
-        assert!((error - (1.0f64 / 3.0).sqrt()).abs() < 1e-15);
     }
 }

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first press asks a running loop to end cleanly, the second ends the program.
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::INTERRUPTED;
@@ -32,6 +33,15 @@ pub fn install() {
 /// Whether the user asked to stop.
 pub fn pressed() -> bool {
     PRESSED.load(Ordering::SeqCst) > 0
+}
+
+/// What an observer answers: break once the user asked to stop.
+pub fn flow() -> ControlFlow<()> {
+    if pressed() {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
 }
 
 /// While it lives, the first Ctrl-C only sets [`pressed`]: somebody looks at it and ends cleanly.

@@ -145,11 +145,7 @@ impl TrainObserver for TrainProgress {
                 ));
             }
         }
-        if interrupt::pressed() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        interrupt::flow()
     }
 }
 

@@ -185,7 +185,7 @@ impl FromStr for MetricName {
 }
 
 /// Mean of independent values and its standard error, `None` for fewer than two. 0 for none.
-pub(crate) fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
+pub fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;
     if values.is_empty() {
         return (0.0, None);

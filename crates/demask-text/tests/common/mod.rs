@@ -1,8 +1,13 @@
-//! A toy denoiser with closed-form logits: sums of multiples of 1/64, exact in any order.
+//! A toy denoiser with closed-form logits (sums of multiples of 1/64, exact in any order), the random
+//! numbers of the recorded samplers, and a small configuration.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use demask_models::{ModelKind, SpecialIds};
-use demask_text::{DenoiseRequest, Denoiser, Prediction, Sight, TextError};
+use demask_text::uniforms::{At, Uniforms};
+use demask_text::{
+    DecodeConfig, Decoder, DenoiseRequest, Denoiser, EosConfig, PolicyConfig, Prediction, Prompt,
+    Sight, TextError,
+};
 
 /// Logits of a cell: a table for each neighbour within reach and one for every visible cell.
 #[derive(Debug, Clone)]
@@ -126,5 +131,60 @@ impl Denoiser for Toy {
 
     fn begins_with_space(&self, id: u32) -> bool {
         id.is_multiple_of(2)
+    }
+}
+
+/// The random numbers that recorded samplers were fed: a rule in integers.
+pub struct Recorded;
+
+impl Uniforms for Recorded {
+    fn at(&self, at: At, n: usize) -> Vec<f64> {
+        const P: u64 = 2_147_483_647;
+        let place =
+            at.step as u64 * 7919 + at.purpose as u64 * 1_299_709 + at.cell as u64 * 104_729;
+        let one = |index: u64| {
+            let mut x = (place + index * 15_485_863 + 12_345) % P;
+            for _ in 0..3 {
+                x = (x * 48_271 + 11) % P;
+            }
+            (x as f64 + 0.5) / P as f64
+        };
+        (0..n as u64).map(one).collect()
+    }
+}
+
+/// Twelve cells in six steps, to the end.
+pub fn config() -> DecodeConfig {
+    DecodeConfig {
+        length: 12,
+        steps: 6,
+        eos: EosConfig {
+            early_stop: false,
+            ..EosConfig::default()
+        },
+        ..DecodeConfig::default()
+    }
+}
+
+pub fn policy(text: &str) -> PolicyConfig {
+    PolicyConfig::parse(text).unwrap()
+}
+
+pub fn prompts() -> Vec<Prompt> {
+    [
+        vec![3, 1, 4, 1, 5],
+        vec![2],
+        vec![],
+        vec![7, 8, 7, 8, 7, 8, 0, 0],
+    ]
+    .map(Prompt::new)
+    .into()
+}
+
+/// What a run that must fail says.
+pub fn message(toy: &Toy, config: DecodeConfig, prompts: &[Prompt]) -> String {
+    match Decoder::new(toy, config) {
+        Err(error) => error.to_string(),
+        Ok(decoder) => decoder.run(prompts, &mut ()).unwrap_err().to_string(),
     }
 }
