@@ -28,6 +28,8 @@ use crate::data::Pair;
 use crate::score::{Canvases, logits, mask_of, nats};
 use crate::{EvalError, LanguageModel};
 
+const METRIC: &str = "likelihood";
+
 /// Which answer tokens are masked, and how the rows are weighted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -78,8 +80,9 @@ pub struct LikelihoodConfig {
     /// The mask token is never predicted. `false` keeps its share of the softmax, as LLaDA's
     /// published numbers do.
     pub forbid_mask: bool,
-    /// The model's begin token stands before the prompt (Dream's base evaluation).
-    pub bos: bool,
+    /// The model's begin token stands before the prompt. `None`: as in the documents it was trained
+    /// on ([`LanguageModel::frame`]; Dream's base evaluation puts one, LLaDA's does not).
+    pub bos: Option<bool>,
 }
 
 impl Default for LikelihoodConfig {
@@ -92,7 +95,7 @@ impl Default for LikelihoodConfig {
             round: 16,
             cfg: 0.0,
             forbid_mask: true,
-            bos: false,
+            bos: None,
         }
     }
 }
@@ -260,6 +263,28 @@ struct Request {
     cfg: f64,
 }
 
+/// The token before the prompt, if any. An autoregressive model needs one where there is no prompt.
+fn begin(
+    model: &dyn LanguageModel,
+    config: &LikelihoodConfig,
+    alone: bool,
+) -> Result<Option<u32>, EvalError> {
+    let bos = model.ids().bos;
+    let needed = if alone && model.kind() == ModelKind::Autoregressive {
+        "a prompt before every answer: the model has no begin token"
+    } else {
+        match config.bos {
+            None => return Ok(bos.filter(|_| model.frame().bos)),
+            Some(false) => return Ok(None),
+            Some(true) => "a model with a begin token, or likelihood.bos = false",
+        }
+    };
+    bos.map(Some).ok_or_else(|| EvalError::Needs {
+        metric: METRIC,
+        needed: needed.into(),
+    })
+}
+
 impl Request {
     fn new(
         model: &dyn LanguageModel,
@@ -267,26 +292,13 @@ impl Request {
         answer: &[u32],
         config: &LikelihoodConfig,
     ) -> Result<Self, EvalError> {
-        const METRIC: &str = "likelihood";
         if answer.is_empty() {
             return Err(EvalError::Data(
                 "an answer without tokens has no likelihood".into(),
             ));
         }
         let kind = model.kind();
-        let needs_bos = kind == ModelKind::Autoregressive && prompt.is_empty();
-        let bos = if config.bos || needs_bos {
-            model.ids().bos
-        } else {
-            None
-        };
-        if (config.bos || needs_bos) && bos.is_none() {
-            return Err(EvalError::Needs {
-                metric: METRIC,
-                needed: "a prompt before every answer: the model has no begin token".into(),
-            });
-        }
-        let ids: Vec<u32> = bos
+        let ids: Vec<u32> = begin(model, config, prompt.is_empty())?
             .into_iter()
             .chain(prompt.iter().chain(answer).copied())
             .collect();

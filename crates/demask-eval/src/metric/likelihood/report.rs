@@ -1,10 +1,10 @@
 //! The rows `likelihood` and `greedy-match` of a report.
 
-use super::{LikelihoodConfig, encode_pair, greedy_match, log_likelihood};
+use super::{begin, encode_pair, greedy_match, log_likelihood};
 use crate::evaluate::Bench;
 use crate::metric::Metric;
 use crate::observer::tell;
-use crate::{EvalError, LanguageModel, MetricName, Row};
+use crate::{EvalError, MetricName, Row};
 
 /// The log-likelihood of the answers of a file.
 pub(crate) struct Answers;
@@ -100,7 +100,9 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
     let mut encoded = Vec::with_capacity(pairs.len());
     for (i, pair) in pairs.iter().enumerate() {
         let (mut prompt, answer) = encode_pair(model, pair)?;
-        let room = room(model, config, prompt.is_empty(), answer.len()).ok_or_else(|| {
+        let begin = usize::from(begin(model, config, prompt.is_empty())?.is_some());
+        let room = model.max_length().checked_sub(answer.len() + begin);
+        let room = room.ok_or_else(|| {
             EvalError::Data(format!(
                 "answer {} has {} tokens; the model reads at most {}",
                 i + 1,
@@ -126,15 +128,4 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
         ));
     }
     Ok(encoded)
-}
-
-/// Tokens a prompt may have; an answer alone may need a begin token before it.
-fn room(
-    model: &dyn LanguageModel,
-    config: &LikelihoodConfig,
-    alone: bool,
-    answer: usize,
-) -> Option<usize> {
-    let begin = usize::from(config.bos || alone);
-    model.max_length().checked_sub(answer + begin)
 }

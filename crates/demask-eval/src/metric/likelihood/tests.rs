@@ -237,13 +237,33 @@ fn what_has_no_likelihood_is_said() {
     };
     assert!(run(&[0], &[0], odd).contains("likelihood.mc_num"));
     let bos = LikelihoodConfig {
-        bos: true,
+        bos: Some(true),
         ..config(LLADA)
     };
     assert!(run(&[0], &[0], bos).contains("begin token"));
     let uniform = Toy::table(ModelKind::Uniform, 2, 2, &[1.0; 4]);
     let error = greedy_match(&uniform, &[0], &[0], &config(LLADA)).unwrap_err();
     assert!(error.to_string().contains("uniform-noise"));
+}
+
+#[test]
+fn a_prompt_begins_as_the_documents_of_the_model_do() {
+    let at = |framed: bool, bos: Option<bool>, alone: bool| {
+        let model = Toy::letters(4, Some(30), None).framed(Frame {
+            bos: framed,
+            eos: false,
+        });
+        let config = LikelihoodConfig {
+            bos,
+            ..config(LLADA)
+        };
+        begin(&model, &config, alone).unwrap()
+    };
+    assert_eq!(at(true, None, false), Some(30));
+    assert_eq!(at(false, None, false), None);
+    assert_eq!(at(true, Some(false), false), None);
+    assert_eq!(at(false, Some(true), false), Some(30));
+    assert_eq!(at(false, None, true), Some(30), "a first token needs one");
 }
 
 /// A model that knows only the rows of a fixture.
