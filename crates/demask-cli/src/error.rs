@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Error;
+use demask::train::TrainError;
 
 use crate::terminal::style;
 
@@ -68,7 +69,7 @@ pub fn report(error: &Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     // Nobody is left to tell when stderr itself is closed.
     let _ = stderr.write_all(render(error, style::enabled(io::stderr().is_terminal())).as_bytes());
-    ExitCode::from(if find::<Usage>(error).is_some() {
+    ExitCode::from(if is_usage(error) {
         USAGE
     } else {
         FAILED
@@ -128,6 +129,21 @@ fn find<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
         found = found.or(cause.downcast_ref::<T>())
     });
     found
+}
+
+/// Whether the request is at fault: a flag, or a recipe and the run folder it names.
+fn is_usage(error: &Error) -> bool {
+    let of_recipe = |error: &TrainError| {
+        matches!(
+            error,
+            TrainError::Recipe { .. }
+                | TrainError::NotFound { .. }
+                | TrainError::RunExists { .. }
+                | TrainError::NothingToResume { .. }
+                | TrainError::ResumeMismatch { .. }
+        )
+    };
+    find::<Usage>(error).is_some() || find::<TrainError>(error).is_some_and(of_recipe)
 }
 
 fn is_broken_pipe(error: &Error) -> bool {

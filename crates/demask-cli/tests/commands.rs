@@ -48,9 +48,9 @@ fn a_training_is_made_stopped_and_written_with() {
         "{stderr}"
     );
 
-    let stderr = at.refused(1, ["train", "tiny.toml", "--set", "run.name=first"]);
+    let stderr = at.refused(2, ["train", "tiny.toml", "--set", "run.name=first"]);
     assert!(stderr.contains("--resume"), "{stderr}");
-    let stderr = at.refused(1, ["train", "tiny.toml", "--set", "run.stps=3"]);
+    let stderr = at.refused(2, ["train", "tiny.toml", "--set", "run.stps=3"]);
     assert!(stderr.contains("did you mean `run.steps`?"), "{stderr}");
     let stderr = at.refused(1, ["train", "nowhere.toml"]);
     assert!(stderr.contains("nowhere.toml"), "{stderr}");

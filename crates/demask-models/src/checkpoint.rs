@@ -169,7 +169,10 @@ impl Checkpoint {
         } = parts;
         let family = family::recognise(&config)?;
         let mut spec = family.spec(&config)?;
-        config.check_sizes(&spec.network)?;
+        // Before anything is computed from the sizes.
+        spec.network
+            .validate()
+            .map_err(|e| config.error(e.to_string()))?;
         let mut unusual = family::check(config.label(), family, &spec, tensors.as_ref())?;
         let rows = spec.network.vocab_size;
         if tokenizer.vocab_size() > rows {

@@ -1,5 +1,6 @@
 //! What a checkpoint is, apart from its weights and its tokenizer.
 
+use demask_diffusion::ObjectiveConfig;
 use demask_nn::TransformerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -109,12 +110,41 @@ pub enum Predicts {
 }
 
 impl Predicts {
+    /// What a network trained with `objective` predicts.
+    pub fn trained_with(objective: &ObjectiveConfig) -> Self {
+        match objective {
+            ObjectiveConfig::SeddAbsorbing(sedd) => Self::LogScores {
+                scale_by_sigma: sedd.scale_by_sigma,
+            },
+            ObjectiveConfig::SeddUniform(_) => Self::LogScores {
+                scale_by_sigma: false,
+            },
+            _ => Self::Clean,
+        }
+    }
+
     fn is_clean(&self) -> bool {
         *self == Self::Clean
     }
 }
 
 impl ModelKind {
+    /// How a model writes that was trained with `objective`.
+    pub fn trained_with(objective: &ObjectiveConfig) -> Self {
+        match objective {
+            ObjectiveConfig::SeddUniform(_) | ObjectiveConfig::Udlm(_) => Self::Uniform,
+            ObjectiveConfig::Bd3(bd3) => Self::BlockMasked { block: bd3.block },
+            ObjectiveConfig::Autoregressive(_) => Self::Autoregressive,
+            ObjectiveConfig::Mdlm(_)
+            | ObjectiveConfig::D3pm(_)
+            | ObjectiveConfig::SeddAbsorbing(_)
+            | ObjectiveConfig::LladaPretrain(_)
+            | ObjectiveConfig::LladaSft(_)
+            | ObjectiveConfig::Shifted(_)
+            | ObjectiveConfig::Generic(_) => Self::Masked,
+        }
+    }
+
     /// Whether the model starts from mask tokens, and so needs one.
     pub fn needs_mask(self) -> bool {
         matches!(self, Self::Masked | Self::BlockMasked { .. })

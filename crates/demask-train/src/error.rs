@@ -110,16 +110,22 @@ pub enum TrainError {
     },
     /// The loss or the gradient stopped being a number.
     #[error(
-        "the {what} is not a finite number at step {step}. The state before this step is kept ({}), and its weights as `checkpoint` in the run folder. The same settings would end here again: start a new run with a lower optimizer.lr, more schedule.warmup or a smaller optimizer.clip, from those weights if you like (--set 'init={{ kind = \"checkpoint\", path = \"…\" }}')",
-        kept.display()
+        "the {what} is not a finite number at step {step}. {}. The same settings would end here again: start a new run with a lower optimizer.lr, more schedule.warmup or a smaller optimizer.clip",
+        match kept {
+            Some(kept) => format!(
+                "The state saved last is kept ({}), and its weights as `checkpoint` in the run folder",
+                kept.display()
+            ),
+            None => "No state had been saved yet".into(),
+        }
     )]
     NotFinite {
         /// The step, from 1.
         step: u64,
         /// Loss, or gradient of a named parameter.
         what: String,
-        /// The state folder that holds the last good step.
-        kept: PathBuf,
+        /// The folder of the newest saved state, if one was saved: its weights gave a number.
+        kept: Option<PathBuf>,
     },
     /// The objective refused its configuration or a batch.
     #[error(transparent)]
@@ -161,7 +167,9 @@ fn hint(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         StorageFull => ". Free some space and resume: the last good state is untouched",
-        PermissionDenied | ReadOnlyFilesystem => ". Choose a folder that can be written (--out)",
+        PermissionDenied | ReadOnlyFilesystem => {
+            ". Choose a folder that can be written (--run-dir)"
+        }
         _ => "",
     }
 }

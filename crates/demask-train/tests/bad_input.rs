@@ -5,9 +5,10 @@ mod common;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{RECIPE, folder, options, recipe};
+use demask_models::{Model, OpenOptions};
 use demask_train::trainer::Silent;
 use demask_train::{Recipe, RunDir, TrainError, TrainEvent, train};
 
@@ -94,7 +95,7 @@ fn adapters_and_searches_that_mean_nothing_are_refused() {
         "{error}"
     );
     let peft = parse(RECIPE, &[init, "lora.targets=[\"q_proj\", \"down_proj\"]"]).unwrap();
-    assert!(peft.resolved().contains("\"q\",\n    \"down\","));
+    assert!(peft.resolved().unwrap().contains("\"q\",\n    \"down\","));
     let error = parse(RECIPE, &["search.every=10"]).unwrap_err();
     assert!(error.contains("not of `mdlm`"), "{error}");
     let bd3 = "objective={ kind = \"bd3\", block = 4 }";
@@ -159,9 +160,9 @@ fn overrides_have_the_same_errors() {
 #[test]
 fn the_resolved_recipe_reads_back_to_itself() {
     let first = recipe(&["tokenizer={ kind = \"bpe\", vocab = 300 }", "run.threads=2"]);
-    let again = parse(&first.resolved(), &[]).unwrap();
+    let again = parse(&first.resolved().unwrap(), &[]).unwrap();
     assert_eq!(first, again);
-    assert_eq!(first.resolved(), again.resolved());
+    assert_eq!(first.resolved().unwrap(), again.resolved().unwrap());
     let mut changed = first.clone();
     changed
         .set("objective={ kind = \"llada_pretrain\" }")
@@ -188,7 +189,7 @@ fn every_key_changes_the_recipe() {
     ]);
     let mut seen = Vec::new();
     for first in [blocks, shifted] {
-        let table: toml::Table = toml::from_str(&first.resolved()).unwrap();
+        let table: toml::Table = toml::from_str(&first.resolved().unwrap()).unwrap();
         let mut keys = Vec::new();
         walk("", &toml::Value::Table(table), &mut keys);
         let mut changed = 0;
@@ -267,34 +268,69 @@ fn two_trainers_do_not_share_a_folder() {
     assert!(matches!(error, TrainError::Locked { .. }), "{error}");
 }
 
-#[test]
-fn a_loss_that_is_no_number_keeps_the_last_good_state() {
-    let folder = folder();
-    let run = folder.path().join("r");
-    // A rate that throws the weights out of the range of f32 within a few steps.
+/// What `train` says of a recipe whose rate throws the weights out of the range of f32.
+fn wild(folder: &Path, changes: &[&str]) -> (PathBuf, TrainError) {
+    let run = folder.join("r");
     let wild = [
         "optimizer.lr=1e38",
         "schedule.warmup=0",
         "network.dropout=0",
         "run.steps=9",
     ];
-    let error = train(
-        &recipe(&wild),
-        &run,
-        options(folder.path(), false),
-        &mut Silent,
-    )
-    .unwrap_err();
-    let TrainError::NotFinite { step, kept, .. } = &error else {
+    let recipe = recipe(&[&wild[..], changes].concat());
+    let error = train(&recipe, &run, options(folder, false), &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("lower optimizer.lr"), "{error}");
+    (run, error)
+}
+
+#[test]
+fn weights_that_give_no_number_are_never_saved() {
+    let folder = folder();
+    // Every step would be saved; the first one already breaks the weights.
+    let (run, error) = wild(folder.path(), &["run.checkpoint_every=1"]);
+    let TrainError::NotFinite { kept: None, .. } = &error else {
         panic!("{error}")
     };
-    assert!(error.to_string().contains("lower optimizer.lr"), "{error}");
     assert!(
-        *step >= 2 && kept.ends_with(format!("step-{}", step - 1)),
+        error.to_string().contains("No state had been saved"),
         "{error}"
     );
+    assert_eq!(
+        RunDir::open(&run).unwrap().saved_steps().unwrap(),
+        [0_u64; 0]
+    );
+    assert!(!run.join("checkpoint").exists());
+}
+
+#[test]
+fn a_loss_that_is_no_number_leaves_the_last_good_state() {
+    let folder = folder();
+    // A decay that makes the matrices a million times larger in every step.
+    let slow = [
+        "run.checkpoint_every=1",
+        "optimizer.lr=1",
+        "optimizer.weight_decay=1e6",
+    ];
+    let (run, error) = wild(folder.path(), &slow);
+    let TrainError::NotFinite {
+        step,
+        kept: Some(kept),
+        ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
     let (state, torn) = RunDir::open(&run).unwrap().load_state().unwrap();
-    assert_eq!((state.step, torn.len()), (step - 1, 0));
+    assert!(state.step < *step && torn.is_empty(), "{error}");
+    assert!(kept.ends_with(format!("step-{}", state.step)), "{error}");
+    // The published weights are of that step and give numbers.
+    let model = Model::open(&run.join("checkpoint"), &OpenOptions::default()).unwrap();
+    let provenance = model.spec.provenance.as_ref().unwrap();
+    assert_eq!(provenance.steps, Some(state.step));
+    model.network.for_each_param(&mut |name, data| {
+        let values = data.convert::<f32>().try_into_vec::<f32>().unwrap();
+        assert!(values.iter().all(|value| value.is_finite()), "{name}");
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{folder, options, recipe};
+use demask_train::trainer::Silent;
 use demask_train::{Metrics, TrainError, TrainEvent, train};
 
 /// Trains and gives the events that tell a story.
@@ -91,6 +92,41 @@ fn three_steps_and_three_more_are_six() {
     assert!(
         checkpoint(at, "whole") == checkpoint(at, "parts"),
         "checkpoints differ"
+    );
+}
+
+#[test]
+fn a_run_finds_its_files_again_from_another_folder() {
+    let (project, elsewhere) = (folder(), tempfile::tempdir().unwrap());
+    let run = elsewhere.path().join("runs/a");
+    let short = recipe(&["run.steps=2"]);
+    train(&short, &run, options(project.path(), false), &mut Silent).unwrap();
+    // The options of a command that was given in another folder.
+    let from = options(elsewhere.path(), true);
+    train(&recipe(&["run.steps=4"]), &run, from, &mut Silent).unwrap();
+}
+
+#[test]
+fn what_may_change_on_the_way_is_said() {
+    let folder = folder();
+    let run = folder.path().join("r");
+    let go = |changes: &[&str], resume| {
+        train(
+            &recipe(changes),
+            &run,
+            options(folder.path(), resume),
+            &mut Silent,
+        )
+    };
+    go(&["run.steps=2"], false).unwrap();
+    // A section that was not there before.
+    go(&["run.steps=3", "generation.length=8"], true).unwrap();
+    let error = go(&["run.steps=4", "run.seed=9"], true)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("differs in run.seed; only run.name, run.steps"),
+        "{error}"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 use demask::models::{Checkpoint, ModelSpec};
-use demask::train::data::Layout;
+use demask::train::data::{Layout, Padding};
 
 use super::*;
 use crate::checkpoints;
@@ -267,7 +267,7 @@ fn the_checkpoints_say_what_their_recipes_say() {
         let (bos, eos) = match recipe.data.layout {
             Layout::Packed { bos, eos } => (bos, eos),
             // Every example is followed by an end token.
-            Layout::Examples { bos, .. } => (bos, true),
+            Layout::Examples { bos, padding, .. } => (bos, padding != Padding::None),
         };
         let frame = checkpoint.spec.frame;
         assert_eq!((frame.bos, frame.eos), (bos, eos), "{}", checkpoint.label);

@@ -79,9 +79,8 @@ impl TrainProgress {
     fn left(&self, step: u64) -> HumanDuration {
         let done = step.saturating_sub(self.first).max(1) as f64;
         let each = self.begin.elapsed().as_secs_f64() / done;
-        HumanDuration(Duration::from_secs_f64(
-            each * self.steps.saturating_sub(step) as f64,
-        ))
+        let left = each * self.steps.saturating_sub(step) as f64;
+        HumanDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
     }
 }
 

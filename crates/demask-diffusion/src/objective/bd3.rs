@@ -215,9 +215,12 @@ impl Objective for Bd3 {
     }
 
     fn is_bound(&self) -> bool {
-        let TimeSampling { min, max, .. } = self.config.time;
-        let single = self.config.block == 1 && self.custom.is_none() && min >= 1.0;
-        single || (min <= 1e-3 && max >= 1.0)
+        // A block of one cell has one noise level that matters: masked.
+        let single = self.config.block == 1 && self.custom.is_none();
+        if single && self.config.time.min >= 1.0 {
+            return self.config.normalise != Normalise::Sequence;
+        }
+        self.masking.bounds(self.config.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

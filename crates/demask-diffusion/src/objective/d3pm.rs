@@ -181,8 +181,9 @@ impl Objective for D3pm {
         }
     }
 
+    /// The steps cover all noise levels, whatever their number.
     fn is_bound(&self) -> bool {
-        true
+        self.config.normalise != Normalise::Sequence
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

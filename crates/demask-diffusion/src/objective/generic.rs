@@ -81,7 +81,7 @@ impl Objective for Generic {
     }
 
     fn is_bound(&self) -> bool {
-        self.config.weighted && self.config.normalise != Normalise::Sequence
+        self.config.weighted && self.masking.bounds(self.config.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

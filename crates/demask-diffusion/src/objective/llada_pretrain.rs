@@ -93,8 +93,9 @@ impl Objective for LladaPretrain {
         "llada_pretrain"
     }
 
+    /// A batch that is cut leaves cells out.
     fn is_bound(&self) -> bool {
-        true
+        self.config.random_length == 0.0 && self.masking.bounds(self.config.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

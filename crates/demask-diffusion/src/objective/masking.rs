@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Corrupted, Row, Rows, Vocabulary, check_batch};
+use super::{Corrupted, Normalise, Row, Rows, Vocabulary, check_batch};
 use crate::process::{Absorbing, Discrete};
 use crate::schedule::{Moment, Schedule, TimeSampling};
 use crate::{Ids, Noise, Result, Time};
@@ -39,6 +39,12 @@ impl Masking {
 
     pub fn mask(&self) -> u32 {
         self.process.mask()
+    }
+
+    /// Whether the summed loss of all loss cells bounds the likelihood: no noise level is left out, and the weights
+    /// hold no sequence's length.
+    pub fn bounds(&self, normalise: Normalise) -> bool {
+        self.time.spans(&*self.schedule) && normalise != Normalise::Sequence
     }
 
     /// Checks the batch and draws one moment for each sequence.

@@ -61,7 +61,7 @@ impl Objective for Mdlm {
     }
 
     fn is_bound(&self) -> bool {
-        true
+        self.masking.bounds(self.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

@@ -145,7 +145,9 @@ pub trait Objective: Debug + Send + Sync {
     }
 
     /// Whether the expectation of the summed loss over [`Corrupted::scored`] is an upper bound on the negative
-    /// log-likelihood a token (up to the `eps` at the ends of the time interval).
+    /// log-likelihood a token (up to the `eps` at the ends of the time interval). It is none where times or schedule
+    /// leave noise levels out, where weights are not the schedule's, or where they hold the length of a sequence
+    /// ([`Normalise::Sequence`]).
     fn is_bound(&self) -> bool;
 
     /// Draws times and noise for a clean batch.

@@ -106,7 +106,7 @@ impl Objective for SeddAbsorbing {
     }
 
     fn is_bound(&self) -> bool {
-        true
+        self.masking.bounds(self.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

@@ -119,7 +119,7 @@ impl Objective for SeddUniform {
     }
 
     fn is_bound(&self) -> bool {
-        true
+        self.config.time.spans(&*self.schedule) && self.config.normalise != Normalise::Sequence
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

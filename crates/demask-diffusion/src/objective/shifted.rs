@@ -94,8 +94,7 @@ impl Objective for Shifted {
     }
 
     fn is_bound(&self) -> bool {
-        self.config.weight == TokenWeight::InverseTime
-            && self.config.normalise != Normalise::Sequence
+        self.config.weight == TokenWeight::InverseTime && self.masking.bounds(self.config.normalise)
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

@@ -133,6 +133,8 @@ impl Objective for Udlm {
 
     fn is_bound(&self) -> bool {
         !self.config.use_simple_ce_loss
+            && self.config.time.spans(&*self.schedule)
+            && self.config.normalise != Normalise::Sequence
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {

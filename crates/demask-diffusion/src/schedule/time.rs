@@ -111,6 +111,15 @@ impl TimeSampling {
         self.from_uniforms(schedule, &noise.uniforms(count))
     }
 
+    /// Whether the drawn noise levels go from (nearly) clean text to (nearly) nothing but noise, as a bound on the
+    /// likelihood needs: what lies below the first level or above the last one is left out of the sum. A fifth of a
+    /// percent at either end is let pass; it is what the published settings leave out.
+    pub fn spans(&self, schedule: &dyn Schedule) -> bool {
+        const ENDS: f64 = 2.5e-3;
+        let [first, last] = [0.0, 1.0].map(|u| self.moment(schedule, u).p);
+        first <= ENDS && last >= 1.0 - ENDS
+    }
+
     /// The moments that independent uniforms `u` lead to.
     pub fn from_uniforms(&self, schedule: &dyn Schedule, u: &[f64]) -> Vec<Moment> {
         let n = u.len() as f64;

@@ -195,11 +195,13 @@ pub fn nelbo(
         mask: model.ids().mask,
     };
     let objective = chosen.build(vocabulary)?;
+    check_fit(model, &chosen, objective.name())?;
     if !objective.is_bound() {
         return Err(EvalError::setting(
             "nelbo.objective",
             objective.name(),
-            "an objective whose expectation bounds the likelihood (as mdlm, bd3, udlm)",
+            "one whose expectation bounds the likelihood: weighted, over all times (from 0.001 or \
+             less to 1) on a schedule from clean to noise, all cells counted alike",
         ));
     }
     let given = match (model.kind(), config.first_given) {
@@ -238,7 +240,7 @@ pub fn nelbo(
                 .collect();
             let corrupted = objective.corrupt(&x0, &cells, &noise.child(1))?;
             if draw == 0 {
-                note_scored(&corrupted, &*objective, &order, *length, &mut scored);
+                note_scored(&corrupted, &*objective, &order, *length, &mut scored)?;
             }
             let losses = losses(model, &*objective, &corrupted, batch, &mut |rows| {
                 // Objectives with a reconstruction half have two input rows for each window.
@@ -296,6 +298,34 @@ pub fn nelbo(
     })
 }
 
+/// Refuses an objective that is not for models of this kind: their bound would be of another model.
+fn check_fit(
+    model: &dyn LanguageModel,
+    objective: &ObjectiveConfig,
+    name: &str,
+) -> Result<(), EvalError> {
+    let kind = ModelKind::trained_with(objective);
+    let predicts = Predicts::trained_with(objective);
+    // The scores of masked cells are the odds of clean tokens: cross-entropy reads them as they are.
+    let reads =
+        predicts == model.predicts() || (kind == ModelKind::Masked && predicts == Predicts::Clean);
+    if kind == model.kind() && reads {
+        return Ok(());
+    }
+    let needed = match model.kind() {
+        ModelKind::Masked if model.predicts() != Predicts::Clean => {
+            "one for masked cells, as mdlm, or sedd_absorbing as the model was trained".into()
+        }
+        ModelKind::Masked => "one for masked cells, as mdlm".into(),
+        ModelKind::Uniform if model.predicts() != Predicts::Clean => "sedd_uniform".into(),
+        ModelKind::Uniform => "udlm".into(),
+        ModelKind::BlockMasked { block } => format!("bd3 with block = {block}"),
+        ModelKind::Autoregressive => "autoregressive".to_string(),
+    };
+    let needed = format!("{needed}: the model writes and predicts that way");
+    Err(EvalError::setting("nelbo.objective", name, needed))
+}
+
 /// The windows of each length, longest first, each group in order.
 fn by_length(windows: &[Window]) -> Vec<(usize, Vec<usize>)> {
     let mut groups = std::collections::BTreeMap::<usize, Vec<usize>>::new();
@@ -326,16 +356,19 @@ fn note_scored(
     order: &[usize],
     length: usize,
     scored: &mut [Vec<bool>],
-) {
+) -> Result<(), EvalError> {
     let first_given = corrupted.scored < order.len() * length;
-    debug_assert!(
-        !first_given || corrupted.scored == order.len() * (length - 1),
-        "`{}` scores all cells or all but the first",
-        objective.name()
-    );
+    if first_given && corrupted.scored != order.len() * (length - 1) {
+        return Err(EvalError::setting(
+            "nelbo.objective",
+            objective.name(),
+            "one that scores all cells, or all but the first",
+        ));
+    }
     for &window in order {
         scored[window] = (0..length).map(|cell| cell > 0 || !first_given).collect();
     }
+    Ok(())
 }
 
 /// The weighted loss of every asked cell, in order, from passes over at most `batch` input rows.

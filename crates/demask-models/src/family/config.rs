@@ -2,15 +2,9 @@
 
 use std::path::Path;
 
-use demask_nn::TransformerConfig;
 use serde_json::{Map, Value};
 
 use crate::ModelError;
-
-/// Largest width, layer count or vocabulary that is believed.
-const MAX_DIM: usize = 1 << 24;
-/// Longest context that is believed.
-const MAX_LENGTH: usize = 1 << 30;
 
 /// A `config.json`.
 #[derive(Debug, Clone)]
@@ -180,28 +174,6 @@ impl ConfigFile {
     /// An error about this file.
     pub fn error(&self, problem: impl Into<String>) -> ModelError {
         ModelError::config(&self.label, problem)
-    }
-
-    /// Refuses sizes that no network has, before anything is computed from them.
-    ///
-    /// # Errors
-    /// [`ModelError::Config`] with the field, or the network's own objection.
-    pub fn check_sizes(&self, network: &TransformerConfig) -> Result<(), ModelError> {
-        let n = network;
-        for (what, size, most) in [
-            ("vocabulary", n.vocab_size, MAX_DIM),
-            ("width", n.d_model, MAX_DIM),
-            ("number of layers", n.n_layers, MAX_DIM),
-            ("number of heads", n.n_heads, MAX_DIM),
-            ("head width", n.head_dim, MAX_DIM),
-            ("MLP width", n.d_ff, MAX_DIM),
-            ("context length", n.max_length, MAX_LENGTH),
-        ] {
-            if size > most {
-                return Err(self.error(format!("a {what} of {size} is absurd (at most {most})")));
-            }
-        }
-        network.validate().map_err(|e| self.error(e.to_string()))
     }
 }
 

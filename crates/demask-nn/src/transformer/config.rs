@@ -179,25 +179,36 @@ impl RotaryConfig {
     }
 }
 
+/// Largest width, layer count or vocabulary that is believed.
+const MAX_SIZE: usize = 1 << 24;
+/// Longest context that is believed.
+const MAX_LENGTH: usize = 1 << 30;
+
 impl TransformerConfig {
     /// Says the first thing that makes the configuration unusable.
     ///
     /// # Errors
     /// [`NnError::Config`] with the field and the reason.
     pub fn validate(&self) -> Result<(), NnError> {
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("d_model", self.d_model),
-            ("n_layers", self.n_layers),
-            ("n_heads", self.n_heads),
-            ("n_kv_heads", self.n_kv_heads),
-            ("head_dim", self.head_dim),
-            ("d_ff", self.d_ff),
-            ("max_length", self.max_length),
+        let sizes = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("d_model", self.d_model, MAX_SIZE),
+            ("n_layers", self.n_layers, MAX_SIZE),
+            ("n_heads", self.n_heads, MAX_SIZE),
+            ("n_kv_heads", self.n_kv_heads, MAX_SIZE),
+            ("head_dim", self.head_dim, MAX_SIZE),
+            ("d_ff", self.d_ff, MAX_SIZE),
+            ("max_length", self.max_length, MAX_LENGTH),
         ];
-        for (field, value) in positive {
+        for (field, value, most) in sizes {
             if value == 0 {
                 return Err(NnError::config(field, "must be at least 1"));
+            }
+            if value > most {
+                return Err(NnError::config(
+                    field,
+                    format!("{value} is absurd (at most {most})"),
+                ));
             }
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
@@ -239,7 +250,8 @@ impl TransformerConfig {
     pub fn parameters(&self) -> u64 {
         let mut total = 0u64;
         super::params::for_each_shape(self, &mut |_, shape| {
-            total += shape.iter().map(|&n| n as u64).product::<u64>();
+            let count = shape.iter().map(|&n| n as u64);
+            total = total.saturating_add(count.fold(1, u64::saturating_mul));
         });
         total
     }

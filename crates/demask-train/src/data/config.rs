@@ -131,7 +131,7 @@ pub enum Layout {
         #[serde(default)]
         eos: bool,
     },
-    /// One document a row: `[begin] prompt | text [end]`, then padding. The prompt and the begin
+    /// One document a row: `[begin] prompt | text end`, then padding. The prompt and the begin
     /// token are never masked and never learned.
     Examples {
         /// Puts a begin token before the prompt.
@@ -146,16 +146,19 @@ pub enum Layout {
     },
 }
 
-/// What fills a row after its end token.
+/// What ends a text and fills its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// End tokens, which are masked and learned like others (LLaDA fine-tuning): the model learns
+    /// An end token, and then more of them, which are masked and learned like others (LLaDA fine-tuning): the model learns
     /// how long an answer is.
     #[default]
     Eos,
-    /// Padding tokens that nobody sees and nothing is learned of.
+    /// An end token, then padding tokens that nobody sees and nothing is learned of.
     Pad,
+    /// Nothing, not even an end token: every text fills its row (grids, boards, fixed records). A
+    /// shorter one is refused.
+    None,
 }
 
 /// What is done with a document that is longer than a row.

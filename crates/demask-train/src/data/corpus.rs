@@ -247,12 +247,7 @@ impl Corpus {
                 if count > 0 {
                     out.push(rows);
                 } else if training {
-                    return Err(TrainError::Corpus(format!(
-                        "{} has {} tokens, less than one row of data.length = {}",
-                        part.path.display(),
-                        rows.tokens().len(),
-                        config.length
-                    )));
+                    return Err(too_little(config, part, rows.tokens().len()));
                 }
             }
             Ok(out)
@@ -412,11 +407,12 @@ fn lay_out(
                 bos: bos
                     .then(|| need(ids.bos, "begin", "data.layout.bos"))
                     .transpose()?,
-                eos: need(ids.eos, "end", "data.layout = examples")?,
-                pad: match padding {
-                    Padding::Pad => Some(need(ids.pad, "padding", "data.layout.padding")?),
-                    Padding::Eos => None,
-                },
+                eos: (*padding != Padding::None)
+                    .then(|| need(ids.eos, "end", "data.layout = examples"))
+                    .transpose()?,
+                pad: (*padding == Padding::Pad)
+                    .then(|| need(ids.pad, "padding", "data.layout.padding"))
+                    .transpose()?,
                 padding: *padding,
                 overlong: *overlong,
             };
@@ -426,6 +422,15 @@ fn lay_out(
                 .map(|d| Ok::<_, TrainError>((encode(&d.prompt)?, encode(&d.text)?)))
                 .collect::<Result<_, _>>()?;
             let examples = Examples::new(tokens.into_iter(), layout);
+            if examples.short > 0 {
+                return Err(TrainError::Corpus(format!(
+                    "{} of the {} documents of {} do not fill a row of data.length = {}, which data.layout.padding = \"none\" needs; \"eos\" or \"pad\" fills them up",
+                    examples.short,
+                    part.documents.len(),
+                    part.path.display(),
+                    config.length
+                )));
+            }
             if examples.overlong > 0 {
                 notes.push(DataNote::Overlong {
                     path: part.path.clone(),
@@ -454,4 +459,18 @@ impl Fnv {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
+}
+
+/// The error of a source that fills no row.
+fn too_little(config: &DataConfig, part: &SourceDocuments, tokens: usize) -> TrainError {
+    let (path, length) = (part.path.display(), config.length);
+    TrainError::Corpus(match (&config.layout, part.documents.len()) {
+        (_, 0) => format!("{path} holds no documents for training"),
+        (Layout::Examples { .. }, documents) => format!(
+            "none of the {documents} documents of {path} fits a row of data.length = {length} with its prompt; raise data.length, or see data.layout.overlong"
+        ),
+        (Layout::Packed { .. }, _) => {
+            format!("{path} has {tokens} tokens, less than one row of data.length = {length}")
+        }
+    })
 }

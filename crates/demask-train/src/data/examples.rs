@@ -7,7 +7,8 @@ use super::{Overlong, Padding, Row};
 pub(super) struct ExampleLayout {
     pub length: usize,
     pub bos: Option<u32>,
-    pub eos: u32,
+    /// Needed unless `padding` is none.
+    pub eos: Option<u32>,
     pub pad: Option<u32>,
     pub padding: Padding,
     pub overlong: Overlong,
@@ -22,6 +23,8 @@ pub(super) struct Examples {
     rows: Vec<(usize, usize)>,
     /// Documents that were longer than a row.
     pub overlong: usize,
+    /// Documents that leave cells of their row empty though nothing may fill them.
+    pub short: usize,
 }
 
 impl Examples {
@@ -35,10 +38,12 @@ impl Examples {
             tokens: Vec::new(),
             rows: Vec::new(),
             overlong: 0,
+            short: 0,
         };
+        let end = layout.eos.filter(|_| layout.padding != Padding::None);
         for (prompt, text) in documents {
             let given = prompt.len() + usize::from(layout.bos.is_some());
-            let whole = given + text.len() + 1;
+            let whole = given + text.len() + usize::from(end.is_some());
             if whole > layout.length {
                 out.overlong += 1;
                 // A prompt that fills the row leaves nothing to learn, cut or not.
@@ -46,12 +51,15 @@ impl Examples {
                     continue;
                 }
             }
+            if layout.padding == Padding::None && whole < layout.length {
+                out.short += 1;
+            }
             let start = out.tokens.len();
             out.rows.push((start, given));
             out.tokens.extend(layout.bos);
             out.tokens.extend(prompt);
             out.tokens.extend(text);
-            out.tokens.push(layout.eos);
+            out.tokens.extend(end);
             out.tokens.truncate(start + layout.length);
         }
         out
@@ -72,11 +80,14 @@ impl Examples {
             .get(index + 1)
             .map_or(self.tokens.len(), |(next, _)| *next);
         let mut ids = self.tokens[start..end].to_vec();
-        let (fill, length) = match (self.layout.padding, self.layout.pad) {
-            (Padding::Pad, Some(pad)) => (pad, ids.len()),
-            _ => (self.layout.eos, self.layout.length),
+        let layout = &self.layout;
+        let (fill, length) = match layout.padding {
+            Padding::Pad => (layout.pad, ids.len()),
+            Padding::Eos | Padding::None => (layout.eos, layout.length),
         };
-        ids.resize(self.layout.length, fill);
+        if let Some(fill) = fill {
+            ids.resize(layout.length, fill);
+        }
         Row {
             ids,
             prompt,
@@ -92,7 +103,7 @@ mod tests {
     const LAYOUT: ExampleLayout = ExampleLayout {
         length: 6,
         bos: Some(1),
-        eos: 2,
+        eos: Some(2),
         pad: Some(3),
         padding: Padding::Eos,
         overlong: Overlong::Drop,
@@ -103,6 +114,24 @@ mod tests {
             documents.iter().map(|(p, t)| (p.to_vec(), t.to_vec())),
             layout,
         )
+    }
+
+    #[test]
+    fn texts_that_fill_their_rows_need_no_end() {
+        let whole = ExampleLayout {
+            length: 3,
+            bos: None,
+            eos: None,
+            pad: None,
+            padding: Padding::None,
+            ..LAYOUT
+        };
+        let rows = lay(
+            whole,
+            &[(&[7], &[8, 9]), (&[7], &[8]), (&[], &[7, 8, 9, 7])],
+        );
+        assert_eq!(rows.row(0).ids, [7, 8, 9]);
+        assert_eq!((rows.rows(), rows.short, rows.overlong), (2, 1, 1));
     }
 
     #[test]

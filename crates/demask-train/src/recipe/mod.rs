@@ -118,6 +118,8 @@ impl Recipe {
         if let Some(search) = &self.search {
             search.validate(&self.objective)?;
         }
+        // Whole numbers of TOML end at 2^63: a recipe that could not be kept is refused here.
+        self.table()?;
         if self.network.max_length != 0 && self.network.max_length < self.data.length {
             return Err(TrainError::recipe(format!(
                 "data.length = {} is longer than network.max_length = {}",

@@ -57,7 +57,7 @@ impl Recipe {
     }
 
     fn with_overrides(&self, overrides: &[String]) -> Result<Self, TrainError> {
-        let mut table = self.table();
+        let mut table = self.table()?;
         let mut recipe = self.clone();
         for assignment in overrides {
             let (key, value) = split(assignment)?;
@@ -80,25 +80,23 @@ impl Recipe {
 
     /// The whole recipe with every default written out; [`Recipe::parse`] reads it back to the same
     /// value.
-    pub fn resolved(&self) -> String {
-        // A recipe holds only tables, numbers, text and lists of them, all of which TOML has.
-        toml::to_string_pretty(self).unwrap_or_default()
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] when it holds a number that TOML has not ([`Recipe::validate`] says so).
+    pub fn resolved(&self) -> Result<String, TrainError> {
+        toml::to_string_pretty(self).map_err(unwritable)
     }
 
-    fn table(&self) -> Table {
-        Table::try_from(self).unwrap_or_default()
+    pub(super) fn table(&self) -> Result<Table, TrainError> {
+        Table::try_from(self).map_err(unwritable)
     }
 
     /// The dotted keys in which two recipes differ.
-    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &Self) -> Result<Vec<String>, TrainError> {
+        let [a, b] = [self.table()?, other.table()?].map(Value::Table);
         let mut out = Vec::new();
-        compare(
-            "",
-            &Value::Table(self.table()),
-            &Value::Table(other.table()),
-            &mut out,
-        );
-        out
+        compare("", &a, &b, &mut out);
+        Ok(out)
     }
 }
 
@@ -131,6 +129,12 @@ pub(super) fn network<'de, D: Deserializer<'de>>(d: D) -> Result<TransformerConf
     }
     TransformerConfig::deserialize(table)
         .map_err(|e| serde::de::Error::custom(e.message().to_string()))
+}
+
+fn unwritable(error: toml::ser::Error) -> TrainError {
+    TrainError::recipe(format!(
+        "a value cannot be written as TOML, whose whole numbers end at 2^63 ({error})"
+    ))
 }
 
 fn override_error(assignment: &str, message: String) -> TrainError {
@@ -215,8 +219,14 @@ fn compare(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
                 } else {
                     format!("{path}.{key}")
                 };
+                let none = Value::Table(Table::new());
                 match (a.get(key), b.get(key)) {
                     (Some(a), Some(b)) => compare(&path, a, b, out),
+                    // A section on one side only differs in its keys.
+                    (Some(section @ Value::Table(_)), None)
+                    | (None, Some(section @ Value::Table(_))) => {
+                        compare(&path, section, &none, out);
+                    }
                     _ => out.push(path),
                 }
             }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
+/// Rows of a step that are believed to be meant.
+const MAX_ROWS: usize = 1 << 24;
+
 /// `[run]`: name, seed and length of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -260,6 +263,15 @@ impl OptimizerConfig {
             "optimizer.accumulation",
             self.accumulation,
             "must be at least 1",
+        )?;
+        let rows = self.batch.checked_mul(self.accumulation);
+        check(
+            rows.is_some_and(|rows| rows <= MAX_ROWS),
+            "optimizer.batch",
+            self.batch,
+            &format!(
+                "must make at most {MAX_ROWS} rows a step together with optimizer.accumulation"
+            ),
         )?;
         check(
             (0.0..1.0).contains(&self.ema),

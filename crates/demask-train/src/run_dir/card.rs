@@ -1,6 +1,6 @@
 //! The model card of a checkpoint.
 
-use crate::Recipe;
+use crate::{Recipe, TrainError};
 
 /// The numbers of a model card.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub struct CardFacts {
 }
 
 /// `README.md` of the checkpoint.
-pub(super) fn text(recipe: &Recipe, facts: &CardFacts) -> String {
+pub(super) fn text(recipe: &Recipe, facts: &CardFacts) -> Result<String, TrainError> {
     let mut out = format!("# {}\n\n", recipe.run.name);
     let card = &recipe.card;
     if !card.about.is_empty() {
@@ -66,6 +66,6 @@ pub(super) fn text(recipe: &Recipe, facts: &CardFacts) -> String {
     if !card.licence.is_empty() {
         out += &format!("\n## Licence of the weights\n\n{}\n", card.licence);
     }
-    out += &format!("\n## Recipe\n\n```toml\n{}```\n", recipe.resolved());
-    out
+    out += &format!("\n## Recipe\n\n```toml\n{}```\n", recipe.resolved()?);
+    Ok(out)
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! runs/<name>/
 //!   recipe.toml      the resolved recipe
+//!   roots.json       the folders in which its files are looked for
 //!   metrics.jsonl    one line a step
 //!   loss.svg         the same as a picture
 //!   state/step-N/    what a training needs to go on; the last two are kept
@@ -11,8 +12,8 @@
 //!   lock             held by the process that trains here
 //! ```
 //!
-//! Everything that replaces something is written beside it, flushed to the disk and renamed, so that
-//! a crash at any moment leaves the old or the new, never a mixture.
+//! Everything that replaces something, a file or a folder, is written beside it, flushed to the disk and
+//! renamed, so that a crash at any moment leaves the old or the new, never a mixture.
 
 mod adapter;
 mod card;
@@ -34,6 +35,8 @@ pub use state::{ParamState, TrainState};
 
 use crate::{Recipe, TrainError};
 
+/// Folders in which the files of the recipe were found.
+const ROOTS: &str = "roots.json";
 /// States that are kept.
 const KEPT: usize = 2;
 
@@ -103,7 +106,10 @@ impl RunDir {
     }
 
     pub(crate) fn write_recipe(&self, recipe: &Recipe) -> Result<(), TrainError> {
-        write_atomic(&self.path.join("recipe.toml"), recipe.resolved().as_bytes())
+        write_atomic(
+            &self.path.join("recipe.toml"),
+            recipe.resolved()?.as_bytes(),
+        )
     }
 
     /// The steps with a state folder, newest first. Says nothing about whether they are whole.
@@ -183,11 +189,59 @@ impl RunDir {
         write_atomic(&file, svg.as_bytes())
     }
 
-    pub(crate) fn write_card(&self, recipe: &Recipe, facts: &CardFacts) -> Result<(), TrainError> {
-        write_atomic(
-            &self.checkpoint().join("README.md"),
-            card::text(recipe, facts).as_bytes(),
-        )
+    pub(crate) fn write_card(
+        &self,
+        checkpoint: &Path,
+        recipe: &Recipe,
+        facts: &CardFacts,
+    ) -> Result<(), TrainError> {
+        let text = card::text(recipe, facts)?;
+        write_atomic(&checkpoint.join("README.md"), text.as_bytes())
+    }
+
+    /// An empty folder for the next checkpoint.
+    pub(crate) fn new_checkpoint(&self) -> Result<PathBuf, TrainError> {
+        new_folder(&self.checkpoint())
+    }
+
+    /// Puts a checkpoint that is whole in the place of the one before.
+    pub(crate) fn replace_checkpoint(&self, part: &Path) -> Result<PathBuf, TrainError> {
+        let checkpoint = self.checkpoint();
+        replace_folder(part, &checkpoint)?;
+        Ok(checkpoint)
+    }
+
+    /// `roots` behind those in which the files of this run were found before: a training goes on
+    /// from whatever folder the command is given in.
+    pub(crate) fn roots(&self, roots: Vec<PathBuf>) -> Result<Vec<PathBuf>, TrainError> {
+        let file = self.path.join(ROOTS);
+        let mut all: Vec<PathBuf> = match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| TrainError::State {
+                path: file,
+                message: e.to_string(),
+            })?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(TrainError::io("read", file)(e)),
+        };
+        for root in roots {
+            let root = std::path::absolute(&root).unwrap_or(root);
+            if !all.contains(&root) {
+                all.push(root);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn write_roots(&self, roots: &[PathBuf]) -> Result<(), TrainError> {
+        // A folder whose name is not UTF-8 has no JSON; it is looked up again when it is named again.
+        let named: Vec<&Path> = (roots.iter().map(PathBuf::as_path))
+            .filter(|root| root.to_str().is_some())
+            .collect();
+        let text = serde_json::to_vec_pretty(&named).map_err(|e| TrainError::State {
+            path: self.path.join(ROOTS),
+            message: e.to_string(),
+        })?;
+        write_atomic(&self.path.join(ROOTS), &text)
     }
 }
 
@@ -212,6 +266,40 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     }
     fs::rename(&part, path).map_err(TrainError::io("replace", path))?;
     sync_folder(path.parent())
+}
+
+/// An empty folder beside `path`, to be filled and put in its place by [`replace_folder`].
+fn new_folder(path: &Path) -> Result<PathBuf, TrainError> {
+    let part = sibling(path, "part");
+    remove_folder(&part)?;
+    fs::create_dir_all(&part).map_err(TrainError::io("create", &part))?;
+    Ok(part)
+}
+
+/// Puts the folder `part` in the place of `path`. The old one is moved aside first: at no moment is
+/// there neither on the disk, though for a blink neither has the name.
+fn replace_folder(part: &Path, path: &Path) -> Result<(), TrainError> {
+    let old = sibling(path, "old");
+    if path.exists() {
+        remove_folder(&old)?;
+        fs::rename(path, &old).map_err(TrainError::io("replace", path))?;
+    }
+    fs::rename(part, path).map_err(TrainError::io("write", path))?;
+    remove_folder(&old)?;
+    sync_folder(path.parent())
+}
+
+/// `.NAME.WORD` beside a folder.
+fn sibling(path: &Path, word: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{word}"))
+}
+
+fn remove_folder(folder: &Path) -> Result<(), TrainError> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(TrainError::io("remove", folder))?;
+    }
+    Ok(())
 }
 
 /// Makes a rename last through a power cut, where the system can.

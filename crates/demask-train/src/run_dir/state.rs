@@ -9,7 +9,7 @@ use demask_diffusion::objective::variance::Window;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::sync_folder;
+use super::{new_folder, replace_folder, sync_folder};
 use crate::TrainError;
 
 /// Layout of a state folder; raised when it changes.
@@ -75,29 +75,13 @@ struct Head {
     hash: String,
 }
 
-fn remove(folder: &Path) -> Result<(), TrainError> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(TrainError::io("remove", folder))?;
-    }
-    Ok(())
-}
-
 impl TrainState {
     /// Writes the state as the folder `path`, which appears only when it is whole on the disk.
     pub(super) fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let part = path.with_file_name(format!(".{name}.part"));
-        let result = self.save_into(&part).and_then(|()| {
-            // The old one is moved aside first: at no moment is there neither on the disk.
-            let old = path.with_file_name(format!(".{name}.old"));
-            if path.exists() {
-                remove(&old)?;
-                fs::rename(path, &old).map_err(TrainError::io("replace", path))?;
-            }
-            fs::rename(&part, path).map_err(TrainError::io("write", path))?;
-            remove(&old)?;
-            sync_folder(path.parent())
-        });
+        let part = new_folder(path)?;
+        let result = self
+            .save_into(&part)
+            .and_then(|()| replace_folder(&part, path));
         if result.is_err() {
             // The half-written folder only takes space that is short.
             let _ = fs::remove_dir_all(&part);
@@ -106,8 +90,6 @@ impl TrainState {
     }
 
     fn save_into(&self, folder: &Path) -> Result<(), TrainError> {
-        remove(folder)?;
-        fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
         let file = folder.join("tensors.safetensors");
         let fail = |message: String| TrainError::State {
             path: file.clone(),

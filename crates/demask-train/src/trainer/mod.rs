@@ -21,7 +21,6 @@ use demask_diffusion::{Noise, Objective};
 use demask_nn::Transformer;
 
 pub use observer::{Silent, TrainEvent, TrainObserver};
-pub use setup::model_kind;
 
 use crate::data::Row;
 use crate::optimizer::{Communicator, Single};
@@ -84,8 +83,15 @@ pub struct TrainSummary {
 impl TrainSummary {
     /// The command that goes on with a training that was stopped.
     pub fn resume_command(&self) -> Option<String> {
+        let path = self.run.display().to_string();
+        let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@".contains(c);
+        let path = match path.chars().all(plain) {
+            true => path,
+            // As a shell reads it.
+            false => format!("'{}'", path.replace('\'', "'\\''")),
+        };
         self.stopped
-            .then(|| format!("demask train --resume {}", self.run.display()))
+            .then(|| format!("demask train --resume {path}"))
     }
 }
 

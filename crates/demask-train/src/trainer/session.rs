@@ -99,6 +99,10 @@ impl Session {
             }
             (false, None) => None,
         };
+        let options = TrainOptions {
+            roots: run.roots(options.roots)?,
+            ..options
+        };
         let parts = Parts::build(recipe, &run, &options.roots)?;
         for note in parts.corpus.notes() {
             let _ = observer.event(&TrainEvent::Data(note));
@@ -142,6 +146,7 @@ impl Session {
             }
         };
         run.write_recipe(&parts.recipe)?;
+        run.write_roots(&options.roots)?;
         let metrics = MetricsFile::open(run.path(), step)?;
         let valid = metrics
             .lines()
@@ -189,7 +194,7 @@ impl Session {
             self.publish()?;
         }
         while self.step < config.steps && !stopped {
-            let mut metrics = self.one_step(observer)?;
+            let mut metrics = self.one_step()?;
             let last = self.step == config.steps;
             if last || (config.eval_every > 0 && self.step.is_multiple_of(config.eval_every)) {
                 metrics.valid = self.validate()?;
@@ -315,7 +320,7 @@ impl Session {
     }
 
     /// Takes one step, or says why it could not be taken; the weights are then those before it.
-    fn one_step(&mut self, observer: &mut dyn TrainObserver) -> Result<Metrics, TrainError> {
+    fn one_step(&mut self) -> Result<Metrics, TrainError> {
         let began = (self.options.clock)();
         let mut passes = self.passes()?;
         self.params.reduce(self.options.communicator.as_mut())?;
@@ -334,12 +339,7 @@ impl Session {
                 _ => "loss".into(),
             };
             self.params.clear();
-            let kept = self.keep(observer)?;
-            return Err(TrainError::NotFinite {
-                step: self.step + 1,
-                what,
-                kept,
-            });
+            return Err(self.not_finite(what));
         }
         let lr = self.learning_rate();
         self.update(
@@ -474,12 +474,40 @@ impl Session {
         Ok(Some(loss / normaliser))
     }
 
-    /// Saves the state of the last good step, if it is not saved yet, and says where it lies.
-    fn keep(&mut self, observer: &mut dyn TrainObserver) -> Result<std::path::PathBuf, TrainError> {
-        if self.saved != Some(self.step) {
-            let _ = self.save(observer)?;
+    /// The error of the step that is under way. The weights before it are suspects themselves, so
+    /// that nothing is saved: what was saved last had been tried.
+    fn not_finite(&self, what: String) -> TrainError {
+        TrainError::NotFinite {
+            step: self.step + 1,
+            what,
+            kept: self.saved.map(|step| self.run.state_path(step)),
         }
-        Ok(self.run.state_path(self.step))
+    }
+
+    /// Tries the weights on one row before they replace what was saved: an update can throw them out
+    /// of the range of f32, and only the next loss would tell.
+    fn try_weights(&self) -> Result<(), TrainError> {
+        let mut rows = self.rows(self.step, 0);
+        rows.truncate(1);
+        let batch = Batch::new(&rows)?;
+        let node = self.node(stream::TRAIN, self.step, 0);
+        for (network, what) in [
+            (self.network()?, "loss"),
+            (&self.averaged()?, "loss of the averaged weights"),
+        ] {
+            let tried = pass(
+                network,
+                self.objective(),
+                &batch,
+                &node,
+                Training::default(),
+            )?;
+            let loss = tried.sum.map_or(0.0, |sum| sum.into_scalar::<f32>());
+            if !loss.is_finite() {
+                return Err(self.not_finite(what.into()));
+            }
+        }
+        Ok(())
     }
 
     /// Saves state, checkpoint, card and plot.
@@ -487,6 +515,7 @@ impl Session {
         if self.options.communicator.rank() != 0 {
             return Ok(ControlFlow::Continue(()));
         }
+        self.try_weights()?;
         let state = TrainState {
             step: self.step,
             tokens: self.tokens,
@@ -510,7 +539,7 @@ impl Session {
     /// Writes what a reader of the run wants: checkpoint, model card and plot.
     fn publish(&self) -> Result<PathBuf, TrainError> {
         let recipe = &self.parts.recipe;
-        let checkpoint = self.run.checkpoint();
+        let part = self.run.new_checkpoint()?;
         let window = self.window.as_ref().map(|(window, _)| *window);
         let spec = self
             .parts
@@ -520,7 +549,7 @@ impl Session {
             CheckpointDtype::Bf16 => SaveDtype::Bf16,
         };
         Model::save(
-            &checkpoint,
+            &part,
             &self.averaged()?,
             &spec,
             &self.parts.tokenizer,
@@ -547,9 +576,9 @@ impl Session {
             params.sort_by(|a, b| a.0.cmp(&b.0));
             (self.run).write_adapter(lora, &base.path, &base.spec, params)?;
         }
-        self.run.write_card(recipe, &facts)?;
+        self.run.write_card(&part, recipe, &facts)?;
         self.run.write_plot(self.metrics.lines())?;
-        Ok(checkpoint)
+        self.run.replace_checkpoint(&part)
     }
 }
 
@@ -581,7 +610,7 @@ fn check_same(
     };
     let before = RunDir::recipe(run.path(), &[])?;
     let changed: Vec<String> = before
-        .differences(&parts.recipe)
+        .differences(&parts.recipe)?
         .into_iter()
         .filter(|key| {
             let may = MAY_CHANGE
@@ -592,9 +621,14 @@ fn check_same(
         })
         .collect();
     if !changed.is_empty() {
+        let may: Vec<&str> = MAY_CHANGE
+            .iter()
+            .map(|key| key.trim_end_matches('.'))
+            .collect();
         return fail(format!(
-            "the recipe differs in {}; only run.* and [card] may change. Start a new run to train with other settings",
-            changed.join(", ")
+            "the recipe differs in {}; only {} may change. Start a new run to train with other settings",
+            changed.join(", "),
+            may.join(", ")
         ));
     }
     if state.fingerprint != parts.corpus.fingerprint() {

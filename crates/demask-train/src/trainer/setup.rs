@@ -17,7 +17,7 @@ use demask_nn::{NnError, Transformer};
 
 use super::params::WeightMap;
 use super::search::Search;
-use crate::data::{Corpus, Documents, Layout, find};
+use crate::data::{Corpus, Documents, Layout, Padding, find};
 use crate::recipe::InitConfig;
 use crate::run_dir::{RunDir, write_atomic};
 use crate::tokenizer::{TokenizerConfig, special_ids};
@@ -102,19 +102,19 @@ impl Parts {
         };
         ModelSpec {
             family: "demask".into(),
-            kind: model_kind(&recipe.objective),
+            kind: ModelKind::trained_with(&recipe.objective),
             network: recipe.network.clone(),
             ids: self.ids,
             frame: frame(&recipe.data.layout),
             time_conditioning,
-            predicts: predicts(&recipe.objective),
+            predicts: Predicts::trained_with(&recipe.objective),
             generation: recipe.generation.clone(),
             sampling_eps: window
                 .filter(|w| w.min > 1e-3 || w.max < 1.0)
                 .map(|w| [w.min, w.max]),
             chat_template: None,
             provenance: Some(Provenance {
-                recipe: Some(recipe.resolved()),
+                recipe: recipe.resolved().ok(),
                 base: match &recipe.init {
                     InitConfig::Random => None,
                     InitConfig::Checkpoint { path, .. } => Some(path.display().to_string()),
@@ -165,7 +165,10 @@ impl Parts {
 fn frame(layout: &Layout) -> Frame {
     match *layout {
         Layout::Packed { bos, eos } => Frame { bos, eos },
-        Layout::Examples { bos, .. } => Frame { bos, eos: true },
+        Layout::Examples { bos, padding, .. } => Frame {
+            bos,
+            eos: padding != Padding::None,
+        },
     }
 }
 
@@ -198,35 +201,6 @@ fn nothing_left(path: &Path, weights: &WeightMap) -> Result<(), TrainError> {
             data.shape().to_vec()
         ),
     })
-}
-
-/// How a model trained with this objective writes text.
-pub fn model_kind(objective: &ObjectiveConfig) -> ModelKind {
-    match objective {
-        ObjectiveConfig::SeddUniform(_) | ObjectiveConfig::Udlm(_) => ModelKind::Uniform,
-        ObjectiveConfig::Bd3(bd3) => ModelKind::BlockMasked { block: bd3.block },
-        ObjectiveConfig::Autoregressive(_) => ModelKind::Autoregressive,
-        ObjectiveConfig::Mdlm(_)
-        | ObjectiveConfig::D3pm(_)
-        | ObjectiveConfig::SeddAbsorbing(_)
-        | ObjectiveConfig::LladaPretrain(_)
-        | ObjectiveConfig::LladaSft(_)
-        | ObjectiveConfig::Shifted(_)
-        | ObjectiveConfig::Generic(_) => ModelKind::Masked,
-    }
-}
-
-/// What the outputs of a network trained with this objective mean.
-fn predicts(objective: &ObjectiveConfig) -> Predicts {
-    match objective {
-        ObjectiveConfig::SeddAbsorbing(sedd) => Predicts::LogScores {
-            scale_by_sigma: sedd.scale_by_sigma,
-        },
-        ObjectiveConfig::SeddUniform(_) => Predicts::LogScores {
-            scale_by_sigma: false,
-        },
-        _ => Predicts::Clean,
-    }
 }
 
 fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {

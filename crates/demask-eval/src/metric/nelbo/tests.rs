@@ -248,14 +248,33 @@ fn other_objectives_must_be_bounds() {
     };
     let found = run(&toy, &windows, &with(ObjectiveConfig::Mdlm(cosine)), 16, 2);
     assert!((found.nats - exact / 36.0).abs() < 3.0 * found.std_error.unwrap() + 2e-3);
-    let clipped = Bd3Config {
-        block: 2,
-        time: TimeSampling::window(0.45, 0.95),
-        ..Bd3Config::default()
+    let refused = |model: &Toy, objective: &str| {
+        let config = with(serde_json::from_str(objective).unwrap());
+        let error = nelbo(model, &windows, &config, 16, Noise::new(0), &mut Silent).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("nelbo.objective"), "{objective}: {error}");
+        error
     };
-    let config = with(ObjectiveConfig::Bd3(clipped));
-    let error = nelbo(&toy, &windows, &config, 16, Noise::new(0), &mut Silent).unwrap_err();
-    assert!(error.to_string().contains("nelbo.objective"), "{error}");
+    for loose in [
+        r#"{"kind":"mdlm","normalise":"sequence"}"#,
+        r#"{"kind":"mdlm","time":{"min":0.5,"max":0.6}}"#,
+        r#"{"kind":"mdlm","schedule":{"kind":"geometric","sigma_min":1e-4,"sigma_max":0.5}}"#,
+        r#"{"kind":"llada_pretrain","random_length":1.0}"#,
+        r#"{"kind":"llada_sft"}"#,
+        r#"{"kind":"generic","weighted":false}"#,
+    ] {
+        let error = refused(&toy, loose);
+        assert!(error.contains("bounds the likelihood"), "{error}");
+    }
+    for other in [r#"{"kind":"bd3","block":2}"#, r#"{"kind":"udlm"}"#] {
+        let error = refused(&toy, other);
+        assert!(error.contains("as mdlm"), "{error}");
+    }
+    let blocks = self::toy(ModelKind::BlockMasked { block: 2 });
+    let error = refused(&blocks, r#"{"kind":"bd3","block":1}"#);
+    assert!(error.contains("block = 2"), "{error}");
+    let clipped = r#"{"kind":"bd3","block":2,"time":{"min":0.45,"max":0.95}}"#;
+    assert!(refused(&blocks, clipped).contains("over all times"));
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! The checkpoints of the repository do what their cards say.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::Workplace;
+use demask::diffusion::Noise;
+use demask::eval::task::sudoku::Shape;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints")
+}
+
+fn checkpoint(name: &str) -> String {
+    shipped().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn each_opens_has_a_card_and_stands_in_the_readme() {
+    let at = Workplace::new();
+    let readme = fs::read_to_string(shipped().join("../README.md")).unwrap();
+    for folder in fs::read_dir(shipped()).unwrap() {
+        let folder = folder.unwrap().path();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let report = at.json(["inspect", folder.to_str().unwrap(), "--json"]);
+        assert!(report["parameters"].as_u64() > Some(0), "{name}: {report}");
+        assert!(folder.join("README.md").exists(), "{name} has no card");
+        let recipe = format!("`recipes/{name}.toml`");
+        assert!(readme.contains(&recipe), "README has no row for {name}");
+    }
+}
+
+/// Puzzles of 14 clues with one solution each; their grids come from another seed than those the
+/// model learned from.
+#[test]
+fn sudoku_solves_puzzles() {
+    const SHAPE: Shape = Shape {
+        height: 2,
+        width: 3,
+    };
+    let at = Workplace::new();
+    let model = checkpoint("sudoku");
+    let noise = Noise::new(77);
+    let puzzles: Vec<_> = (0..)
+        .filter_map(|i| {
+            let grid = SHAPE.grid(&noise.child(i).child(0));
+            SHAPE.puzzle(&grid, 14, &noise.child(i).child(1))
+        })
+        .take(20)
+        .collect();
+    let solved = puzzles.iter().filter(|puzzle| {
+        let clue = |digit: &u8| match digit {
+            0 => "[[1]]".into(),
+            clue => clue.to_string(),
+        };
+        let rows = |digits: &[u8], cell: &dyn Fn(&u8) -> String| -> String {
+            let rows: Vec<String> = digits
+                .chunks(SHAPE.side())
+                .map(|row| row.iter().map(cell).collect())
+                .collect();
+            rows.join("\n")
+        };
+        let template = rows(&puzzle.clues, &clue);
+        let text = at.stdout(["infill", "--model", &model, &template]);
+        text.trim_end() == rows(&puzzle.solution, &u8::to_string)
+    });
+    let solved = solved.count();
+    assert!(solved >= 18, "{solved} of {} puzzles", puzzles.len());
+}
+
+/// Words in their order are likelier than the same words shuffled, by far.
+#[test]
+fn stories_are_likelier_than_shuffled_words() {
+    let at = Workplace::new();
+    fs::write(
+        at.file("story.txt"),
+        "Once upon a time, there was a little girl named Lily. She loved to play outside with her dog. \
+         One day, she saw a big red ball in the park. She was very happy and ran to the ball.\n",
+    )
+    .unwrap();
+    fs::write(
+        at.file("shuffled.txt"),
+        "The ran little a big. Once named she to play ball a dog Lily girl her upon there was. She time, \
+         loved outside with very saw One day a red the she park, in and happy to She was ball.\n",
+    )
+    .unwrap();
+    // The bound of `story` in nats a token, the perplexity of `story-ar` as its logarithm.
+    let scale: [(&str, &str, fn(f64) -> f64); 2] = [
+        ("story", "nelbo", |nats| nats),
+        ("story-ar", "ppl", f64::ln),
+    ];
+    for (model, metric, nats) in scale {
+        let model = checkpoint(model);
+        let measured = |data: &str| {
+            let report = at.json([
+                "eval", "--model", &model, "--data", data, "--metric", metric, "--json",
+            ]);
+            let value = report["rows"][0]["value"].as_f64();
+            nats(value.unwrap_or_else(|| panic!("{report}")))
+        };
+        let (story, shuffled) = (measured("story.txt"), measured("shuffled.txt"));
+        assert!(
+            story < 3.0 && shuffled > story + 1.5,
+            "{model}: {story} against {shuffled} nats a token"
+        );
+    }
+}
