@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use demask_diffusion::objective::{bd3, cart, subs};
 use demask_diffusion::process::{Absorbing, Discrete, Uniform};
+use demask_diffusion::sampling::{Crossing, keep_probabilities, top_p};
 use demask_diffusion::solver::analytic::{Graph, staggered_score, transposed_transition};
 use demask_diffusion::solver::{Analytic, Euler};
 use demask_diffusion::{
@@ -20,6 +21,7 @@ struct Published {
     schedules: Vec<ScheduleCase>,
     steps: Vec<StepCase>,
     subs: SubsCase,
+    nucleus: Vec<NucleusCase>,
     cart: Vec<CartCase>,
 }
 
@@ -268,6 +270,38 @@ fn the_output_map_of_mdlm() {
             } else {
                 close(found, wanted, 1e-9, "SUBS");
             }
+        }
+    }
+}
+
+/// The step of BD3-LM inside a block, all cells masked.
+#[derive(Deserialize)]
+struct NucleusCase {
+    top_p: f64,
+    p_s: f64,
+    p_t: f64,
+    prior: Vec<Vec<f64>>,
+    nucleus: Vec<Vec<f64>>,
+    weights: Vec<Vec<f64>>,
+}
+
+#[test]
+fn the_nucleus_of_a_block() {
+    let cases = published().nucleus;
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let what = format!("nucleus {}", case.top_p);
+        let vocab = case.prior[0].len();
+        let mask = vocab as u32 - 1;
+        let process = Absorbing::new(vocab, mask).unwrap();
+        for (i, prior) in case.prior.iter().enumerate() {
+            let mut row = prior.clone();
+            let keep = top_p(&row, case.top_p, Crossing::Drop);
+            keep_probabilities(&mut row, &keep);
+            all_close(&row, &case.nucleus[i], 1e-9, &what);
+            let mut weights = vec![0.0; vocab];
+            process.posterior(&row, mask, case.p_s, case.p_t, &mut weights);
+            all_close(&weights, &case.weights[i], 1e-9, &what);
         }
     }
 }

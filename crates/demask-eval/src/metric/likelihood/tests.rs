@@ -333,6 +333,8 @@ struct Fixture {
     logits: HashMap<String, Vec<Vec<f32>>>,
     cases: Vec<Case>,
     dream: Vec<Dream>,
+    #[serde(default)]
+    greedy: Vec<Greedily>,
 }
 
 #[derive(Deserialize)]
@@ -363,6 +365,15 @@ struct Dream {
     p: Vec<f64>,
     losses: Vec<f64>,
     value: f64,
+}
+
+#[derive(Deserialize)]
+struct Greedily {
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+    cfg: f64,
+    matched: bool,
+    right: usize,
 }
 
 fn close(found: f64, wanted: f64) {
@@ -453,5 +464,19 @@ fn agree(text: &str, chance: f64) {
             .zip(&case.losses)
             .for_each(|(found, wanted)| close(*found, *wanted));
         close(-found.iter().sum::<f64>() / found.len() as f64, case.value);
+    }
+    for case in &fixture.greedy {
+        let config = LikelihoodConfig {
+            cfg: case.cfg,
+            forbid_mask: false,
+            ..config(LLADA)
+        };
+        let found = greedy_match(&model, &case.prompt, &case.answer, &config).unwrap();
+        let wanted = GreedyMatch {
+            matched: case.matched,
+            right: case.right,
+            tokens: case.answer.len(),
+        };
+        assert_eq!(found, wanted);
     }
 }
