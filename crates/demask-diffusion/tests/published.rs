@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use demask_diffusion::objective::{bd3, cart, subs};
+use demask_diffusion::objective::{bd3, cart, subs, variance};
 use demask_diffusion::process::{Absorbing, Discrete, Uniform};
 use demask_diffusion::sampling::{Crossing, keep_probabilities, top_p};
 use demask_diffusion::solver::analytic::{Graph, staggered_score, transposed_transition};
@@ -18,6 +18,8 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Published {
     objectives: Vec<ObjectiveCase>,
+    /// Candidates of the clipped schedule, rising, to four digits.
+    windows: Vec<[f64; 2]>,
     schedules: Vec<ScheduleCase>,
     steps: Vec<StepCase>,
     subs: SubsCase,
@@ -140,6 +142,17 @@ fn objectives() {
         ("udlm", 3),
     ];
     assert_eq!(counts, wanted);
+}
+
+#[test]
+fn windows_of_the_clipped_schedule() {
+    let mut found: Vec<[f64; 2]> = variance::candidates()
+        .iter()
+        .map(|w| [w.min, w.max])
+        .collect();
+    found.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
+    let wanted = published().windows;
+    all_close(&found.concat(), &wanted.concat(), 1e-9, "windows");
 }
 
 #[derive(Deserialize)]
