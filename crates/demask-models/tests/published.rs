@@ -19,7 +19,7 @@ fn json(path: &Path) -> Value {
 }
 
 fn ids(rows: &Value) -> Vec<Vec<u32>> {
-    let row = |row: &Value| {
+    let row = |row: &Value| -> Vec<u32> {
         let ids = row.as_array().unwrap().iter();
         ids.map(|id| id.as_u64().unwrap() as u32).collect()
     };
