@@ -50,4 +50,24 @@ mod tests {
         Ema { decay: 0.9999 }.update(8, &mut average, &[1.0, 2.0]);
         assert_eq!(average, [0.5, 2.0]);
     }
+
+    /// Numbers of `ExponentialMovingAverage` in the published code (`parity/README.md`).
+    #[test]
+    fn an_average_moves_as_the_published_one() {
+        let ema = Ema { decay: 0.4 };
+        let mut average = [0.5f32, -1.0];
+        for (n, (weights, wanted)) in (1..).zip([
+            ([1.0, 2.0], [0.909_091, 1.454_545]),
+            ([-0.25, 0.75], [0.039_773, 0.926_136]),
+            ([3.0, -4.0], [2.089_161, -2.484_266]),
+            ([0.125, 1.5], [0.826_486, 0.077_048]),
+            ([2.0, 0.0], [1.530_594, 0.030_819]),
+            ([1.0, 1.0], [1.212_238, 0.612_328]),
+        ]) {
+            ema.update(n, &mut average, &weights);
+            for (found, wanted) in average.iter().zip::<[f32; 2]>(wanted) {
+                assert!((found - wanted).abs() < 2e-6, "{n}: {found} for {wanted}");
+            }
+        }
+    }
 }
