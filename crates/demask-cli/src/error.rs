@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 use demask::train::TrainError;
 
+use crate::terminal::layout::harmless;
 use crate::terminal::style;
 
 /// Exit code of a run that failed.
@@ -69,11 +70,7 @@ pub fn report(error: &Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     // Nobody is left to tell when stderr itself is closed.
     let _ = stderr.write_all(render(error, style::enabled(io::stderr().is_terminal())).as_bytes());
-    ExitCode::from(if is_usage(error) {
-        USAGE
-    } else {
-        FAILED
-    })
+    ExitCode::from(if is_usage(error) { USAGE } else { FAILED })
 }
 
 /// The text of a failure: message, causes that add something, advice.
@@ -101,7 +98,9 @@ fn render(error: &Error, colour: bool) -> String {
         } else {
             "  because:".to_owned()
         };
-        text += &format!("{head} {}\n", message.trim_end().replace('\n', "\n  "));
+        // A message may quote a file.
+        let message = harmless(message.trim_end()).replace('\n', "\n  ");
+        text += &format!("{head} {message}\n");
     }
     for line in advice {
         text += &format!(
@@ -208,6 +207,13 @@ mod tests {
             render(&error, false),
             "error: cannot open `m`\n  because: no such file\nhelp: give a folder\n"
         );
+    }
+
+    #[test]
+    fn what_a_message_quotes_cannot_steer_the_terminal() {
+        let error = Error::msg("unknown model type `\u{1b}]0;x\u{7}`");
+        let text = render(&error, false);
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
     }
 
     #[test]

@@ -243,3 +243,26 @@ fn completions_and_the_reference_are_written() {
     let stderr = at.refused(2, ["generat"]);
     assert!(stderr.contains("generate"), "{stderr}");
 }
+
+#[test]
+fn a_pair_whose_tokens_melt_together_is_scored_apart() {
+    let at = Workplace::new();
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints/story");
+    // `whole` is one token of the tokenizer: the prompt alone would end where the whole ends.
+    let pairs =
+        "{\"prompt\": \"w\", \"answer\": \"hole\"}\n{\"prompt\": \"The\", \"answer\": \" dog\"}\n";
+    std::fs::write(at.file("pairs.jsonl"), pairs).unwrap();
+    let report = at.json([
+        "eval",
+        "--model",
+        story,
+        "--data",
+        "pairs.jsonl",
+        "--metric",
+        "likelihood",
+        "--set",
+        "eval.likelihood.mc_num=16",
+        "--json",
+    ]);
+    assert!(report["rows"][0]["value"].as_f64().is_some(), "{report}");
+}

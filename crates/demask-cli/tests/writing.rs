@@ -229,6 +229,23 @@ fn a_closed_pipe_is_no_failure() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
+/// A pipe can be read only once.
+#[cfg(unix)]
+#[test]
+fn a_configuration_may_come_from_a_pipe() {
+    let at = Workplace::new();
+    let mut command = at.demask(["generate", "Once", "--config", "/dev/stdin", "--json"]);
+    command.write_stdin(r#"{"model": "tiny", "decode": {"length": 3, "steps": 3}}"#);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&object["steps"], &object["model"]),
+        (&3.into(), &"tiny".into())
+    );
+}
+
 #[test]
 fn gaps_are_filled_and_what_is_given_stays() {
     let at = Workplace::new();
@@ -255,6 +272,12 @@ fn gaps_are_filled_and_what_is_given_stays() {
     std::fs::write(at.file("out.json"), object.to_string()).unwrap();
     let again = at.json(["infill", "--config", "out.json", "--json"]);
     assert_eq!(again["text"], object["text"]);
+    // The size of a gap that names none decides the steps, wherever it comes from.
+    std::fs::write(at.file("gap.json"), r#"{"gap": 5}"#).unwrap();
+    for gap in [["--set", "gap=5"], ["--config", "gap.json"], ["--gap", "5"]] {
+        let words = ["infill", "a [[]] b", "--model", "tiny", "--json"];
+        assert_eq!(at.json(words.into_iter().chain(gap))["steps"], 5, "{gap:?}");
+    }
     for (template, said) in [
         ("no gap", "there is no gap"),
         ("a [[0]]", "at least 1 token"),

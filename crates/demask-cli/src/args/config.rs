@@ -1,6 +1,7 @@
 //! `--config FILE` and `--set key=value`: whole configurations and single values of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -21,12 +22,39 @@ pub struct ConfigArgs {
     /// Change one value of the configuration, dotted as `--json` prints it (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = value::assignment)]
     pub set: Vec<String>,
+
+    /// What stands in the file: a pipe can be read only once.
+    #[arg(skip)]
+    file: OnceLock<Value>,
 }
 
 impl ConfigArgs {
     /// The configuration of `--config` as it stands in the file.
     pub fn read(&self) -> Result<Option<Value>> {
-        self.config.as_deref().map(read).transpose()
+        let Some(path) = &self.config else {
+            return Ok(None);
+        };
+        if let Some(value) = self.file.get() {
+            return Ok(Some(value.clone()));
+        }
+        let value = read(path)?;
+        Ok(Some(self.file.get_or_init(|| value).clone()))
+    }
+
+    /// Whether the file or a `--set` names the value at this dotted path.
+    pub fn names(&self, path: &str) -> Result<bool> {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let file = self.read()?;
+        let of_set = |assignment: &String| {
+            let key = assignment.split('=').next().unwrap_or_default().trim();
+            // Setting a whole section names all that is in it.
+            path.strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        Ok(
+            self.set.iter().any(of_set)
+                || file.is_some_and(|file| file.pointer(&pointer).is_some()),
+        )
     }
 
     /// `base` with the values of `--config` laid over it.

@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
+use super::layout::harmless;
+
 /// A table: named columns, rows of cells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Table {
@@ -24,7 +26,11 @@ impl Table {
 
     /// Adds a row; missing cells are empty.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        let mut row: Vec<String> = cells.into_iter().map(Into::into).collect();
+        // Cells hold texts of checkpoints and data files, which are not trusted with the terminal.
+        let mut row: Vec<String> = cells
+            .into_iter()
+            .map(|cell| harmless(&cell.into()))
+            .collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
     }

@@ -82,15 +82,10 @@ impl WritePlan {
         chance: Chance,
     ) -> Result<Self> {
         let left_to_right = spec.kind == ModelKind::Autoregressive;
-        let mut decode = DecodeConfig {
+        let decode = DecodeConfig {
             seed: chance.seed,
             ..DecodeConfig::for_model(spec).map_err(explain)?
         };
-        if let Some(text) = changes.template.as_ref().filter(|_| !left_to_right) {
-            // As many steps as open cells, unless a file or a flag says otherwise.
-            let gap = changes.gap.unwrap_or(GAP);
-            decode.steps = Template::parse(text, gap).map_err(explain)?.open();
-        }
         let base = Self {
             model: name.clone(),
             prompt: None,
@@ -120,6 +115,12 @@ impl WritePlan {
         let mut plan = config.apply(&plan)?;
         if follow && plan.decode.steps == steps {
             plan.decode.steps = plan.decode.length;
+        }
+        let named = changes.decode.steps.is_some() || config.names("decode.steps")?;
+        if let Some(text) = plan.template.as_ref().filter(|_| !left_to_right && !named) {
+            // As many steps as open cells, unless somebody says otherwise.
+            let template = Template::parse(text, plan.gap).map_err(explain)?;
+            plan.decode.steps = template.open();
         }
         plan.now = Some(plan.now.unwrap_or(chance.now)).filter(|_| plan.chat);
         plan.decode.check().map_err(explain)?;

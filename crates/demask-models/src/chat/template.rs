@@ -1,5 +1,7 @@
 //! A chat template, and how its text becomes token ids.
 
+use std::collections::HashSet;
+
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
@@ -106,6 +108,7 @@ impl ChatTemplate {
         now: Option<Clock>,
     ) -> Result<Vec<u32>, ModelError> {
         let [open, close] = free_marks(messages)?;
+        let mut spelled = HashSet::new();
         let marked = messages
             .iter()
             .map(|message| {
@@ -121,7 +124,8 @@ impl ChatTemplate {
                         message.role.escape_debug()
                     )));
                 }
-                let content = mark_specials(&message.content, tokenizer, open, close)?;
+                let content =
+                    mark_specials(&message.content, tokenizer, open, close, &mut spelled)?;
                 Ok(Message {
                     role: message.role.clone(),
                     content,
@@ -130,13 +134,14 @@ impl ChatTemplate {
             .collect::<Result<Vec<_>, ModelError>>()?;
         let text = self.render(&marked, add_generation_prompt, now)?;
         let mut ids = Vec::new();
-        for part in text.split_inclusive([open, close]) {
-            match (part.strip_suffix(close), part.strip_suffix(open)) {
-                (Some(special), _) => ids.extend(tokenizer.encode(special)?),
-                (None, Some(before)) => ids.extend(tokenizer.encode_with_special(before)?),
-                (None, None) => ids.extend(tokenizer.encode_with_special(part)?),
-            }
+        let (text, plain) = unmark(&text, tokenizer, open, close, &spelled)?;
+        let mut at = 0;
+        for (from, to) in plain {
+            ids.extend(tokenizer.encode_with_special(&text[at..from])?);
+            ids.extend(tokenizer.encode(&text[from..to])?);
+            at = to;
         }
+        ids.extend(tokenizer.encode_with_special(&text[at..])?);
         Ok(ids)
     }
 }
@@ -157,12 +162,13 @@ fn free_marks(messages: &[Message]) -> Result<[char; 2], ModelError> {
     }
 }
 
-/// Puts marks around whatever the tokenizer would read as a special token.
+/// Puts marks around whatever the tokenizer would read as a special token, and notes it in `spelled`.
 fn mark_specials(
     content: &str,
     tokenizer: &Tokenizer,
     open: char,
     close: char,
+    spelled: &mut HashSet<String>,
 ) -> Result<String, ModelError> {
     let mut out = String::with_capacity(content.len());
     let mut at = 0;
@@ -173,11 +179,49 @@ fn mark_specials(
         out.push_str(&content[at..from]);
         out.push(open);
         out.push_str(&content[from..to]);
+        spelled.insert(content[from..to].to_owned());
         out.push(close);
         at = to;
     }
     out.push_str(&content[at..]);
     Ok(out)
+}
+
+/// Takes the marks out of a rendered text, and says where its users' special tokens stand: those
+/// with an opening mark at their beginning, a closing one at their end, or either inside. A template
+/// may keep one half of a message and drop the other (`content.split('</think>')[-1]`), so a mark
+/// need not have its fellow; a lone one behind a token of the template's own is told by its spelling.
+fn unmark(
+    marked: &str,
+    tokenizer: &Tokenizer,
+    open: char,
+    close: char,
+    spelled: &HashSet<String>,
+) -> Result<(String, Vec<(usize, usize)>), ModelError> {
+    let mut text = String::with_capacity(marked.len());
+    let mut marks = Vec::new();
+    for c in marked.chars() {
+        if c == open || c == close {
+            marks.push((text.len(), c == open));
+        } else {
+            text.push(c);
+        }
+    }
+    let mut plain = tokenizer.special_ranges(&text)?;
+    for range in &mut plain {
+        *range = (
+            text.floor_char_boundary(range.0),
+            text.ceil_char_boundary(range.1),
+        );
+    }
+    plain.retain(|&(from, to)| {
+        spelled.contains(&text[from..to])
+            && marks.iter().any(|&(at, opens)| {
+                let edge = if opens { from } else { to };
+                at == edge || (from < at && at < to)
+            })
+    });
+    Ok((text, plain))
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {

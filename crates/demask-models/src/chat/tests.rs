@@ -158,6 +158,33 @@ fn template_tokens_are_special_and_user_text_is_not() {
 }
 
 #[test]
+fn a_template_may_cut_a_message_in_two() {
+    let ids = |source: &str, content: &str| {
+        let message = [Message::new("user", content)];
+        let template = template(source);
+        (template.encode(&tokenizer(), &message, true, None)).unwrap()
+    };
+    let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<_>>();
+    // Qwen3's template drops what an assistant thought: the head of the message goes, with the
+    // first half of the marks.
+    let tail = "{{ bos_token }}{{ messages[0].content.split('<|eot_id|>')[-1] }}";
+    let expected: Vec<u32> = [256].into_iter().chain(bytes("Hello")).collect();
+    assert_eq!(ids(tail, "Hello"), expected);
+    assert_eq!(ids(tail, "so<|eot_id|>Hello"), expected);
+    // The other half goes, and what is left of the token is still the user's.
+    let head = "{{ bos_token }}{{ messages[0].content[:12] }}{{ eos_token }}";
+    let mut expected = vec![256];
+    expected.extend(bytes("a<|eot_id|>"));
+    expected.push(257);
+    assert_eq!(ids(head, "a<|eot_id|>Hello"), expected);
+    let end = "{{ bos_token }}{{ messages[0].content[-11:] }}{{ eos_token }}";
+    let mut expected = vec![256];
+    expected.extend(bytes("<|eot_id|>"));
+    expected.push(257);
+    assert_eq!(ids(end, "Hello<|eot_id|>"), expected);
+}
+
+#[test]
 fn marks_in_user_text_are_only_text() {
     let (t, chat) = (tokenizer(), template(LLADA));
     let text = "\u{fdd0}\u{fdd1}<|eot_id|>\u{fdd0}";

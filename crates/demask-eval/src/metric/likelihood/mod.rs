@@ -222,7 +222,8 @@ pub fn log_likelihood(
 }
 
 /// Tokens of a pair: trailing blanks of the prompt move to the answer, both are encoded together
-/// and split where the prompt alone would end (the convention of the common harnesses).
+/// and split where the prompt alone would end (the convention of the common harnesses). Where the
+/// whole answer melts into the last token of the prompt, the two are encoded apart.
 pub fn encode_pair(
     model: &dyn LanguageModel,
     pair: &Pair,
@@ -231,6 +232,9 @@ pub fn encode_pair(
     let whole = model.encode(&format!("{}{}", pair.prompt, pair.answer))?;
     let prompt = model.encode(kept)?;
     let cut = prompt.len().min(whole.len());
+    if cut == whole.len() && !pair.answer.is_empty() {
+        return Ok((model.encode(&pair.prompt)?, model.encode(&pair.answer)?));
+    }
     Ok((whole[..cut].to_vec(), whole[cut..].to_vec()))
 }
 

@@ -1,6 +1,6 @@
 //! The rows `likelihood` and `greedy-match` of a report.
 
-use super::{begin, encode_pair, greedy_match, log_likelihood};
+use super::{Rule, begin, encode_pair, greedy_match, log_likelihood};
 use crate::evaluate::Bench;
 use crate::metric::Metric;
 use crate::observer::tell;
@@ -17,6 +17,16 @@ impl Metric for Answers {
         let metric = MetricName::Likelihood;
         let (model, config, noise) = (bench.model(), bench.config(), bench.noise(metric));
         let pairs = encoded(bench, metric)?;
+        if let Rule::Dream {
+            keep_edges: true, ..
+        } = config.likelihood.rule
+        {
+            bench.note(
+                "keep_edges leaves the last token of every answer out: the values compare answers \
+                 as Dream's evaluation does, and are no likelihoods"
+                    .to_owned(),
+            );
+        }
         let (mut nats, mut variance, mut tokens) = (0.0, Some(0.0), 0);
         for (i, (prompt, answer)) in pairs.iter().enumerate() {
             let noise = noise.child(i as u64);
