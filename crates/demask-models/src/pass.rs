@@ -57,7 +57,8 @@ pub fn one_earlier(asked: Asked, [batch, length]: [usize; 2]) -> Asked {
     }
 }
 
-/// The noise level of every row of the input. In the clean half of `[x_t ; x_0]` it is zero.
+/// The noise level of every row of the input. In the clean half of `[x_t ; x_0]` it is zero, for that is what stands
+/// there; bd3lms gives both halves of a sequence the one level, where its networks have a time input at all.
 fn level(sigma: &Time, rows: usize, length: usize) -> NoiseLevel {
     if sigma.is_per_sequence() {
         return NoiseLevel::PerSequence(sigma.data().iter().map(|s| *s as f32).collect());

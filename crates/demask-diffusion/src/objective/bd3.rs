@@ -8,7 +8,7 @@
 //! bound. Evaluate with the window `(1e-3, 1)`; block size 1 uses `(1, 1)` and is autoregression.
 //!
 //! Readings: with `resample` a block's mask is drawn anew, at the same time, until its masked share of the *free* cells
-//! lies in the window (the published code counts all cells, which are the same without a prompt); ends at 1e-3 and 1 are
+//! lies in the window (the published code counts all cells: the same without a prompt and without `ignore_bos`); ends at 1e-3 and 1 are
 //! not checked; a block whose few free cells allow no such share is left alone. `ignore_bos` keeps the first cell clean
 //! and out of the loss in training as well as in evaluation.
 

@@ -4,7 +4,9 @@
 //! one batch of a hundred the length is cut to `U{1..4096}`.
 //!
 //! Readings: the weight is `1/p` as published, not the schedule's `(1-eps)/p`, which makes the loss larger by the
-//! factor `1/(1-eps)`: still a bound. The cut is drawn once for a batch; its upper end is the batch's own length.
+//! factor `1/(1-eps)`: still a bound. The cut is drawn once for a batch; its upper end is the batch's own length. The mask is no candidate of
+//! the softmax ([`Corrupted::forbidden`]), where the published code leaves it in: no target is a mask, so that the loss
+//! here is never larger.
 
 use serde::{Deserialize, Serialize};
 

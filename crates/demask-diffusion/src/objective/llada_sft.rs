@@ -4,6 +4,7 @@
 //! counted like other tokens. `L = 1/B sum_b sum_{masked l} CE / (p_b answer_length_b)`.
 //!
 //! The caller says what the answer is: the loss cells, padding EOS included. Rows without an answer do not count in `B`.
+//! As in pre-training the mask is no candidate of the softmax; the published code leaves it in.
 
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,8 @@
 //!
 //! Readings: CART counts every written cell of the row as context, prompt and padding included; its `p` is 0.1 in
 //! Dream-Coder's fine-tuning configuration (0.8 is its code's default, 0.3 that of the `dllm` trainer). Annealing the
-//! causal mask is the trainer's business (`init.anneal` of a recipe).
+//! causal mask is the trainer's business (`init.anneal` of a recipe). The mask is no candidate of the softmax; DiffuLLaMA
+//! and Dream leave it in.
 
 use serde::{Deserialize, Serialize};
 

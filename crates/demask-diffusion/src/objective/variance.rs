@@ -2,6 +2,9 @@
 //!
 //! At every validation each candidate window trains nothing but has its bound measured on the same batches; the window
 //! whose batch means vary least is used until the next validation.
+//!
+//! Reading of the spec: the variance of the estimator that training uses, over batches. The published trainer sums over
+//! batches the variance of the means of a batch's *blocks*, which also counts how blocks differ from each other.
 
 use serde::{Deserialize, Serialize};
 

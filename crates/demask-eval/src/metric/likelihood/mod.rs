@@ -47,8 +47,9 @@ pub enum Rule {
         /// Least chance of a mask.
         #[serde(default = "eps")]
         eps: f64,
-        /// The first and the last cell of the row are never masked, as in Dream's code. The value
-        /// then leaves out the last answer token: it compares answers but is no likelihood.
+        /// The first and the last cell of the row are never masked, as in Dream's code, where the
+        /// last one is an end token behind the answer: `demask eval` puts it there, and whoever
+        /// calls [`log_likelihood`] does. Every answer token is then scored with the end in view.
         #[serde(default = "yes")]
         keep_edges: bool,
     },
@@ -159,7 +160,14 @@ pub fn log_likelihood(
 ) -> Result<LogLikelihood, EvalError> {
     config.check()?;
     let request = Request::new(model, prompt, answer, config)?;
-    let tokens = answer.len();
+    let kept = matches!(
+        config.rule,
+        Rule::Dream {
+            keep_edges: true,
+            ..
+        }
+    );
+    let tokens = answer.len() - usize::from(kept);
     if model.kind() == ModelKind::Autoregressive {
         let value = autoregressive(model, &request)?;
         return Ok(LogLikelihood {

@@ -4,7 +4,7 @@ use super::{Rule, begin, encode_pair, greedy_match, log_likelihood};
 use crate::evaluate::Bench;
 use crate::metric::Metric;
 use crate::observer::tell;
-use crate::{EvalError, MetricName, Row};
+use crate::{EvalError, LanguageModel, MetricName, Row};
 
 /// The log-likelihood of the answers of a file.
 pub(crate) struct Answers;
@@ -17,16 +17,6 @@ impl Metric for Answers {
         let metric = MetricName::Likelihood;
         let (model, config, noise) = (bench.model(), bench.config(), bench.noise(metric));
         let pairs = encoded(bench, metric)?;
-        if let Rule::Dream {
-            keep_edges: true, ..
-        } = config.likelihood.rule
-        {
-            bench.note(
-                "keep_edges leaves the last token of every answer out: the values compare answers \
-                 as Dream's evaluation does, and are no likelihoods"
-                    .to_owned(),
-            );
-        }
         let (mut nats, mut variance, mut tokens) = (0.0, Some(0.0), 0);
         for (i, (prompt, answer)) in pairs.iter().enumerate() {
             let noise = noise.child(i as u64);
@@ -109,7 +99,16 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
     let mut cut = 0;
     let mut encoded = Vec::with_capacity(pairs.len());
     for (i, pair) in pairs.iter().enumerate() {
-        let (mut prompt, answer) = encode_pair(model, pair)?;
+        let (mut prompt, mut answer) = encode_pair(model, pair)?;
+        if answer.is_empty() {
+            return Err(EvalError::Data(format!(
+                "answer {} has no tokens of its own",
+                i + 1
+            )));
+        }
+        if metric == MetricName::Likelihood {
+            answer.extend(after_answer(model, config.rule)?);
+        }
         let begin = usize::from(begin(model, config, prompt.is_empty())?.is_some());
         let room = model.max_length().checked_sub(answer.len() + begin);
         let room = room.ok_or_else(|| {
@@ -120,12 +119,6 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
                 model.max_length()
             ))
         })?;
-        if answer.is_empty() {
-            return Err(EvalError::Data(format!(
-                "answer {} has no tokens of its own",
-                i + 1
-            )));
-        }
         if prompt.len() > room {
             prompt.drain(..prompt.len() - room);
             cut += 1;
@@ -138,4 +131,39 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
         ));
     }
     Ok(encoded)
+}
+
+/// The token behind the answer that is seen and never masked: Dream's evaluation ends every answer.
+fn after_answer(model: &dyn LanguageModel, rule: Rule) -> Result<Option<u32>, EvalError> {
+    let Rule::Dream {
+        keep_edges: true, ..
+    } = rule
+    else {
+        return Ok(None);
+    };
+    model.ids().eos.map(Some).ok_or_else(|| EvalError::Needs {
+        metric: "likelihood",
+        needed: "a model with an end token, or keep_edges = false in likelihood.rule".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy::Toy;
+
+    #[test]
+    fn dream_ends_every_answer() {
+        let dream = |keep_edges| Rule::Dream {
+            eps: 1e-3,
+            keep_edges,
+        };
+        let model = Toy::letters(4, None, Some(31));
+        assert_eq!(after_answer(&model, dream(true)).unwrap(), Some(31));
+        assert_eq!(after_answer(&model, dream(false)).unwrap(), None);
+        assert_eq!(after_answer(&model, Rule::Enumerate).unwrap(), None);
+        let endless = Toy::letters(4, None, None);
+        let error = after_answer(&endless, dream(true)).unwrap_err().to_string();
+        assert!(error.contains("keep_edges"), "{error}");
+    }
 }
