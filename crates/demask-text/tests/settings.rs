@@ -53,6 +53,10 @@ fn every_setting_changes_something() {
         with(|c| c.draw = DrawKind::Categorical),
         with(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }]),
         with(|c| c.constraints = vec![ConstraintConfig::Bans { ids: vec![0, 1, 2] }]),
+        with(|c| {
+            let cells = [(2, 6), (11, 0)].into();
+            c.constraints = vec![ConstraintConfig::Fixed { cells }];
+        }),
         with(|c| c.eos.logits_eos_inf = true),
         with(|c| c.eos.confidence_eos_eot_inf = true),
         with(|c| c.eos.early_stop = true),
