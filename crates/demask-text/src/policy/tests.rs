@@ -306,7 +306,9 @@ fn bad_policies_say_what_would_be_right() {
     let message = |text: &str| PolicyConfig::parse(text).unwrap_err().to_string();
     assert!(message("entropi").contains("did you mean `entropy`?"));
     assert!(message("low-confidence").contains("did you mean `low_confidence`?"));
+    assert!(message("lowconf").contains("did you mean `low_confidence`?"));
     assert!(message("zzz").contains("known: low_confidence, random"));
+    assert!(!message("zzz").contains("did you mean"));
     assert!(message("threshold:tua=1").contains("key of policy `threshold`"));
     assert!(message("threshold:tua=1").contains("did you mean `tau`?"));
     assert!(message("random:x=1").contains("known: none"));
