@@ -221,7 +221,7 @@ impl DecodeConfig {
             ));
         }
         for guide in &self.guides {
-            guide.build(Some(0))?;
+            guide.check()?;
         }
         self.policy.check()
     }

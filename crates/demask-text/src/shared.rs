@@ -79,7 +79,7 @@ impl<'a> Shared<'a> {
         let guides = config
             .guides
             .iter()
-            .filter_map(|g| g.build(ids.mask).transpose());
+            .filter_map(|g| g.build(kind, ids.mask).transpose());
         let mut never = denoiser.unassigned();
         never.extend(ids.mask);
         if config.eos.logits_eos_inf {

@@ -494,8 +494,12 @@ fn broken_predictions_and_models_are_errors() {
         guides: vec![GuideConfig::ClassifierFree { scale: 1.0 }],
         ..config()
     };
-    assert!(matches!(
-        Decoder::new(&toy, guided),
-        Err(TextError::Unsupported { .. })
-    ));
+    // With a mask in its vocabulary or without one.
+    for mask in [None, Some(MASK)] {
+        toy.ids.mask = mask;
+        assert!(matches!(
+            Decoder::new(&toy, guided.clone()),
+            Err(TextError::Unsupported { .. })
+        ));
+    }
 }
