@@ -82,7 +82,8 @@ pub struct DecodeChanges {
     pub steps: Option<usize>,
     /// Cells in a block.
     pub block: Option<usize>,
-    /// A policy, as [`PolicyConfig::parse`] reads it.
+    /// A policy, as [`PolicyConfig::parse`] reads it. Without `temperature`, one that is usual for
+    /// the old policy becomes the one that is usual for the new.
     pub policy: Option<String>,
     /// Temperature.
     pub temperature: Option<f64>,
@@ -99,7 +100,9 @@ pub struct DecodeChanges {
 }
 
 impl DecodeConfig {
-    /// The configuration for a model: our defaults, then what its authors recommend.
+    /// The configuration for a model: our defaults, then what its authors recommend. Where they name
+    /// no temperature, it is that of the policy: a model of uniform noise or one that recommends
+    /// `ancestral` (MDLM, BD3-LM) samples at 1.
     ///
     /// # Errors
     /// A recommendation that cannot be used.
@@ -115,6 +118,7 @@ impl DecodeConfig {
                     Predicts::Clean => "ancestral",
                     Predicts::LogScores { .. } => "analytic",
                 })?;
+                base.temperature = base.policy.usual_temperature();
             }
             ModelKind::Autoregressive | ModelKind::Masked => {}
         }
@@ -152,7 +156,11 @@ impl DecodeConfig {
             config.plan = config.plan.with_block(block);
         }
         if let Some(policy) = &changes.policy {
+            let usual = config.policy.usual_temperature();
             config.policy = PolicyConfig::parse(policy)?;
+            if config.temperature == usual {
+                config.temperature = config.policy.usual_temperature();
+            }
         }
         if let Some(temperature) = changes.temperature {
             config.temperature = temperature;

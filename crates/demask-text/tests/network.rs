@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use demask_models::tokenizer::byte_bpe::bytes_only;
-use demask_models::{Model, ModelKind, ModelSpec};
+use demask_models::{Model, ModelKind, ModelSpec, Predicts};
 use demask_nn::{Asked, AttentionMask, Input, Transformer};
 use demask_text::infill::Template;
 use demask_text::{
@@ -339,10 +339,22 @@ fn the_configuration_of_a_model_follows_its_kind() {
         }
     );
     assert_eq!(config.guides.len(), 1);
+    // A sampler of the reverse process samples, unless the authors say otherwise.
+    assert_eq!(config.temperature, 0.0);
+    spec.generation.policy = Some("ancestral".into());
+    let temperature = |spec: &ModelSpec| DecodeConfig::for_model(spec).unwrap().temperature;
+    assert_eq!(temperature(&spec), 1.0);
+    spec.generation.temperature = Some(0.0);
+    assert_eq!(temperature(&spec), 0.0);
+    (spec.generation.policy, spec.generation.temperature) = (None, None);
     spec.kind = ModelKind::Uniform;
-    spec.generation.policy = None;
     assert_eq!(
         DecodeConfig::for_model(&spec).unwrap().policy.name(),
         "ancestral"
     );
+    assert_eq!(temperature(&spec), 1.0);
+    spec.predicts = Predicts::LogScores {
+        scale_by_sigma: false,
+    };
+    assert_eq!(temperature(&spec), 1.0);
 }

@@ -191,6 +191,26 @@ fn changes_change_what_they_name() {
         (rest.top_p, rest.top_k, rest.seed, rest.samples),
         (Some(0.9), Some(40), 7, 2)
     );
+    // The temperature that nobody set is that of the policy.
+    let with = |config: &DecodeConfig, policy: &str, temperature| {
+        let policy = Some(policy.to_owned());
+        let changes = DecodeChanges {
+            policy,
+            temperature,
+            ..none()
+        };
+        config.with(&changes).unwrap()
+    };
+    for name in ["ancestral", "analytic", "euler", "first_hitting"] {
+        let sampled = with(&base, name, None);
+        assert_eq!(sampled.temperature, 1.0, "{name}");
+        assert_eq!(with(&sampled, "entropy", None).temperature, 0.0);
+        assert_eq!(with(&base, name, Some(0.0)).temperature, 0.0);
+        let greedy = with(&base, name, Some(0.0));
+        assert_eq!(with(&greedy, name, None), greedy, "0 stays");
+    }
+    assert_eq!(with(&base, "origin", None).temperature, 0.0);
+    assert_eq!(with(&rest, "ancestral", None).temperature, 0.5, "was set");
     let bad = DecodeChanges {
         temperature: Some(f64::NAN),
         ..none()

@@ -242,6 +242,41 @@ impl PolicyConfig {
         self.info().paced
     }
 
+    /// Whether it writes as many cells in a step as the pace says. The others have a pace of their
+    /// own: the chances of a reverse process, or how sure the prediction is.
+    pub fn reads_pace(&self) -> bool {
+        matches!(
+            self,
+            Self::LowConfidence {}
+                | Self::Random {}
+                | Self::MaskgitPlus { .. }
+                | Self::TopkMargin { .. }
+                | Self::Entropy { .. }
+        )
+    }
+
+    /// The temperature of its paper, which holds where nobody sets another: 1 for the reverse
+    /// processes, which are samplers of the model as it is (MDLM, UDLM, SEDD, BD3-LM), 0 for the
+    /// rules that rank cells (LLaDA, Dream, Fast-dLLM). Dream's `origin` is one of the first by its
+    /// form, but published with 0.
+    pub fn usual_temperature(&self) -> f64 {
+        match self {
+            Self::Ancestral { .. }
+            | Self::Analytic { .. }
+            | Self::Euler { .. }
+            | Self::FirstHitting {} => 1.0,
+            Self::LowConfidence {}
+            | Self::Random {}
+            | Self::Origin { .. }
+            | Self::MaskgitPlus { .. }
+            | Self::TopkMargin { .. }
+            | Self::Entropy { .. }
+            | Self::Threshold { .. }
+            | Self::Factor { .. }
+            | Self::EntropyBound { .. } => 0.0,
+        }
+    }
+
     /// Checks the values.
     ///
     /// # Errors
