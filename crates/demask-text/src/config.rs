@@ -19,21 +19,25 @@ use crate::policy::PolicyConfig;
 pub struct DecodeConfig {
     /// New cells after the prompt. A template brings its own.
     pub length: usize,
-    /// Denoising steps over the whole answer, shared out evenly among its blocks.
+    /// Denoising steps over the whole answer, shared out among its blocks by their open cells. A
+    /// policy that takes as many steps as it needs (`threshold`, `factor`, `entropy_bound`,
+    /// `first_hitting`) does not read it, as in its paper; the notes of a text say when it took more.
     pub steps: usize,
     /// How the answer is cut into blocks.
     pub plan: LengthConfig,
-    /// How many cells each step of a block commits.
+    /// How many cells each step of a block commits, under a policy that has no pace of its own
+    /// ([`PolicyConfig::reads_pace`]).
     pub pace: PaceConfig,
     /// Which cells are committed in a step.
     pub policy: PolicyConfig,
-    /// 0 takes the most likely token, 1 draws from the prediction as it is.
+    /// 0 takes the most likely token, 1 draws from the prediction as it is. Where nobody sets it, it
+    /// is the policy's own ([`PolicyConfig::usual_temperature`]).
     pub temperature: f64,
     /// Tokens are dropped once the probability before them exceeds this, in (0, 1].
     pub top_p: Option<f64>,
     /// Only this many of the most likely tokens are kept.
     pub top_k: Option<usize>,
-    /// How a token is drawn at a temperature above 0.
+    /// How a token is drawn at a temperature above 0; at 0 it plays no part.
     pub draw: DrawKind,
     /// What changes a prediction, in this order.
     pub guides: Vec<GuideConfig>,

@@ -33,6 +33,7 @@ pub mod guide;
 pub mod infill;
 pub mod length;
 mod model;
+mod notes;
 pub mod policy;
 mod prompt;
 mod session;
