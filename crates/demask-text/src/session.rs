@@ -1,5 +1,7 @@
 //! One text on its way from the first step to the last.
 
+use demask_diffusion::process::Uniform;
+
 use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
@@ -107,7 +109,6 @@ impl Session {
             .collect();
         let fill = |(cell, id): (usize, &Option<u32>)| match id {
             Some(id) => *id,
-            None if masked => shared.mask,
             None => {
                 let at = At {
                     sample,
@@ -115,8 +116,8 @@ impl Session {
                     cell,
                     purpose: Use::Prior,
                 };
-                let u = shared.source.at(at, 1)[0];
-                ((u * shared.target.values as f64) as usize).min(shared.target.values - 1) as u32
+                let drawn = |noise: &Uniform| noise.token_at(shared.source.at(at, 1)[0]);
+                shared.target.noise.as_ref().map_or(shared.mask, drawn)
             }
         };
         let ids = tokens.iter().enumerate().map(fill).collect();

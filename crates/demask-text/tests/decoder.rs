@@ -530,8 +530,16 @@ fn a_text_stops_at_its_end_token() {
 
 #[test]
 fn uniform_noise_starts_from_tokens_and_settles_all() {
+    for mask in [0, 5, MASK] {
+        uniform_noise(mask);
+    }
+}
+
+/// Writes over uniform noise in a vocabulary with its mask here.
+fn uniform_noise(mask: u32) {
     let mut toy = Toy::new(6);
     toy.kind = ModelKind::Uniform;
+    toy.ids.mask = Some(mask);
     let config = DecodeConfig {
         policy: policy("ancestral"),
         temperature: 1.0,
@@ -543,7 +551,7 @@ fn uniform_noise_starts_from_tokens_and_settles_all() {
             StepEvent::Start {
                 ids, cells, start, ..
             } => {
-                assert!(ids[*start..].iter().all(|&id| id < MASK));
+                assert!(ids[*start..].iter().all(|&id| id <= MASK && id != mask));
                 assert!(
                     cells[*start..]
                         .iter()
@@ -563,6 +571,7 @@ fn uniform_noise_starts_from_tokens_and_settles_all() {
         written.iter().all(|w| w.open == 0 && w.forwards == 7),
         "6 steps and the denoiser"
     );
+    assert!(written.iter().all(|w| !w.ids.contains(&mask)));
     assert!(provisional > 20, "{provisional}");
     assert!(
         message(

@@ -7,7 +7,7 @@
 //! without any is not forwarded: `ddpm_cache`, for networks without a time input.
 
 use demask_diffusion::process::{Discrete, Uniform};
-use demask_diffusion::sampling::{argmax, categorical};
+use demask_diffusion::sampling::{argmax, categorical, softmax};
 
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
@@ -33,6 +33,14 @@ impl Ancestral {
     fn is_last(step: &Step<'_>) -> bool {
         step.index >= step.steps
     }
+}
+
+/// What the posterior takes the clean token to be: at temperature 0 the most likely one.
+fn prediction(step: &Step<'_>, logits: &[f32]) -> Vec<f64> {
+    if step.draw.temperature == 0.0 {
+        return softmax(logits, 0.0);
+    }
+    step.draw.distribution(logits)
 }
 
 impl Policy for Ancestral {
@@ -77,8 +85,7 @@ impl Policy for Ancestral {
         let mut write = Vec::new();
         for (cell, logits) in c.iter() {
             let present = step.row.ids()[cell];
-            let mut p_x0 = step.draw.distribution(logits);
-            p_x0.truncate(uniform.vocab());
+            let p_x0 = prediction(step, logits);
             let mut posterior = vec![0.0; uniform.vocab()];
             uniform.posterior(&p_x0, present, s, t, &mut posterior);
             for (p, &z) in posterior.iter_mut().zip(logits) {

@@ -21,8 +21,8 @@ pub struct Target {
     pub predicts: Predicts,
     /// The mask id, where there is one.
     pub mask: Option<u32>,
-    /// Token values that take part in uniform noise.
-    pub values: usize,
+    /// The noise, where it is uniform.
+    pub noise: Option<Uniform>,
 }
 
 /// A policy with its settings: `{"kind": "threshold", "tau": 0.9}`, or in one word
@@ -343,7 +343,7 @@ impl PolicyConfig {
                 Some(mask) if target.kind.needs_mask() => Graph::Absorbing { mask },
                 _ => Graph::Uniform,
             };
-            Leap::new(rule, eps, graph, target.predicts, target.values)
+            Leap::new(rule, eps, graph, target.predicts, target.noise)
         };
         Ok(match *self {
             Self::LowConfidence {} => Box::new(low_confidence::LowConfidence),
@@ -357,8 +357,7 @@ impl PolicyConfig {
             Self::EntropyBound { gamma } => Box::new(entropy_bound::EntropyBound { gamma }),
             Self::FirstHitting {} => Box::new(first_hitting::FirstHitting::default()),
             Self::Ancestral { eps } => {
-                let uniform = target.kind == ModelKind::Uniform;
-                let uniform = uniform.then(|| Uniform::new(target.values)).transpose()?;
+                let uniform = target.noise;
                 Box::new(ancestral::Ancestral { eps, uniform })
             }
             Self::Analytic { eps } => Box::new(leap(Rule::Analytic, eps)?),
