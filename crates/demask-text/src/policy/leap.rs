@@ -15,7 +15,7 @@ use std::sync::Arc;
 use demask_diffusion::process::Uniform;
 use demask_diffusion::sampling::softmax;
 use demask_diffusion::schedule::{Convention, Schedule, ScheduleConfig};
-use demask_diffusion::solver::{Analytic, Euler, absorbing_log_scores, analytic::Graph};
+use demask_diffusion::solver::{Analytic, Euler, absorbing_log_scores, analytic::Graph, grid_time};
 use demask_models::Predicts;
 
 use super::score::probability;
@@ -67,14 +67,10 @@ impl Leap {
             graph,
             predicts,
             noise,
-            analytic: Analytic::new(graph, schedule.clone()),
-            euler: Euler::new(graph, schedule.clone()),
+            analytic: Analytic::new(graph),
+            euler: Euler::new(graph),
             schedule,
         })
-    }
-
-    fn time(&self, index: usize, steps: usize) -> f64 {
-        1.0 - index.min(steps) as f64 * (1.0 - self.eps) / steps as f64
     }
 
     /// The log-scores of a cell at total noise `sigma`.
@@ -104,7 +100,7 @@ impl Leap {
 
     /// Weights of the tokens of a cell after the step, not scaled.
     fn weights(&self, step: &Step<'_>, present: u32, logits: &[f32]) -> Vec<f64> {
-        let [t, s] = [step.index, step.index + 1].map(|index| self.time(index, step.steps));
+        let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let [now, then] = [t, s].map(|time| self.schedule.sigma(time));
         let mut row = self.log_scores(logits, now);
         let present = self.noise.map_or(present, |noise| noise.place(present));
@@ -168,7 +164,8 @@ fn is_last(step: &Step<'_>) -> bool {
 
 impl Policy for Leap {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        let sigma = self.schedule.sigma(self.time(step.index, step.steps));
+        let time = grid_time(step.index, step.steps, self.eps);
+        let sigma = self.schedule.sigma(time);
         Ask {
             cells: step.open.to_vec(),
             level: Some(-(-sigma).exp_m1()),
