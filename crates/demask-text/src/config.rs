@@ -1,5 +1,6 @@
 //! The whole configuration of a run, and what changes it.
 
+use demask_diffusion::sampling::Crossing;
 use demask_models::{ModelKind, ModelSpec, Predicts};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct DecodeConfig {
     pub temperature: f64,
     /// Tokens are dropped once the probability before them exceeds this, in (0, 1].
     pub top_p: Option<f64>,
+    /// Whether the token that crosses `top_p` stays: `keep` (Dream, and most samplers) or `drop`
+    /// (BD3-LM: tokens stay while the probability up to and with them is at most `top_p`).
+    pub crossing: Crossing,
     /// Only this many of the most likely tokens are kept.
     pub top_k: Option<usize>,
     /// How a token is drawn at a temperature above 0; at 0 it plays no part.
@@ -64,6 +68,7 @@ impl Default for DecodeConfig {
             policy: PolicyConfig::default(),
             temperature: 0.0,
             top_p: None,
+            crossing: Crossing::Keep,
             top_k: None,
             draw: DrawKind::Gumbel,
             guides: Vec::new(),
@@ -127,6 +132,7 @@ impl DecodeConfig {
             ModelKind::Autoregressive | ModelKind::Masked => {}
         }
         let g = &spec.generation;
+        base.crossing = g.crossing.unwrap_or(base.crossing);
         base.with(&DecodeChanges {
             length: g.length,
             steps: g.steps,
@@ -247,12 +253,14 @@ impl DecodeConfig {
         let Self {
             temperature,
             top_p,
+            crossing,
             top_k,
             ..
         } = *self;
         Draw {
             temperature,
             top_p,
+            crossing,
             top_k,
             kind,
         }

@@ -45,6 +45,7 @@ pub use compat::Compat;
 pub use config::{DecodeChanges, DecodeConfig};
 pub use constraint::{Constraint, ConstraintConfig};
 pub use decoder::Decoder;
+pub use demask_diffusion::sampling::Crossing;
 pub use denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
 pub use draw::{Draw, DrawKind};
 pub use eos::{EosConfig, end_tokens};

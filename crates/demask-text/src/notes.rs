@@ -1,6 +1,8 @@
 //! What a person should know who asked for something else: settings that play no part, steps that
 //! do not come out even. Sentences of [`Written::notes`](crate::Written).
 
+use demask_diffusion::sampling::Crossing;
+
 use crate::canvas::Row;
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
@@ -27,6 +29,9 @@ pub(crate) fn at_start(config: &DecodeConfig, row: &Row, open: &[usize]) -> Vec<
         notes.push(
             "`draw` plays no part at temperature 0, which takes the most likely token".into(),
         );
+    }
+    if config.crossing != Crossing::default() && config.top_p.is_none() {
+        notes.push("`crossing` plays no part without `top-p`".into());
     }
     notes
 }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use common::{Toy, config, message, prompts};
 use demask_text::{
-    Compat, ConstraintConfig, DecodeChanges, DecodeConfig, Decoder, DrawKind, GuideConfig,
-    LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent,
+    Compat, ConstraintConfig, Crossing, DecodeChanges, DecodeConfig, Decoder, DrawKind,
+    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent,
 };
 
 const MASK: u32 = 11;
@@ -49,6 +49,10 @@ fn every_setting_changes_something() {
         with(|c| c.policy = PolicyConfig::Entropy { alg_temp: None }),
         with(|c| c.temperature = 0.9),
         with(|c| c.top_p = Some(0.5)),
+        with(|c| {
+            c.top_p = Some(0.5);
+            c.crossing = Crossing::Drop;
+        }),
         with(|c| c.top_k = Some(2)),
         with(|c| c.draw = DrawKind::Categorical),
         with(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }]),

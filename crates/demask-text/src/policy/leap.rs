@@ -203,6 +203,7 @@ mod tests {
     use crate::draw::{Draw, DrawKind};
     use crate::eos::HeldBack;
     use crate::uniforms::{At, Uniforms};
+    use demask_diffusion::sampling::Crossing;
 
     const MASK: u32 = 3;
 
@@ -227,6 +228,7 @@ mod tests {
         let draw = Draw {
             temperature: 1.0,
             top_p: None,
+            crossing: Crossing::Keep,
             top_k: None,
             kind: DrawKind::Categorical,
         };

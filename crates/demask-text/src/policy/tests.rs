@@ -4,6 +4,7 @@ use super::*;
 use crate::canvas::Cell;
 use crate::draw::DrawKind;
 use demask_diffusion::process::Uniform;
+use demask_diffusion::sampling::Crossing;
 use demask_models::{ModelKind, Predicts};
 
 /// Uniforms from a rule.
@@ -18,6 +19,7 @@ impl Uniforms for Rule {
 const GREEDY: Draw = Draw {
     temperature: 0.0,
     top_p: None,
+    crossing: Crossing::Keep,
     top_k: None,
     kind: DrawKind::Categorical,
 };
