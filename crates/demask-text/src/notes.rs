@@ -3,7 +3,7 @@
 
 use demask_diffusion::sampling::Crossing;
 
-use crate::canvas::Row;
+use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::draw::DrawKind;
@@ -66,14 +66,17 @@ fn sharing(steps: usize, open: &[usize]) -> Option<String> {
     })
 }
 
-/// A last block, of those with open cells, that the answer does not fill.
+/// A last block, of those with open cells, that the answer does not fill. A template has the length
+/// it has.
 fn short_block(config: &DecodeConfig, row: &Row, open: &[usize]) -> Option<String> {
     let block = config.plan.block()?;
     let last = open.iter().rposition(|&cells| cells > 0)?;
     let one = open.iter().filter(|&&cells| cells > 0).count() < 2;
+    let template = row.cells()[row.start()..].contains(&Cell::Fixed);
     let cells = &row.blocks()[row.start()..];
     let cells = cells.iter().filter(|&&b| b as usize == last).count();
-    (!one && cells < block).then(|| format!("the last block has {cells} cells of {block}"))
+    (!one && !template && cells < block)
+        .then(|| format!("the last block has {cells} cells of {block}"))
 }
 
 /// More steps than cells, under a pace that skips a step with nothing to write. A step a cell of the

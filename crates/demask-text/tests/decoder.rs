@@ -233,7 +233,8 @@ fn the_steps_of_a_template_go_to_the_blocks_with_gaps() {
     ] {
         let written = run(12, plan);
         assert_eq!((written.steps, written.open), (12, 0), "a step a cell");
-        // 5/2 and 7/2 steps; the last block has 7 cells, and a gap ends no earlier for it.
+        assert!(written.notes.is_empty(), "{:?}", written.notes);
+        // 3 and 3 of them (2.5 and 3.5).
         assert_eq!(run(6, plan).steps, 6);
         let one = run(1, plan);
         assert_eq!(one.steps, 2);
@@ -243,7 +244,7 @@ fn the_steps_of_a_template_go_to_the_blocks_with_gaps() {
             one.notes
         );
     }
-    // The last block has a given cell more than the open ones: it is full.
+    // The last block that is written lies before one of given cells only.
     let cells = vec![None, None, Some(1), None, None, Some(2), Some(3), Some(4)];
     let config = DecodeConfig {
         steps: 4,
