@@ -30,6 +30,13 @@ pub(crate) fn at_start(config: &DecodeConfig, row: &Row, open: &[usize]) -> Vec<
             "`draw` plays no part at temperature 0, which takes the most likely token".into(),
         );
     }
+    if config.temperature == 0.0 && config.policy.usual_temperature() > 0.0 {
+        // A configuration file that names a policy and no temperature has that of the model.
+        notes.push(format!(
+            "`{policy}` at temperature 0 takes the most likely tokens; as published it draws at {}",
+            config.policy.usual_temperature()
+        ));
+    }
     if config.crossing != Crossing::default() && config.top_p.is_none() {
         notes.push("`crossing` plays no part without `top-p`".into());
     }

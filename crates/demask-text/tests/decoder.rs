@@ -8,8 +8,9 @@ use std::ops::ControlFlow;
 use common::{Toy, config, message, policy, prompts};
 use demask_models::ModelKind;
 use demask_text::{
-    Cell, ConstraintConfig, DecodeConfig, Decoder, DrawKind, EosConfig, Finish, GuideConfig,
-    LengthConfig, PaceConfig, Prompt, Row, StepEvent, TextError, Written, policy::registry,
+    Cell, ConstraintConfig, Crossing, DecodeConfig, Decoder, DrawKind, EosConfig, Finish,
+    GuideConfig, LengthConfig, PaceConfig, Prompt, Row, StepEvent, TextError, Written,
+    policy::registry,
 };
 
 const MASK: u32 = 11;
@@ -319,7 +320,15 @@ fn settings_that_play_no_part_are_noted() {
     assert!(silent(|c| {
         c.steps = 100;
         c.policy = policy("ancestral");
+        c.temperature = 1.0;
     }));
+    let (_, said) = notes(|c| c.policy = policy("ancestral"));
+    assert!(said.contains("as published it draws at 1"), "{said}");
+    let (_, said) = notes(|c| c.crossing = Crossing::Drop);
+    assert!(
+        said.contains("`crossing` plays no part without `top-p`"),
+        "{said}"
+    );
     assert!(silent(|_| {}));
 }
 
