@@ -223,12 +223,11 @@ fn reverse_steps() {
         let transition = transposed_transition(case.vocab, graph, case.present, dsigma);
         all_close(&transition, &case.transition, &what);
 
-        let schedule = ScheduleConfig::default().build().unwrap();
         let mut weights = case.log_score.clone();
-        Analytic::new(graph, schedule.clone()).weights(&mut weights, case.present, dsigma);
+        Analytic::new(graph).weights(&mut weights, case.present, dsigma);
         all_close(&weights, &case.weights, &what);
         let mut euler = case.log_score.clone();
-        Euler::new(graph, schedule).weights(&mut euler, case.present, case.rate);
+        Euler::new(graph).weights(&mut euler, case.present, case.rate);
         all_close(&euler, &case.euler, &what);
 
         let process: Arc<dyn Discrete> = if absorbing {

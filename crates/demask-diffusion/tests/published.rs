@@ -236,8 +236,7 @@ fn reverse_steps() {
         let transition = transposed_transition(case.vocab, graph, case.present, dsigma);
         all_close(&transition, &case.transition, 1e-9, &what);
 
-        let schedule = ScheduleConfig::default().build().unwrap();
-        let analytic = Analytic::new(graph, schedule.clone());
+        let analytic = Analytic::new(graph);
         let mut weights = case.log_score.clone();
         analytic.weights(&mut weights, case.present, dsigma);
         all_close(&weights, &drawn(&case.weights), 1e-9, &what);
@@ -246,7 +245,7 @@ fn reverse_steps() {
         last.truncate(case.last.len());
         all_close(&last, &drawn(&case.last), 1e-9, &what);
         let mut euler = case.log_score.clone();
-        Euler::new(graph, schedule).weights(&mut euler, case.present, case.rate);
+        Euler::new(graph).weights(&mut euler, case.present, case.rate);
         all_close(&euler, &drawn(&case.euler), 1e-9, &what);
 
         let process: Arc<dyn Discrete> = if absorbing {

@@ -1,6 +1,7 @@
 //! What a checkpoint is, apart from its weights and its tokenizer.
 
 use demask_diffusion::ObjectiveConfig;
+use demask_diffusion::sampling::Crossing;
 use demask_nn::TransformerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +211,9 @@ pub struct GenerationDefaults {
     /// Nucleus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
+    /// Whether the token that crosses the nucleus stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crossing: Option<Crossing>,
     /// Number of most likely tokens that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,

@@ -12,6 +12,7 @@ pub enum Compat {
     /// LLaDA's `generate.py` (arXiv 2502.09992):
     ///
     /// - a step that commits nothing is forwarded all the same, and there is no early stop;
+    /// - steps are shared out among all blocks alike, whether or not they have open cells;
     /// - masks inside the prompt compete for the quota of a block without being counted in it, and
     ///   what a block leaves over stays masked;
     /// - `confidence_eos_eot_inf` as published (see [`HeldBack`](crate::eos::HeldBack)).
@@ -20,7 +21,8 @@ pub enum Compat {
     ///
     /// - a step whose truncated count is 0 is forwarded all the same, and there is no early stop;
     /// - the pace is `expected` with `eps = 1e-3` unless another `eps` is set;
-    /// - tokens are drawn by the categorical draw.
+    /// - tokens are drawn by the categorical draw;
+    /// - steps are shared out among all blocks alike, whether or not they have open cells.
     ///
     /// Its hidden defaults (temperature 1 and `top_k` 50 when no generation settings are passed)
     /// are not part of the mode: set them.

@@ -1,5 +1,6 @@
 //! The whole configuration of a run, and what changes it.
 
+use demask_diffusion::sampling::Crossing;
 use demask_models::{ModelKind, ModelSpec, Predicts};
 use serde::{Deserialize, Serialize};
 
@@ -19,21 +20,28 @@ use crate::policy::PolicyConfig;
 pub struct DecodeConfig {
     /// New cells after the prompt. A template brings its own.
     pub length: usize,
-    /// Denoising steps over the whole answer, shared out evenly among its blocks.
+    /// Denoising steps over the whole answer, shared out among its blocks by their open cells. A
+    /// policy that takes as many steps as it needs (`threshold`, `factor`, `entropy_bound`,
+    /// `first_hitting`) does not read it, as in its paper; the notes of a text say when it took more.
     pub steps: usize,
     /// How the answer is cut into blocks.
     pub plan: LengthConfig,
-    /// How many cells each step of a block commits.
+    /// How many cells each step of a block commits, under a policy that has no pace of its own
+    /// ([`PolicyConfig::reads_pace`]).
     pub pace: PaceConfig,
     /// Which cells are committed in a step.
     pub policy: PolicyConfig,
-    /// 0 takes the most likely token, 1 draws from the prediction as it is.
+    /// 0 takes the most likely token, 1 draws from the prediction as it is. Where nobody sets it, it
+    /// is the policy's own ([`PolicyConfig::usual_temperature`]).
     pub temperature: f64,
     /// Tokens are dropped once the probability before them exceeds this, in (0, 1].
     pub top_p: Option<f64>,
+    /// Whether the token that crosses `top_p` stays: `keep` (Dream, and most samplers) or `drop`
+    /// (BD3-LM: tokens stay while the probability up to and with them is at most `top_p`).
+    pub crossing: Crossing,
     /// Only this many of the most likely tokens are kept.
     pub top_k: Option<usize>,
-    /// How a token is drawn at a temperature above 0.
+    /// How a token is drawn at a temperature above 0; at 0 it plays no part.
     pub draw: DrawKind,
     /// What changes a prediction, in this order.
     pub guides: Vec<GuideConfig>,
@@ -60,6 +68,7 @@ impl Default for DecodeConfig {
             policy: PolicyConfig::default(),
             temperature: 0.0,
             top_p: None,
+            crossing: Crossing::Keep,
             top_k: None,
             draw: DrawKind::Gumbel,
             guides: Vec::new(),
@@ -82,7 +91,8 @@ pub struct DecodeChanges {
     pub steps: Option<usize>,
     /// Cells in a block.
     pub block: Option<usize>,
-    /// A policy, as [`PolicyConfig::parse`] reads it.
+    /// A policy, as [`PolicyConfig::parse`] reads it. Without `temperature`, one that is usual for
+    /// the old policy becomes the one that is usual for the new.
     pub policy: Option<String>,
     /// Temperature.
     pub temperature: Option<f64>,
@@ -99,7 +109,9 @@ pub struct DecodeChanges {
 }
 
 impl DecodeConfig {
-    /// The configuration for a model: our defaults, then what its authors recommend.
+    /// The configuration for a model: our defaults, then what its authors recommend. Where they name
+    /// no temperature, it is that of the policy: a model of uniform noise or one that recommends
+    /// `ancestral` (MDLM, BD3-LM) samples at 1.
     ///
     /// # Errors
     /// A recommendation that cannot be used.
@@ -115,10 +127,12 @@ impl DecodeConfig {
                     Predicts::Clean => "ancestral",
                     Predicts::LogScores { .. } => "analytic",
                 })?;
+                base.temperature = base.policy.usual_temperature();
             }
             ModelKind::Autoregressive | ModelKind::Masked => {}
         }
         let g = &spec.generation;
+        base.crossing = g.crossing.unwrap_or(base.crossing);
         base.with(&DecodeChanges {
             length: g.length,
             steps: g.steps,
@@ -152,7 +166,11 @@ impl DecodeConfig {
             config.plan = config.plan.with_block(block);
         }
         if let Some(policy) = &changes.policy {
+            let usual = config.policy.usual_temperature();
             config.policy = PolicyConfig::parse(policy)?;
+            if config.temperature == usual {
+                config.temperature = config.policy.usual_temperature();
+            }
         }
         if let Some(temperature) = changes.temperature {
             config.temperature = temperature;
@@ -221,7 +239,7 @@ impl DecodeConfig {
             ));
         }
         for guide in &self.guides {
-            guide.build(Some(0))?;
+            guide.check()?;
         }
         self.policy.check()
     }
@@ -235,12 +253,14 @@ impl DecodeConfig {
         let Self {
             temperature,
             top_p,
+            crossing,
             top_k,
             ..
         } = *self;
         Draw {
             temperature,
             top_p,
+            crossing,
             top_k,
             kind,
         }

@@ -21,8 +21,11 @@ pub enum DrawKind {
 pub struct Draw {
     /// 0 takes the most likely token; 1 draws from the prediction as it is.
     pub temperature: f64,
-    /// Tokens are dropped once the probability before them exceeds this; the first always stays.
+    /// Tokens are dropped once the probability before them (or, as `crossing` says, up to them)
+    /// exceeds this; the first always stays.
     pub top_p: Option<f64>,
+    /// Whether the token whose probability crosses `top_p` stays.
+    pub crossing: Crossing,
     /// Only this many of the most likely tokens are kept, and those equal to the last of them.
     pub top_k: Option<usize>,
     /// How a token is drawn.
@@ -49,7 +52,7 @@ impl Draw {
         };
         let mut p = sampling::softmax(logits, temperature);
         if let Some(limit) = self.top_p.filter(|limit| *limit < 1.0) {
-            let keep = sampling::top_p(&p, limit, Crossing::Keep);
+            let keep = sampling::top_p(&p, limit, self.crossing);
             sampling::keep_probabilities(&mut p, &keep);
         }
         if let Some(k) = self.top_k.filter(|k| *k < p.len()) {
@@ -87,6 +90,7 @@ mod tests {
         Draw {
             temperature,
             top_p: None,
+            crossing: Crossing::Keep,
             top_k: None,
             kind: DrawKind::Gumbel,
         }
@@ -105,6 +109,22 @@ mod tests {
             .iter()
             .map(|p| p.ln())
             .collect()
+    }
+
+    #[test]
+    fn the_token_that_crosses_is_dropped_as_in_bd3lm() {
+        let cut = |p| {
+            Draw {
+                top_p: Some(p),
+                crossing: Crossing::Drop,
+                ..draw(1.0)
+            }
+            .distribution(&logits())
+        };
+        // The second would bring 0.75, above 0.6; the first stays whatever it brings.
+        close(&cut(0.6), &[1.0, 0.0, 0.0, 0.0]);
+        close(&cut(0.4), &[1.0, 0.0, 0.0, 0.0]);
+        close(&cut(0.8), &[2.0 / 3.0, 1.0 / 3.0, 0.0, 0.0]);
     }
 
     #[test]

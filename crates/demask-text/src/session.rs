@@ -1,5 +1,7 @@
 //! One text on its way from the first step to the last.
 
+use demask_diffusion::process::Uniform;
+
 use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
@@ -8,7 +10,8 @@ use crate::constraint::Constraint;
 use crate::denoiser::Sight;
 use crate::eos::{ended_at, is_first};
 use crate::event::{Finish, StepEvent};
-use crate::length::Pace;
+use crate::length::{Pace, share};
+use crate::notes;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
 use crate::prompt::{Prompt, Written, kept};
 use crate::shared::Shared;
@@ -106,7 +109,6 @@ impl Session {
             .collect();
         let fill = |(cell, id): (usize, &Option<u32>)| match id {
             Some(id) => *id,
-            None if masked => shared.mask,
             None => {
                 let at = At {
                     sample,
@@ -114,15 +116,14 @@ impl Session {
                     cell,
                     purpose: Use::Prior,
                 };
-                let u = shared.source.at(at, 1)[0];
-                ((u * shared.target.values as f64) as usize).min(shared.target.values - 1) as u32
+                let drawn = |noise: &Uniform| noise.token_at(shared.source.at(at, 1)[0]);
+                shared.target.noise.as_ref().map_or(shared.mask, drawn)
             }
         };
         let ids = tokens.iter().enumerate().map(fill).collect();
         let row = Row::new(ids, cells, blocks, start);
 
-        let count = row.last_block() as usize + 1;
-        let (steps, notes) = share_out(config, &row, count);
+        let open_cells = open_cells(config, &row);
         let mut session = Self {
             index,
             prompt: number,
@@ -130,7 +131,7 @@ impl Session {
             policy: config.policy.build(&shared.target)?,
             constraints,
             spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
-            steps,
+            steps: share(config.steps, &open_cells),
             block: 0,
             clock: Clock {
                 sample,
@@ -141,7 +142,7 @@ impl Session {
             forwards: 0,
             rows: 0,
             finish: None,
-            notes,
+            notes: notes::at_start(config, &row, &open_cells),
         };
         session.enter(shared, &row);
         Ok((session, row))
@@ -387,7 +388,9 @@ impl Session {
     }
 
     /// The text as it stands.
-    pub fn written(self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
+    pub fn written(mut self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
+        self.notes
+            .extend(notes::at_end(shared.config, self.clock.total));
         let kept = kept(row, &shared.ends);
         let cell = |i: &usize| row.cells()[*i];
         let shown: Vec<u32> = kept
@@ -445,33 +448,17 @@ impl Clock {
     }
 }
 
-/// Shares the steps out among the blocks, the remainder to the first; each block gets at least one.
-fn share_out(config: &DecodeConfig, row: &Row, blocks: usize) -> (Vec<usize>, Vec<String>) {
-    let steps = (0..blocks)
-        .map(|b| (config.steps / blocks + usize::from(b < config.steps % blocks)).max(1))
-        .collect();
-    let mut notes = Vec::new();
-    if !config.policy.is_paced() {
-        return (steps, notes);
+/// The open cells of each block that its steps are shared out by. Published loops share them out
+/// among all blocks alike: they know of no templates.
+fn open_cells(config: &DecodeConfig, row: &Row) -> Vec<usize> {
+    let blocks = row.last_block() as usize + 1;
+    if config.compat != Compat::None {
+        return vec![1; blocks];
     }
-    if config.steps < blocks {
-        notes.push(format!(
-            "{} steps for {blocks} blocks: each block took one step, {blocks} in all",
-            config.steps
-        ));
-    } else if !config.steps.is_multiple_of(blocks) {
-        notes.push(format!(
-            "{} steps do not divide by {blocks} blocks: the first {} took one step more",
-            config.steps,
-            config.steps % blocks
-        ));
+    let mut open = vec![0; blocks];
+    let cells = row.cells().iter().zip(row.blocks());
+    for (_, &block) in cells.filter(|(cell, _)| cell.is_unsettled()) {
+        open[block as usize] += 1;
     }
-    let last = row.block_size(row.last_block());
-    if let Some(block) = config.plan.block()
-        && last < block
-        && blocks > 1
-    {
-        notes.push(format!("the last block has {last} cells of {block}"));
-    }
-    (steps, notes)
+    open
 }

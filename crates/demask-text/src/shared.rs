@@ -1,5 +1,6 @@
 //! What the texts of a run share, resolved from the configuration and the denoiser once.
 
+use demask_diffusion::process::Uniform;
 use demask_models::ModelKind;
 
 use crate::TextError;
@@ -61,25 +62,20 @@ impl<'a> Shared<'a> {
                 reason: "name it in the tokenizer or as `ids.mask` in config.json".into(),
             });
         }
-        let last = vocab.saturating_sub(1) as u32;
-        // A mask at the end of the vocabulary is no value of uniform noise.
-        let values = if ids.mask == Some(last) {
-            vocab - 1
-        } else {
-            vocab
-        };
+        let uniform = kind == ModelKind::Uniform;
+        let noise = uniform.then(|| Uniform::without(vocab, ids.mask));
         let target = Target {
             kind,
             predicts: denoiser.predicts(),
             mask: ids.mask,
-            values,
+            noise: noise.transpose()?,
         };
         // Made once here so that a policy that does not fit is refused before the first text.
         config.policy.build(&target)?;
         let guides = config
             .guides
             .iter()
-            .filter_map(|g| g.build(ids.mask).transpose());
+            .filter_map(|g| g.build(kind, ids.mask).transpose());
         let mut never = denoiser.unassigned();
         never.extend(ids.mask);
         if config.eos.logits_eos_inf {

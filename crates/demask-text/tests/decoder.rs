@@ -8,8 +8,9 @@ use std::ops::ControlFlow;
 use common::{Toy, config, message, policy, prompts};
 use demask_models::ModelKind;
 use demask_text::{
-    Cell, ConstraintConfig, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig, LengthConfig,
-    PaceConfig, Prompt, Row, StepEvent, TextError, Written, policy::registry,
+    Cell, ConstraintConfig, Crossing, DecodeConfig, Decoder, DrawKind, EosConfig, Finish,
+    GuideConfig, LengthConfig, PaceConfig, Prompt, Row, StepEvent, TextError, Written,
+    policy::registry,
 };
 
 const MASK: u32 = 11;
@@ -119,14 +120,15 @@ fn a_block_causal_model_writes_the_same_whatever_stands_after_its_block() {
         "{:?}",
         written[0].notes
     );
-    // 3 steps in each of 4 blocks; the last holds one cell. Rows: 3*8 + 3*12 + 3*16 + 1*17.
+    // A step a cell, in every block. Rows: 3*8 + 4*12 + 4*16 + 1*17.
     assert_eq!(
         (written[0].forwards, written[0].rows),
-        (10, 24 + 36 + 48 + 17)
+        (12, 24 + 48 + 64 + 17)
     );
     // A longer answer begins with the same tokens when its blocks have the same steps.
     let longer = DecodeConfig {
         length: 15,
+        steps: 15,
         ..config.clone()
     };
     let longer = write(&toy, &longer, &[Prompt::new(vec![3, 1, 4, 1, 5])]);
@@ -209,6 +211,125 @@ fn steps_that_do_not_divide_are_said_and_done() {
         short.notes
     );
     assert!(run(6, 4).notes.is_empty());
+}
+
+#[test]
+fn the_steps_of_a_template_go_to_the_blocks_with_gaps() {
+    // Three blocks of 8: 5 open cells, none, 7 open cells.
+    let mut cells = vec![None; 5];
+    cells.extend([Some(3); 11]);
+    cells.extend([None; 7]);
+    let prompt = [Prompt::template(vec![1], cells)];
+    let run = |steps, plan| {
+        let config = DecodeConfig {
+            steps,
+            plan,
+            ..config()
+        };
+        write(&Toy::new(1), &config, &prompt).remove(0)
+    };
+    for plan in [
+        LengthConfig::SemiAutoregressive { block: 8 },
+        LengthConfig::Blocks { block: 8 },
+    ] {
+        let written = run(12, plan);
+        assert_eq!((written.steps, written.open), (12, 0), "a step a cell");
+        assert!(written.notes.is_empty(), "{:?}", written.notes);
+        // 3 and 3 of them (2.5 and 3.5).
+        assert_eq!(run(6, plan).steps, 6);
+        let one = run(1, plan);
+        assert_eq!(one.steps, 2);
+        assert!(
+            one.notes[0].contains("1 steps for 2 blocks: each block took one step, 2 in all"),
+            "{:?}",
+            one.notes
+        );
+    }
+    // The last block that is written lies before one of given cells only.
+    let cells = vec![None, None, Some(1), None, None, Some(2), Some(3), Some(4)];
+    let config = DecodeConfig {
+        steps: 4,
+        plan: LengthConfig::SemiAutoregressive { block: 2 },
+        ..config()
+    };
+    let written = write(&Toy::new(1), &config, &[Prompt::template(vec![1], cells)]).remove(0);
+    assert_eq!((written.steps, written.notes.len()), (4, 0));
+}
+
+#[test]
+fn settings_that_play_no_part_are_noted() {
+    let toy = Toy::new(1);
+    let notes = |change: fn(&mut DecodeConfig)| {
+        let mut config = DecodeConfig {
+            length: 12,
+            steps: 12,
+            ..config()
+        };
+        change(&mut config);
+        let written = write(&toy, &config, &[Prompt::new(vec![1])]).remove(0);
+        (written.steps, written.notes.join("; "))
+    };
+    let silent = |change| notes(change).1.is_empty();
+    let (steps, said) = notes(|c| {
+        c.policy = policy("threshold:tau=1");
+        c.steps = 3;
+    });
+    assert_eq!(steps, 12);
+    assert!(
+        said.contains(
+            "policy `threshold` takes as many steps as it needs: 12, where `steps` says 3"
+        ),
+        "{said}"
+    );
+    let (steps, said) = notes(|c| {
+        c.policy = policy("first_hitting");
+        c.steps = 3;
+    });
+    assert!(steps == 12 && said.contains("`steps` says 3"), "{said}");
+    // Fewer than allowed is what such a policy is for.
+    assert!(silent(|c| c.policy = policy("threshold")));
+    for name in ["origin", "first_hitting", "threshold", "ancestral"] {
+        let config = DecodeConfig {
+            policy: policy(name),
+            pace: PaceConfig::Expected { eps: 0.1 },
+            length: 12,
+            steps: 12,
+            ..config()
+        };
+        let written = write(&toy, &config, &[Prompt::new(vec![1])]).remove(0);
+        let said = written.notes.join("; ");
+        assert!(
+            said.contains(&format!("`pace` plays no part under policy `{name}`")),
+            "{said}"
+        );
+    }
+    assert!(silent(|c| c.pace = PaceConfig::Expected { eps: 0.1 }));
+    let (_, said) = notes(|c| c.draw = DrawKind::Categorical);
+    assert!(
+        said.contains("`draw` plays no part at temperature 0"),
+        "{said}"
+    );
+    assert!(silent(|c| {
+        c.draw = DrawKind::Categorical;
+        c.temperature = 1.0;
+    }));
+    let (steps, said) = notes(|c| c.steps = 100);
+    assert_eq!(steps, 12);
+    assert!(said.contains("100 steps for 12 open cells"), "{said}");
+    // A grid of times may be finer than the cells.
+    assert!(silent(|c| {
+        c.steps = 100;
+        c.policy = policy("ancestral");
+        c.temperature = 1.0;
+    }));
+    let (_, said) = notes(|c| c.policy = policy("ancestral"));
+    assert!(said.contains("as published it draws at 1"), "{said}");
+    let (_, said) = notes(|c| c.crossing = Crossing::Drop);
+    assert!(
+        said.contains("`crossing` plays no part without `top-p`"),
+        "{said}"
+    );
+    assert!(silent(|_| {}));
 }
 
 #[test]
@@ -419,8 +540,16 @@ fn a_text_stops_at_its_end_token() {
 
 #[test]
 fn uniform_noise_starts_from_tokens_and_settles_all() {
+    for mask in [0, 5, MASK] {
+        uniform_noise(mask);
+    }
+}
+
+/// Writes over uniform noise in a vocabulary with its mask here.
+fn uniform_noise(mask: u32) {
     let mut toy = Toy::new(6);
     toy.kind = ModelKind::Uniform;
+    toy.ids.mask = Some(mask);
     let config = DecodeConfig {
         policy: policy("ancestral"),
         temperature: 1.0,
@@ -432,7 +561,7 @@ fn uniform_noise_starts_from_tokens_and_settles_all() {
             StepEvent::Start {
                 ids, cells, start, ..
             } => {
-                assert!(ids[*start..].iter().all(|&id| id < MASK));
+                assert!(ids[*start..].iter().all(|&id| id <= MASK && id != mask));
                 assert!(
                     cells[*start..]
                         .iter()
@@ -452,6 +581,7 @@ fn uniform_noise_starts_from_tokens_and_settles_all() {
         written.iter().all(|w| w.open == 0 && w.forwards == 7),
         "6 steps and the denoiser"
     );
+    assert!(written.iter().all(|w| !w.ids.contains(&mask)));
     assert!(provisional > 20, "{provisional}");
     assert!(
         message(
@@ -494,8 +624,12 @@ fn broken_predictions_and_models_are_errors() {
         guides: vec![GuideConfig::ClassifierFree { scale: 1.0 }],
         ..config()
     };
-    assert!(matches!(
-        Decoder::new(&toy, guided),
-        Err(TextError::Unsupported { .. })
-    ));
+    // With a mask in its vocabulary or without one.
+    for mask in [None, Some(MASK)] {
+        toy.ids.mask = mask;
+        assert!(matches!(
+            Decoder::new(&toy, guided.clone()),
+            Err(TextError::Unsupported { .. })
+        ));
+    }
 }

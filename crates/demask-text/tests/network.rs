@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Device;
 use demask_models::tokenizer::byte_bpe::bytes_only;
-use demask_models::{Model, ModelKind, ModelSpec};
+use demask_models::{Model, ModelKind, ModelSpec, Predicts};
 use demask_nn::{Asked, AttentionMask, Input, Transformer};
 use demask_text::infill::Template;
 use demask_text::{
-    Compat, ConstraintConfig, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig, LengthConfig,
-    PaceConfig, PolicyConfig, Prompt, StepEvent, TextError, Written, ar,
+    Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig,
+    LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent, TextError, Written, ar,
 };
 use serde_json::json;
 
@@ -339,10 +339,27 @@ fn the_configuration_of_a_model_follows_its_kind() {
         }
     );
     assert_eq!(config.guides.len(), 1);
+    // BD3-LM's nucleus is a recommendation like any other.
+    assert_eq!(config.crossing, Crossing::Keep);
+    spec.generation.crossing = Some(Crossing::Drop);
+    let crossing = DecodeConfig::for_model(&spec).unwrap().crossing;
+    assert_eq!(crossing, Crossing::Drop);
+    // A sampler of the reverse process samples, unless the authors say otherwise.
+    assert_eq!(config.temperature, 0.0);
+    spec.generation.policy = Some("ancestral".into());
+    let temperature = |spec: &ModelSpec| DecodeConfig::for_model(spec).unwrap().temperature;
+    assert_eq!(temperature(&spec), 1.0);
+    spec.generation.temperature = Some(0.0);
+    assert_eq!(temperature(&spec), 0.0);
+    (spec.generation.policy, spec.generation.temperature) = (None, None);
     spec.kind = ModelKind::Uniform;
-    spec.generation.policy = None;
     assert_eq!(
         DecodeConfig::for_model(&spec).unwrap().policy.name(),
         "ancestral"
     );
+    assert_eq!(temperature(&spec), 1.0);
+    spec.predicts = Predicts::LogScores {
+        scale_by_sigma: false,
+    };
+    assert_eq!(temperature(&spec), 1.0);
 }

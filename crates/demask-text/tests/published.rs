@@ -276,7 +276,7 @@ fn prepared(network: &Network, config: &DecodeConfig, row: &Row, open: &[usize])
         .map(|i| row.cells()[i] == Cell::Fixed)
         .collect();
     for guide in &config.guides {
-        let guide = guide.build(Some(MASK)).unwrap().unwrap();
+        let guide = guide.build(ModelKind::Masked, Some(MASK)).unwrap().unwrap();
         let others: Vec<Vec<f32>> = guide
             .variants(row, row.ids(), &given)
             .iter()

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use common::{Toy, config, message, prompts};
 use demask_text::{
-    Compat, ConstraintConfig, DecodeChanges, DecodeConfig, Decoder, DrawKind, GuideConfig,
-    LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent,
+    Compat, ConstraintConfig, Crossing, DecodeChanges, DecodeConfig, Decoder, DrawKind,
+    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent,
 };
 
 const MASK: u32 = 11;
@@ -49,10 +49,18 @@ fn every_setting_changes_something() {
         with(|c| c.policy = PolicyConfig::Entropy { alg_temp: None }),
         with(|c| c.temperature = 0.9),
         with(|c| c.top_p = Some(0.5)),
+        with(|c| {
+            c.top_p = Some(0.5);
+            c.crossing = Crossing::Drop;
+        }),
         with(|c| c.top_k = Some(2)),
         with(|c| c.draw = DrawKind::Categorical),
         with(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }]),
         with(|c| c.constraints = vec![ConstraintConfig::Bans { ids: vec![0, 1, 2] }]),
+        with(|c| {
+            let cells = [(2, 6), (11, 0)].into();
+            c.constraints = vec![ConstraintConfig::Fixed { cells }];
+        }),
         with(|c| c.eos.logits_eos_inf = true),
         with(|c| c.eos.confidence_eos_eot_inf = true),
         with(|c| c.eos.early_stop = true),
@@ -187,6 +195,26 @@ fn changes_change_what_they_name() {
         (rest.top_p, rest.top_k, rest.seed, rest.samples),
         (Some(0.9), Some(40), 7, 2)
     );
+    // The temperature that nobody set is that of the policy.
+    let with = |config: &DecodeConfig, policy: &str, temperature| {
+        let policy = Some(policy.to_owned());
+        let changes = DecodeChanges {
+            policy,
+            temperature,
+            ..none()
+        };
+        config.with(&changes).unwrap()
+    };
+    for name in ["ancestral", "analytic", "euler", "first_hitting"] {
+        let sampled = with(&base, name, None);
+        assert_eq!(sampled.temperature, 1.0, "{name}");
+        assert_eq!(with(&sampled, "entropy", None).temperature, 0.0);
+        assert_eq!(with(&base, name, Some(0.0)).temperature, 0.0);
+        let greedy = with(&base, name, Some(0.0));
+        assert_eq!(with(&greedy, name, None), greedy, "0 stays");
+    }
+    assert_eq!(with(&base, "origin", None).temperature, 0.0);
+    assert_eq!(with(&rest, "ancestral", None).temperature, 0.5, "was set");
     let bad = DecodeChanges {
         temperature: Some(f64::NAN),
         ..none()

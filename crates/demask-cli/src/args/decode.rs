@@ -9,7 +9,7 @@ use super::value;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Decoding")]
 pub struct DecodeArgs {
-    /// Denoising steps over the whole text, shared out evenly among its blocks
+    /// Denoising steps over the whole text, shared out among its blocks
     #[arg(long, value_name = "N", value_parser = value::count)]
     pub steps: Option<usize>,
 

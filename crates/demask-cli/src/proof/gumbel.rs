@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use demask::diffusion::Noise;
-use demask::text::{Draw, DrawKind};
+use demask::text::{Crossing, Draw, DrawKind};
 
 use super::{Cost, Finding, Proof, Workbench};
 use crate::terminal::table::Table;
@@ -44,6 +44,7 @@ impl Proof for Gumbel {
             let draw = Draw {
                 temperature,
                 top_p: None,
+                crossing: Crossing::Keep,
                 top_k: None,
                 kind: DrawKind::Gumbel,
             };

@@ -16,6 +16,7 @@ use super::sedd_absorbing::{SeddAbsorbing, SeddAbsorbingConfig};
 use super::sedd_uniform::{SeddUniform, SeddUniformConfig};
 use super::shifted::{Shifted, ShiftedConfig};
 use super::udlm::{Udlm, UdlmConfig};
+use crate::process::Uniform;
 use crate::{DiffusionError, Result};
 
 /// The token values an objective works on.
@@ -23,7 +24,8 @@ use crate::{DiffusionError, Result};
 pub struct Vocabulary {
     /// Columns of the network's output, mask included where there is one.
     pub size: usize,
-    /// The mask id, needed by every objective but the uniform and autoregressive ones.
+    /// The mask id, needed by every objective but the uniform and autoregressive ones. Uniform noise leaves it out of
+    /// its values.
     pub mask: Option<u32>,
 }
 
@@ -39,6 +41,11 @@ impl Vocabulary {
     /// A vocabulary of `size` ids without a mask.
     pub fn plain(size: usize) -> Self {
         Self { size, mask: None }
+    }
+
+    /// Uniform noise on this vocabulary: on every column but the mask.
+    pub fn uniform(&self) -> Result<Uniform> {
+        Uniform::without(self.size, self.mask)
     }
 
     /// The mask id, or an error that says why it is needed.

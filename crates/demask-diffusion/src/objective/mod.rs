@@ -31,6 +31,7 @@ use std::fmt::Debug;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
+use crate::process::Uniform;
 use crate::{DiffusionError, Ids, Noise, Result, Time};
 
 pub mod autoregressive;
@@ -312,6 +313,23 @@ pub(crate) fn indices<const D: usize>(ids: &[u32], like: &Tensor<D>) -> Tensor<2
     let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     let count = ids.len();
     Tensor::from_data(TensorData::new(ids, [count, 1]), &like.device())
+}
+
+/// The columns of the values of uniform noise, `[rows, values]`: all but the mask.
+pub(crate) fn values_of(logits: Tensor<2>, process: &Uniform) -> Tensor<2> {
+    let [_, columns] = logits.dims();
+    let Some(mask) = process.mask().map(|mask| mask as usize) else {
+        return logits;
+    };
+    let after = columns - mask - 1;
+    match (mask, after) {
+        (0, _) => logits.narrow(1, 1, after),
+        (_, 0) => logits.narrow(1, 0, mask),
+        _ => {
+            let before = logits.clone().narrow(1, 0, mask);
+            Tensor::cat(vec![before, logits.narrow(1, mask + 1, after)], 1)
+        }
+    }
 }
 
 /// The logits of a prediction, or an error that says what the objective needs.

@@ -18,7 +18,7 @@ use super::masking::{CELLS, TIMES, condition, count};
 use super::sedd_absorbing::plain_time;
 use super::{
     Corrupted, LossInput, Normalise, Objective, Row, Rows, Vocabulary, Wanted, check_batch, column,
-    indices, logits_of,
+    indices, logits_of, values_of,
 };
 use crate::process::{Discrete, Uniform};
 use crate::schedule::{Convention, Draw, Moment, Schedule, ScheduleConfig, TimeSampling};
@@ -61,13 +61,13 @@ pub struct SeddUniform {
 }
 
 impl SeddUniform {
-    /// The objective on a vocabulary; every column of it takes part in the noise.
+    /// The objective on a vocabulary; every column of it but the mask takes part in the noise.
     pub fn new(config: &SeddUniformConfig, vocabulary: Vocabulary) -> Result<Self> {
         config.time.check()?;
         plain_time(&config.time)?;
         Ok(Self {
             schedule: config.schedule.build()?,
-            process: Uniform::new(vocabulary.size)?,
+            process: vocabulary.uniform()?,
             config: config.clone(),
         })
     }
@@ -123,7 +123,7 @@ impl Objective for SeddUniform {
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {
-        check_batch(x0, loss_cells, self.process.vocab(), None)?;
+        check_batch(x0, loss_cells, self.process.vocab(), self.process.mask())?;
         let moments = self
             .config
             .time
@@ -137,6 +137,7 @@ impl Objective for SeddUniform {
 
     fn loss(&self, prediction: LossInput, corrupted: &Corrupted) -> Result<Tensor<1>> {
         let logits = logits_of(self.name(), prediction, corrupted)?;
+        let logits = values_of(logits, &self.process);
         let [rows, columns] = logits.dims();
         let v = columns as f64;
         // negative = scale * (mean - l_x/V) + own * l_{x_0}
@@ -157,8 +158,10 @@ impl Objective for SeddUniform {
         let (scale, own) = (column(&scale, &logits), column(&own, &logits));
         let constant = column(&constant, &logits);
         let weight = column(&corrupted.weight, &logits);
-        let present = indices(&corrupted.present, &logits);
-        let target = indices(&corrupted.target, &logits);
+        let [present, target] = [&corrupted.present, &corrupted.target].map(|ids| {
+            let places: Vec<u32> = ids.iter().map(|&id| self.process.place(id)).collect();
+            indices(&places, &logits)
+        });
 
         let at_present = logits.clone().gather(1, present).reshape([rows]);
         let at_target = logits.clone().gather(1, target).reshape([rows]);
@@ -176,18 +179,24 @@ mod tests {
     use burn::tensor::Device;
 
     fn loss(present: u32, row: [f32; 2]) -> f32 {
+        loss_on(Vocabulary::plain(2), [0, present], &row)
+    }
+
+    /// The loss of a cell from `[x_0, x_t]` and the log-scores of its row.
+    fn loss_on(vocabulary: Vocabulary, [target, present]: [u32; 2], row: &[f32]) -> f32 {
         let config = SeddUniformConfig {
             schedule: ScheduleConfig::default(),
             ..SeddUniformConfig::default()
         };
-        let objective = SeddUniform::new(&config, Vocabulary::plain(2)).unwrap();
+        let objective = SeddUniform::new(&config, vocabulary).unwrap();
         let mut c = objective
-            .corrupt(&Ids::filled(1, 1, 0), &[true], &Noise::new(0))
+            .corrupt(&Ids::filled(1, 1, target), &[true], &Noise::new(0))
             .unwrap();
         c.present = vec![present];
         c.row_time = vec![0.5];
         c.weight = vec![2.0];
-        let logits = Tensor::<2>::from_data([row], &Device::flex());
+        let data = burn::tensor::TensorData::new(row.to_vec(), [1, row.len()]);
+        let logits = Tensor::<2>::from_data(data, &Device::flex());
         objective
             .loss(LossInput::Logits(logits), &c)
             .unwrap()
@@ -205,6 +214,21 @@ mod tests {
         // x_t = 1, score 2 on token 0, true ratio 3: 2 - 3 ln 2 + 3 (ln 3 - 1) = 0.216395...
         let found = loss(1, [2f32.ln(), 0.0]);
         assert!((found - 0.216_395_3).abs() < 1e-5, "{found}");
+    }
+
+    #[test]
+    fn the_mask_plays_no_part() {
+        let plain = |present, row: [f32; 2]| loss_on(Vocabulary::plain(2), [0, present], &row);
+        let (a, b) = (0.4, 1.3);
+        for present in [0, 1] {
+            let wanted = plain(present, [a, b]);
+            let first = Vocabulary::masked(3, 0);
+            assert_eq!(loss_on(first, [1, present + 1], &[9.0, a, b]), wanted);
+            let middle = Vocabulary::masked(3, 1);
+            assert_eq!(loss_on(middle, [0, 2 * present], &[a, 9.0, b]), wanted);
+            let last = Vocabulary::masked(3, 2);
+            assert_eq!(loss_on(last, [0, present], &[a, b, 9.0]), wanted);
+        }
     }
 
     #[test]

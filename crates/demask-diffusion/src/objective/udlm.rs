@@ -23,7 +23,7 @@ use super::sedd_absorbing::plain_time;
 use super::sedd_uniform::replace;
 use super::{
     Corrupted, LossInput, Normalise, Objective, Row, Rows, Vocabulary, Wanted, check_batch, column,
-    indices, logits_of, subs,
+    indices, logits_of, subs, values_of,
 };
 use crate::process::{Discrete, Uniform};
 use crate::schedule::{Schedule, ScheduleConfig, TimeSampling, time::moment_at};
@@ -69,19 +69,20 @@ pub struct Udlm {
 }
 
 impl Udlm {
-    /// The objective on a vocabulary; every column of it takes part in the noise.
+    /// The objective on a vocabulary; every column of it but the mask takes part in the noise.
     pub fn new(config: &UdlmConfig, vocabulary: Vocabulary) -> Result<Self> {
         config.time.check()?;
         plain_time(&config.time)?;
         Ok(Self {
             schedule: config.schedule.build()?,
-            process: Uniform::new(vocabulary.size)?,
+            process: vocabulary.uniform()?,
             config: config.clone(),
         })
     }
 
     /// The bound of rows whose time is above zero, unweighted, `[A]`.
     fn bound(&self, logits: Tensor<2>, corrupted: &Corrupted) -> Tensor<1> {
+        let logits = values_of(logits, &self.process);
         let [rows, columns] = logits.dims();
         let v = columns as f64;
         // loss = c0 - c1/xbar_th_z - c2 ln xbar_th_z + c3 sum_j ln xbar_th_j + c4 ln xbar_th_{x_0}
@@ -107,8 +108,10 @@ impl Udlm {
         }
         let alpha = column(&alphas, &logits).reshape([rows, 1]);
         let [c0, c1, c2, c3, c4] = c.map(|values| column(&values, &logits));
-        let present = indices(&corrupted.present, &logits);
-        let target = indices(&corrupted.target, &logits);
+        let [present, target] = [&corrupted.present, &corrupted.target].map(|ids| {
+            let places: Vec<u32> = ids.iter().map(|&id| self.process.place(id)).collect();
+            indices(&places, &logits)
+        });
         let xbar = softmax(logits, 1) * alpha.clone() * v + (alpha.neg() + 1.0);
         let at_present = xbar.clone().gather(1, present).reshape([rows]);
         let log = xbar.log();
@@ -138,7 +141,7 @@ impl Objective for Udlm {
     }
 
     fn corrupt(&self, x0: &Ids, loss_cells: &[bool], noise: &Noise) -> Result<Corrupted> {
-        check_batch(x0, loss_cells, self.process.vocab(), None)?;
+        check_batch(x0, loss_cells, self.process.vocab(), self.process.mask())?;
         let config = &self.config;
         let mut moments = config
             .time
@@ -175,6 +178,7 @@ impl Objective for Udlm {
             moments.resize(2 * x0.batch(), moment_at(&*self.schedule, 0.0));
         }
         corrupted.sigma = condition(config.time_input, &moments);
+        corrupted.forbidden = self.process.mask();
         Ok(corrupted.normalised(config.normalise, loss_cells, x0.length()))
     }
 
@@ -193,7 +197,7 @@ impl Objective for Udlm {
         let entropy = subs::cross_entropy(
             logits.clone().slice([noisy..rows, 0..columns]),
             &corrupted.target[noisy..],
-            None,
+            self.process.mask(),
         )?;
         if noisy == 0 {
             return Ok(entropy * weight);
@@ -279,6 +283,52 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert!((found[0] - (3.0 * 3f64.ln() - 2.0)).abs() < 1e-12);
         assert!((found[1] - 2f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_mask_plays_no_part() {
+        // The tokens 0 and 1 of a plain vocabulary are 1 and 2 behind a mask at 0, and 0 and 2 around one at 1.
+        let options = (&Device::flex(), DType::F64);
+        for (use_simple_ce_loss, mask, ids) in [
+            (false, 0, [1, 2]),
+            (false, 1, [0, 2]),
+            (true, 0, [1, 2]),
+            (true, 1, [0, 2]),
+        ] {
+            let config = UdlmConfig {
+                use_simple_ce_loss,
+                zero_recon_loss: false,
+                ..UdlmConfig::default()
+            };
+            let losses = |vocabulary, ids: [u32; 2], masked: bool| -> Vec<f64> {
+                let objective = Udlm::new(&config, vocabulary).unwrap();
+                let x0 = Ids::new(1, 4, [0, 1, 1, 0].map(|i| ids[i]).to_vec()).unwrap();
+                let c = objective.corrupt(&x0, &[true; 4], &Noise::new(7)).unwrap();
+                assert!(c.input.data().iter().all(|id| ids.contains(id)));
+                let mut rows = Vec::new();
+                for i in 0..c.asked.len() {
+                    let mut row = vec![0.3 * i as f64, -0.7];
+                    if masked {
+                        row.insert(mask as usize, 5.0);
+                    }
+                    rows.extend(row);
+                }
+                let shape = [c.asked.len(), rows.len() / c.asked.len()];
+                let data = burn::tensor::TensorData::new(rows, shape);
+                let logits = LossInput::Logits(Tensor::from_data(data, options));
+                let loss = objective.loss(logits, &c).unwrap();
+                loss.into_data().try_to_vec().unwrap()
+            };
+            let plain = losses(Vocabulary::plain(2), [0, 1], false);
+            let found = losses(Vocabulary::masked(3, mask), ids, true);
+            assert_eq!(plain.len(), found.len());
+            for (p, f) in plain.iter().zip(&found) {
+                assert!((p - f).abs() < 1e-12, "{plain:?} {found:?}");
+            }
+        }
+        let objective = Udlm::new(&UdlmConfig::default(), Vocabulary::masked(3, 1)).unwrap();
+        let mask = Ids::filled(1, 1, 1);
+        assert!(objective.corrupt(&mask, &[true], &Noise::new(0)).is_err());
     }
 
     #[test]

@@ -23,6 +23,14 @@ impl Absorbing {
         Ok(Self { vocab, mask })
     }
 
+    /// The chance that a masked cell is revealed on the way from noise level `p_t` to `p_s <= p_t`: `1 - p_s/p_t` (MDLM,
+    /// equation 7). It does not look at the prediction, so a step may draw first which cells it reveals and ask the
+    /// network about no others: the samples are those of [`Discrete::posterior`], and a step that reveals nothing needs
+    /// no forward pass. (MDLM's `ddpm_cache` spares those passes by keeping the last prediction.)
+    pub fn reveal_chance(p_s: f64, p_t: f64) -> f64 {
+        1.0 - stay_chance(p_s, p_t)
+    }
+
     /// The mask id.
     pub fn mask(&self) -> u32 {
         self.mask
@@ -47,6 +55,11 @@ impl Absorbing {
         }
         Ok(noisy)
     }
+}
+
+/// The chance that a masked cell stays masked.
+fn stay_chance(p_s: f64, p_t: f64) -> f64 {
+    if p_t > 0.0 { p_s / p_t } else { 0.0 }
 }
 
 impl Process for Absorbing {
@@ -83,7 +96,7 @@ impl Discrete for Absorbing {
             out[present as usize] = 1.0;
             return;
         }
-        let stay = if p_t > 0.0 { p_s / p_t } else { 0.0 };
+        let stay = stay_chance(p_s, p_t);
         for (out, &p) in out.iter_mut().zip(p_x0) {
             *out = (1.0 - stay) * p;
         }

@@ -5,24 +5,55 @@ use crate::{DiffusionError, Ids, Noise, Result, State, Time};
 
 /// The uniform process: `q(x_t | x_0) = alpha_t [x_0] + (1 - alpha_t)/V` on every token.
 ///
-/// A token that is hit may be drawn as itself. `V` is every column of the vocabulary it is given: leave a mask token out
-/// of the count (it is usually the last id) unless it shall occur in the noise.
+/// A token that is hit may be drawn as itself. `V` counts the *values* of the noise: every column of the vocabulary but
+/// the mask, wherever it lies. The published vocabularies of uniform noise have no mask; begin, end and unknown tokens
+/// occur in texts and are values like any other. Objective, prior and posterior all ask this type what the values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uniform {
     vocab: usize,
+    mask: Option<u32>,
 }
 
 impl Uniform {
     /// The process on `vocab >= 2` token values.
     pub fn new(vocab: usize) -> Result<Self> {
-        if vocab < 2 {
+        Self::without(vocab, None)
+    }
+
+    /// The process on a vocabulary of `vocab` columns, of which `mask` is no value. A mask outside the columns takes
+    /// none away. An error when fewer than two values are left.
+    pub fn without(vocab: usize, mask: Option<u32>) -> Result<Self> {
+        let mask = mask.filter(|&mask| (mask as usize) < vocab);
+        let process = Self { vocab, mask };
+        if process.values() < 2 {
             return Err(DiffusionError::setting(
                 "vocab",
                 vocab,
-                "uniform noise needs two tokens",
+                "uniform noise needs two tokens besides the mask",
             ));
         }
-        Ok(Self { vocab })
+        Ok(process)
+    }
+
+    /// `V`: how many tokens the noise may be.
+    pub fn values(&self) -> usize {
+        self.vocab - usize::from(self.mask.is_some())
+    }
+
+    /// The column that is no value.
+    pub fn mask(&self) -> Option<u32> {
+        self.mask
+    }
+
+    /// The token at a uniform number in `[0, 1)`, each as likely.
+    pub fn token_at(&self, u: f64) -> u32 {
+        let place = ((u * self.values() as f64) as usize).min(self.values() - 1) as u32;
+        place + u32::from(self.mask.is_some_and(|mask| place >= mask))
+    }
+
+    /// The place of a token among the values: its column once the mask is taken out.
+    pub fn place(&self, id: u32) -> u32 {
+        id - u32::from(self.mask.is_some_and(|mask| id > mask))
     }
 
     /// [`Discrete::corrupt_ids`] with the draws given, row-major `[batch * length]`: a free cell becomes `token[i]`
@@ -76,8 +107,7 @@ impl Discrete for Uniform {
             let mut stream = noise.child(b as u64).uniform_stream();
             for _ in 0..clean.length() {
                 u.extend(stream.next());
-                let token = stream.next().map(|u| (u * self.vocab as f64) as u32);
-                tokens.extend(token.map(|token| token.min(self.vocab as u32 - 1)));
+                tokens.extend(stream.next().map(|u| self.token_at(u)));
             }
         }
         self.corrupt_with(clean, p, free, &u, &tokens)
@@ -89,13 +119,13 @@ impl Discrete for Uniform {
     ///           / [ V alpha_t x_z + 1 - alpha_t ]`
     ///
     /// (UDLM, equation 15). For a soft `x` this is the same ratio with `x` replaced, as UDLM defines its reverse
-    /// process, not the average of the posteriors of each `x_0`.
+    /// process, not the average of the posteriors of each `x_0`. A prediction gives the mask nothing, and gets nothing.
     fn posterior(&self, p_x0: &[f64], present: u32, p_s: f64, p_t: f64, out: &mut [f64]) {
         assert!(
             p_x0.len() == self.vocab && out.len() == self.vocab,
             "rows must be vocab wide"
         );
-        let (v, z) = (self.vocab as f64, present as usize);
+        let (v, z) = (self.values() as f64, present as usize);
         let (alpha_s, alpha_t) = (1.0 - p_s, 1.0 - p_t);
         let a = if alpha_s > 0.0 {
             alpha_t / alpha_s
@@ -114,10 +144,13 @@ impl Discrete for Uniform {
             *out = ((alpha_s - alpha_t) * x + floor) / norm;
         }
         out[z] += (v * alpha_t * p_x0[z] + a - alpha_t) / norm;
+        if let Some(mask) = self.mask {
+            out[mask as usize] = 0.0;
+        }
     }
 
     fn prior(&self, noise: &Noise) -> u32 {
-        noise.below(self.vocab) as u32
+        self.token_at(noise.uniform())
     }
 }
 
@@ -186,6 +219,35 @@ mod tests {
             prop_assert!((out.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             prop_assert!(out.iter().all(|&q| q >= -1e-12));
         }
+    }
+
+    #[test]
+    fn the_mask_is_no_value_wherever_it_lies() {
+        for (mask, wanted) in [(0, [1, 2, 3]), (1, [0, 2, 3]), (3, [0, 1, 2])] {
+            let process = Uniform::without(4, Some(mask)).unwrap();
+            assert_eq!((process.values(), process.vocab()), (3, 4));
+            assert_eq!([0.0, 0.5, 0.999].map(|u| process.token_at(u)), wanted);
+            assert_eq!(wanted.map(|id| process.place(id)), [0, 1, 2]);
+            // The posterior of the three values, with a zero in the place of the mask.
+            let (mut plain, mut out) = ([0.0; 3], [9.0; 4]);
+            let x = [0.5, 0.3, 0.2];
+            Uniform::new(3)
+                .unwrap()
+                .posterior(&x, 1, 0.2, 0.6, &mut plain);
+            let mut wide = x.to_vec();
+            wide.insert(mask as usize, 0.0);
+            process.posterior(&wide, wanted[1], 0.2, 0.6, &mut out);
+            assert_eq!(out[mask as usize], 0.0);
+            assert_eq!(wanted.map(|id| out[id as usize]), plain);
+            let p = Time::per_sequence(vec![1.0]);
+            let clean = Ids::filled(1, 500, wanted[0]);
+            let noisy = process
+                .corrupt_ids(&clean, &p, &[true; 500], &Noise::new(1))
+                .unwrap();
+            assert!(noisy.data().iter().all(|&id| id != mask && id < 4));
+        }
+        assert_eq!(Uniform::without(4, Some(4)).unwrap().values(), 4);
+        assert!(Uniform::without(2, Some(0)).is_err());
     }
 
     #[test]

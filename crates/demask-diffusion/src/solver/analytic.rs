@@ -7,13 +7,6 @@
 //! Multiplied by the row of `exp(d Q)^T` of the present token, cut off below zero, it is the distribution at `s`. The last
 //! step goes from `sigma(t)` to 0 and leaves the mask out.
 
-use std::sync::Arc;
-
-use super::{Cells, Reads, ReverseStep, Rows};
-use crate::sampling::categorical;
-use crate::schedule::Schedule;
-use crate::{DiffusionError, Result};
-
 /// Which transition rates a score belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Graph {
@@ -24,25 +17,6 @@ pub enum Graph {
     },
     /// Every token becomes every other at rate `1/V`.
     Uniform,
-}
-
-impl Graph {
-    /// An error when the mask is outside rows of `width`.
-    pub(crate) fn check(self, width: usize) -> Result<()> {
-        match self {
-            Self::Absorbing { mask } if mask as usize >= width => Err(DiffusionError::shape(
-                "rows",
-                "a column for the mask",
-                width,
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a cell with this token cannot change: a written one under the absorbing graph.
-    pub(crate) fn settled(self, id: u32) -> bool {
-        matches!(self, Self::Absorbing { mask } if mask != id)
-    }
 }
 
 /// Log-scores to scores, in place, the present token's being 1.
@@ -88,20 +62,19 @@ pub fn transposed_transition(width: usize, graph: Graph, present: u32, dsigma: f
     }
 }
 
-/// The analytic step of a graph under a schedule.
-#[derive(Clone, Debug)]
+/// The analytic step of a graph.
+#[derive(Clone, Copy, Debug)]
 pub struct Analytic {
     graph: Graph,
-    schedule: Arc<dyn Schedule>,
 }
 
 impl Analytic {
     /// A step on `graph`.
-    pub fn new(graph: Graph, schedule: Arc<dyn Schedule>) -> Self {
-        Self { graph, schedule }
+    pub fn new(graph: Graph) -> Self {
+        Self { graph }
     }
 
-    /// The weights of one cell over `dsigma`, from its log-scores, in place.
+    /// The weights of one cell over `dsigma`, from its log-scores, in place. The mask must be a column of the row.
     pub fn weights(&self, row: &mut [f64], present: u32, dsigma: f64) {
         scores(row, present);
         staggered_score(row, self.graph, dsigma);
@@ -109,42 +82,5 @@ impl Analytic {
         for (weight, chance) in row.iter_mut().zip(transition) {
             *weight = (*weight * chance).max(0.0);
         }
-    }
-
-    fn over(&self, rows: Rows<'_>, cells: &Cells<'_>, dsigma: f64, last: bool) -> Result<Vec<u32>> {
-        cells.check(&rows)?;
-        self.graph.check(rows.width())?;
-        let mut row = Vec::new();
-        let draw = |(i, &id): (usize, &u32)| {
-            if self.graph.settled(id) {
-                return id;
-            }
-            rows.read(i, &mut row);
-            self.weights(&mut row, id, dsigma);
-            if let (true, Graph::Absorbing { mask }) = (last, self.graph) {
-                row[mask as usize] = 0.0;
-            }
-            categorical(&row, cells.node(i).uniform()) as u32
-        };
-        Ok(cells.ids.iter().enumerate().map(draw).collect())
-    }
-}
-
-impl ReverseStep for Analytic {
-    fn name(&self) -> &'static str {
-        "analytic"
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::LogScores
-    }
-
-    fn step(&self, rows: Rows<'_>, cells: &Cells<'_>, s: f64, t: f64) -> Result<Vec<u32>> {
-        let dsigma = self.schedule.sigma(t) - self.schedule.sigma(s);
-        self.over(rows, cells, dsigma, false)
-    }
-
-    fn last(&self, rows: Rows<'_>, cells: &Cells<'_>, t: f64) -> Result<Vec<u32>> {
-        self.over(rows, cells, self.schedule.sigma(t), true)
     }
 }

@@ -1,6 +1,7 @@
 //! MDLM: "Simple and Effective Masked Diffusion Language Models", arXiv 2406.07524; BD3-LM:
 //! "Block Diffusion", arXiv 2503.09573. The same diffusion transformer.
 
+use demask_diffusion::sampling::Crossing;
 use demask_nn::TransformerConfig;
 use demask_nn::transformer::{AttentionKind, MlpKind, NormKind, RotaryConfig, TimeConfig};
 use serde_json::{Value, json};
@@ -102,14 +103,7 @@ impl Family for Mdlm {
             frame: Frame::default(),
             time_conditioning: adaptive && config.flag_or("time_conditioning", false)?,
             predicts: Predicts::Clean,
-            generation: GenerationDefaults {
-                block: match kind {
-                    ModelKind::BlockMasked { block } => Some(block),
-                    _ => None,
-                },
-                policy: kind.needs_mask().then(|| "ancestral".into()),
-                ..Default::default()
-            },
+            generation: generation(kind),
             sampling_eps,
             chat_template: None,
             provenance: None,
@@ -176,6 +170,25 @@ impl Family for Mdlm {
     }
 }
 
+/// The published samplers: the reverse process at temperature 1, which is the policy's own; BD3-LM's
+/// in a nucleus of 0.9 whose crossing token is dropped.
+fn generation(kind: ModelKind) -> GenerationDefaults {
+    let policy = kind.needs_mask().then(|| "ancestral".into());
+    match kind {
+        ModelKind::BlockMasked { block } => GenerationDefaults {
+            block: Some(block),
+            policy,
+            top_p: Some(0.9),
+            crossing: Some(Crossing::Drop),
+            ..Default::default()
+        },
+        _ => GenerationDefaults {
+            policy,
+            ..Default::default()
+        },
+    }
+}
+
 fn tiny_config(vocab: &TinyVocab) -> Value {
     json!({
         "model_type": "mdlm", "architectures": ["MDLM"], "hidden_dim": 16, "n_blocks": 2,
@@ -196,4 +209,38 @@ fn kind(config: &ConfigFile, max_length: usize) -> Result<ModelKind, ModelError>
         Some(block) if doubled && block < max_length => ModelKind::BlockMasked { block },
         _ => ModelKind::Masked,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recommends_the_published_samplers() {
+        let recommended = |changes: Value| {
+            let mut config = json!({
+                "model_type": "mdlm", "hidden_dim": 16, "n_blocks": 2, "n_heads": 2, "cond_dim": 8,
+                "model_length": 64, "vocab_size": 32,
+            });
+            for (key, value) in changes.as_object().unwrap() {
+                config[key] = value.clone();
+            }
+            let config = ConfigFile::new("config.json", config).unwrap();
+            Mdlm.spec(&config).unwrap().generation
+        };
+        let ancestral = GenerationDefaults {
+            policy: Some("ancestral".into()),
+            ..Default::default()
+        };
+        assert_eq!(recommended(json!({})), ancestral);
+        let block = GenerationDefaults {
+            block: Some(4),
+            top_p: Some(0.9),
+            crossing: Some(Crossing::Drop),
+            ..ancestral
+        };
+        let bd3 = json!({ "model_type": "bd3lm", "block_size": 4 });
+        assert_eq!(recommended(bd3), block);
+        assert!(recommended(json!({ "causal": true })).is_empty());
+    }
 }

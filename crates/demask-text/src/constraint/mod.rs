@@ -51,6 +51,7 @@ pub enum ConstraintConfig {
     /// See [`fixed`].
     Fixed {
         /// Token by cell of the answer, counted from 0.
+        #[serde(with = "fixed::cells")]
         cells: BTreeMap<usize, u32>,
     },
 }

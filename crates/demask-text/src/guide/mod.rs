@@ -8,6 +8,7 @@ pub mod classifier_free;
 
 use std::fmt::Debug;
 
+use demask_models::ModelKind;
 use serde::{Deserialize, Serialize};
 
 use crate::TextError;
@@ -51,28 +52,66 @@ pub enum GuideConfig {
 }
 
 impl GuideConfig {
-    /// The guide; `None` when its settings make it do nothing. `mask` is the mask id, if the model
-    /// has one.
+    /// Checks the values.
     ///
     /// # Errors
-    /// A setting out of range, or a guide that needs a mask token on a model without one.
-    pub fn build(&self, mask: Option<u32>) -> Result<Option<Box<dyn Guide>>, TextError> {
+    /// [`TextError::Setting`] with the flag and what would be accepted.
+    pub fn check(&self) -> Result<(), TextError> {
         match *self {
+            Self::ClassifierFree { scale } if !scale.is_finite() || scale < 0.0 => {
+                let reason = "must be a finite number, 0 (off) or larger";
+                Err(TextError::setting("cfg", scale, reason))
+            }
+            Self::ClassifierFree { .. } => Ok(()),
+        }
+    }
+
+    /// The guide for a model of this kind; `None` when its settings make it do nothing. `mask` is
+    /// the mask id, if the model has one.
+    ///
+    /// # Errors
+    /// A setting out of range, or a guide that hides the prompt on a model that knows no hidden
+    /// cells: to a network of uniform noise a mask is a token like any other, if it has one.
+    pub fn build(
+        &self,
+        kind: ModelKind,
+        mask: Option<u32>,
+    ) -> Result<Option<Box<dyn Guide>>, TextError> {
+        self.check()?;
+        match *self {
+            Self::ClassifierFree { scale: 0.0 } => Ok(None),
             Self::ClassifierFree { scale } => {
-                if !scale.is_finite() || scale < 0.0 {
-                    let reason = "must be a finite number, 0 (off) or larger";
-                    return Err(TextError::setting("cfg", scale, reason));
-                }
-                if scale == 0.0 {
-                    return Ok(None);
-                }
-                let mask = mask.ok_or_else(|| TextError::Unsupported {
+                let refuse = |with: &str, reason: &str| TextError::Unsupported {
                     what: "classifier-free guidance".into(),
-                    with: "a model without a mask token".into(),
-                    reason: "its second prediction masks the prompt; leave `cfg` at 0".into(),
+                    with: with.into(),
+                    reason: format!("{reason}; leave `cfg` at 0"),
+                };
+                if !kind.needs_mask() {
+                    let reason = "its second prediction hides the prompt behind masks, and this \
+                                  network has not learned what a hidden cell is";
+                    return Err(refuse("a model that does not write over masks", reason));
+                }
+                let mask = mask.ok_or_else(|| {
+                    let reason = "its second prediction masks the prompt";
+                    refuse("a model without a mask token", reason)
                 })?;
                 Ok(Some(Box::new(ClassifierFree { scale, mask })))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guidance_needs_a_network_that_knows_hidden_cells() {
+        let build = |kind, scale| GuideConfig::ClassifierFree { scale }.build(kind, Some(7));
+        assert!(build(ModelKind::Masked, 1.0).unwrap().is_some());
+        assert!(build(ModelKind::Uniform, 0.0).unwrap().is_none(), "off");
+        // A mask token in the vocabulary makes no difference.
+        let error = build(ModelKind::Uniform, 1.0).unwrap_err().to_string();
+        assert!(error.contains("leave `cfg` at 0"), "{error}");
     }
 }

@@ -6,11 +6,13 @@
 //! | `semi_autoregressive` | [`semi_autoregressive`] | blocks in order, later ones visible as masks (LLaDA, arXiv 2502.09992) |
 //! | `blocks` | [`blocks`] | blocks in order, later ones not there yet (BD3-LM, arXiv 2503.09573; SDAR, arXiv 2510.06303) |
 //!
-//! [`pace`] shares the cells of a block out among its steps.
+//! The steps of the answer are shared out among its blocks by their open cells; [`pace`] shares the
+//! cells of a block out among its steps.
 
 pub mod blocks;
 pub mod pace;
 pub mod semi_autoregressive;
+mod share;
 pub mod whole;
 
 use std::fmt::Debug;
@@ -22,6 +24,7 @@ use crate::TextError;
 use crate::canvas::Row;
 
 pub use pace::{Pace, PaceConfig};
+pub(crate) use share::share;
 
 /// How the answer is cut into blocks.
 pub trait LengthPlan: Debug + Send + Sync {

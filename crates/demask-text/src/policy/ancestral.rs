@@ -4,10 +4,13 @@
 //!
 //! The posterior of a masked cell factors into whether it is revealed and which token it becomes. The
 //! first part does not look at the prediction, so only revealed cells are asked for and a step
-//! without any is not forwarded: `ddpm_cache`, for networks without a time input.
+//! without any is not forwarded. These are the samples of MDLM's `ddpm_cache`, which keeps the last
+//! prediction until a token changes, with at most as many forward passes; and they stay exact for a
+//! network with a time input, where that cache is not.
 
-use demask_diffusion::process::{Discrete, Uniform};
-use demask_diffusion::sampling::{argmax, categorical};
+use demask_diffusion::process::{Absorbing, Discrete, Uniform};
+use demask_diffusion::sampling::{argmax, categorical, softmax};
+use demask_diffusion::solver::grid_time;
 
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
@@ -25,23 +28,27 @@ pub struct Ancestral {
 }
 
 impl Ancestral {
-    fn time(&self, i: usize, steps: usize) -> f64 {
-        1.0 - i as f64 * (1.0 - self.eps) / steps as f64
-    }
-
     /// The step after the grid: the denoiser alone.
     fn is_last(step: &Step<'_>) -> bool {
         step.index >= step.steps
     }
 }
 
+/// What the posterior takes the clean token to be: at temperature 0 the most likely one.
+fn prediction(step: &Step<'_>, logits: &[f32]) -> Vec<f64> {
+    if step.draw.temperature == 0.0 {
+        return softmax(logits, 0.0);
+    }
+    step.draw.distribution(logits)
+}
+
 impl Policy for Ancestral {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        let t = self.time(step.index.min(step.steps), step.steps);
+        let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let cells = if self.uniform.is_some() || Self::is_last(step) {
             step.open.to_vec()
         } else {
-            let chance = 1.0 - self.time(step.index + 1, step.steps) / t;
+            let chance = Absorbing::reveal_chance(s, t);
             let hit = |&cell: &usize| step.uniform(Use::Reveal, cell) < chance;
             step.open.iter().copied().filter(hit).collect()
         };
@@ -73,12 +80,11 @@ impl Policy for Ancestral {
             let all: Vec<usize> = (0..proposals.len()).collect();
             return Ok(Choice::write(&proposals, &all));
         };
-        let [t, s] = [step.index, step.index + 1].map(|i| self.time(i, step.steps));
+        let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let mut write = Vec::new();
         for (cell, logits) in c.iter() {
             let present = step.row.ids()[cell];
-            let mut p_x0 = step.draw.distribution(logits);
-            p_x0.truncate(uniform.vocab());
+            let p_x0 = prediction(step, logits);
             let mut posterior = vec![0.0; uniform.vocab()];
             uniform.posterior(&p_x0, present, s, t, &mut posterior);
             for (p, &z) in posterior.iter_mut().zip(logits) {

@@ -21,8 +21,8 @@ pub struct Target {
     pub predicts: Predicts,
     /// The mask id, where there is one.
     pub mask: Option<u32>,
-    /// Token values that take part in uniform noise.
-    pub values: usize,
+    /// The noise, where it is uniform.
+    pub noise: Option<Uniform>,
 }
 
 /// A policy with its settings: `{"kind": "threshold", "tau": 0.9}`, or in one word
@@ -242,6 +242,41 @@ impl PolicyConfig {
         self.info().paced
     }
 
+    /// Whether it writes as many cells in a step as the pace says. The others have a pace of their
+    /// own: the chances of a reverse process, or how sure the prediction is.
+    pub fn reads_pace(&self) -> bool {
+        matches!(
+            self,
+            Self::LowConfidence {}
+                | Self::Random {}
+                | Self::MaskgitPlus { .. }
+                | Self::TopkMargin { .. }
+                | Self::Entropy { .. }
+        )
+    }
+
+    /// The temperature of its paper, which holds where nobody sets another: 1 for the reverse
+    /// processes, which are samplers of the model as it is (MDLM, UDLM, SEDD, BD3-LM), 0 for the
+    /// rules that rank cells (LLaDA, Dream, Fast-dLLM). Dream's `origin` is one of the first by its
+    /// form, but published with 0.
+    pub fn usual_temperature(&self) -> f64 {
+        match self {
+            Self::Ancestral { .. }
+            | Self::Analytic { .. }
+            | Self::Euler { .. }
+            | Self::FirstHitting {} => 1.0,
+            Self::LowConfidence {}
+            | Self::Random {}
+            | Self::Origin { .. }
+            | Self::MaskgitPlus { .. }
+            | Self::TopkMargin { .. }
+            | Self::Entropy { .. }
+            | Self::Threshold { .. }
+            | Self::Factor { .. }
+            | Self::EntropyBound { .. } => 0.0,
+        }
+    }
+
     /// Checks the values.
     ///
     /// # Errors
@@ -308,7 +343,7 @@ impl PolicyConfig {
                 Some(mask) if target.kind.needs_mask() => Graph::Absorbing { mask },
                 _ => Graph::Uniform,
             };
-            Leap::new(rule, eps, graph, target.predicts, target.values)
+            Leap::new(rule, eps, graph, target.predicts, target.noise)
         };
         Ok(match *self {
             Self::LowConfidence {} => Box::new(low_confidence::LowConfidence),
@@ -322,8 +357,7 @@ impl PolicyConfig {
             Self::EntropyBound { gamma } => Box::new(entropy_bound::EntropyBound { gamma }),
             Self::FirstHitting {} => Box::new(first_hitting::FirstHitting::default()),
             Self::Ancestral { eps } => {
-                let uniform = target.kind == ModelKind::Uniform;
-                let uniform = uniform.then(|| Uniform::new(target.values)).transpose()?;
+                let uniform = target.noise;
                 Box::new(ancestral::Ancestral { eps, uniform })
             }
             Self::Analytic { eps } => Box::new(leap(Rule::Analytic, eps)?),

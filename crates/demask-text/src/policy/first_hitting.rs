@@ -1,6 +1,8 @@
 //! The next event of the reverse process: one cell a step, at the time it would happen (first-hitting
 //! sampler, arXiv 2409.02908; BD3-LM, arXiv 2503.09573).
 
+use demask_diffusion::solver::first_hitting::{cell, next_level};
+
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
 use crate::uniforms::Use;
@@ -9,28 +11,28 @@ use crate::uniforms::Use;
 /// time matters only to a network with a time input. Takes one step a cell, whatever the pace.
 #[derive(Debug, Clone, Copy)]
 pub struct FirstHitting {
-    time: f64,
+    level: f64,
 }
 
 impl Default for FirstHitting {
     fn default() -> Self {
-        Self { time: 1.0 }
+        Self { level: 1.0 }
     }
 }
 
 impl Policy for FirstHitting {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
         if step.index == 0 {
-            self.time = 1.0;
+            self.level = 1.0;
         }
         let open = step.open.len();
         // Addressed by the first open cell, so that a row draws the same alone and in any batch.
         let u = step.uniforms(Use::Reveal, step.open[0], 2);
-        self.time *= u[0].powf(1.0 / open as f64);
-        let cell = step.open[((u[1] * open as f64) as usize).min(open - 1)];
+        self.level = next_level(self.level, open, u[0]);
+        let cell = step.open[cell(open, u[1])];
         Ask {
             cells: vec![cell],
-            level: Some(self.time),
+            level: Some(self.level),
         }
     }
 

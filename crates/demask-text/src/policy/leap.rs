@@ -12,9 +12,10 @@
 
 use std::sync::Arc;
 
+use demask_diffusion::process::Uniform;
 use demask_diffusion::sampling::softmax;
 use demask_diffusion::schedule::{Convention, Schedule, ScheduleConfig};
-use demask_diffusion::solver::{Analytic, Euler, absorbing_log_scores, analytic::Graph};
+use demask_diffusion::solver::{Analytic, Euler, absorbing_log_scores, analytic::Graph, grid_time};
 use demask_models::Predicts;
 
 use super::score::probability;
@@ -39,15 +40,16 @@ pub struct Leap {
     eps: f64,
     graph: Graph,
     predicts: Predicts,
-    /// Token values that take part in the noise.
-    values: usize,
+    /// The values of uniform noise; without it, every column is one.
+    noise: Option<Uniform>,
     schedule: Arc<dyn Schedule>,
     analytic: Analytic,
     euler: Euler,
 }
 
 impl Leap {
-    /// A step on `graph` over `values` token values for a network whose outputs are `predicts`.
+    /// A step on `graph` for a network whose outputs are `predicts`; under uniform noise, over the
+    /// values of `noise`.
     ///
     /// # Errors
     /// Never in practice: the schedule is a constant.
@@ -56,7 +58,7 @@ impl Leap {
         eps: f64,
         graph: Graph,
         predicts: Predicts,
-        values: usize,
+        noise: Option<Uniform>,
     ) -> Result<Self, TextError> {
         let schedule = ScheduleConfig::loglinear(Convention::Mdlm).build()?;
         Ok(Self {
@@ -64,15 +66,11 @@ impl Leap {
             eps,
             graph,
             predicts,
-            values,
-            analytic: Analytic::new(graph, schedule.clone()),
-            euler: Euler::new(graph, schedule.clone()),
+            noise,
+            analytic: Analytic::new(graph),
+            euler: Euler::new(graph),
             schedule,
         })
-    }
-
-    fn time(&self, index: usize, steps: usize) -> f64 {
-        1.0 - index.min(steps) as f64 * (1.0 - self.eps) / steps as f64
     }
 
     /// The log-scores of a cell at total noise `sigma`.
@@ -85,7 +83,11 @@ impl Leap {
                     row.iter_mut().for_each(|z| *z -= offset);
                 }
             }
-            (Predicts::LogScores { .. }, Graph::Uniform) => row.truncate(self.values),
+            (Predicts::LogScores { .. }, Graph::Uniform) => {
+                if let Some(mask) = self.no_value() {
+                    row.remove(mask);
+                }
+            }
             (Predicts::Clean, Graph::Absorbing { mask }) => {
                 row = softmax(&row, 1.0);
                 absorbing_log_scores(&mut row, mask, sigma);
@@ -98,9 +100,10 @@ impl Leap {
 
     /// Weights of the tokens of a cell after the step, not scaled.
     fn weights(&self, step: &Step<'_>, present: u32, logits: &[f32]) -> Vec<f64> {
-        let [t, s] = [step.index, step.index + 1].map(|index| self.time(index, step.steps));
+        let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let [now, then] = [t, s].map(|time| self.schedule.sigma(time));
         let mut row = self.log_scores(logits, now);
+        let present = self.noise.map_or(present, |noise| noise.place(present));
         match self.rule {
             _ if is_last(step) => self.analytic.weights(&mut row, present, now),
             Rule::Analytic => self.analytic.weights(&mut row, present, now - then),
@@ -109,7 +112,15 @@ impl Leap {
                 self.euler.weights(&mut row, present, rate);
             }
         }
+        if let Some(mask) = self.no_value() {
+            row.insert(mask, 0.0);
+        }
         row
+    }
+
+    /// The column that uniform noise leaves out.
+    fn no_value(&self) -> Option<usize> {
+        self.noise?.mask().map(|mask| mask as usize)
     }
 
     /// The token of a cell after the step; `None` when it stays as it is.
@@ -153,7 +164,8 @@ fn is_last(step: &Step<'_>) -> bool {
 
 impl Policy for Leap {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        let sigma = self.schedule.sigma(self.time(step.index, step.steps));
+        let time = grid_time(step.index, step.steps, self.eps);
+        let sigma = self.schedule.sigma(time);
         Ask {
             cells: step.open.to_vec(),
             level: Some(-(-sigma).exp_m1()),
@@ -191,6 +203,7 @@ mod tests {
     use crate::draw::{Draw, DrawKind};
     use crate::eos::HeldBack;
     use crate::uniforms::{At, Uniforms};
+    use demask_diffusion::sampling::Crossing;
 
     const MASK: u32 = 3;
 
@@ -205,7 +218,9 @@ mod tests {
     }
 
     fn leap(rule: Rule, graph: Graph, predicts: Predicts) -> Leap {
-        Leap::new(rule, 1e-5, graph, predicts, 4).unwrap()
+        let uniform = graph == Graph::Uniform;
+        let noise = uniform.then(|| Uniform::new(4).unwrap());
+        Leap::new(rule, 1e-5, graph, predicts, noise).unwrap()
     }
 
     fn token(leap: &Leap, present: u32, logits: &[f32], at: (usize, usize), u: f64) -> Option<u32> {
@@ -213,6 +228,7 @@ mod tests {
         let draw = Draw {
             temperature: 1.0,
             top_p: None,
+            crossing: Crossing::Keep,
             top_k: None,
             kind: DrawKind::Categorical,
         };
@@ -305,6 +321,25 @@ mod tests {
         // staggered score, so the chance to leave is 3/4 (1 - e^-d) = 0.7485.
         assert_eq!(token(&leap, 1, &[0.0; 4], (0, 2), 0.7486), None);
         assert!(token(&leap, 1, &[0.0; 4], (0, 2), 0.7484).is_some());
+    }
+
+    #[test]
+    fn the_mask_takes_no_part_in_uniform_noise() {
+        let predicts = Predicts::LogScores {
+            scale_by_sigma: false,
+        };
+        let with = |noise| Leap::new(Rule::Analytic, 1e-5, Graph::Uniform, predicts, Some(noise));
+        let plain = with(Uniform::new(3).unwrap()).unwrap();
+        let first = with(Uniform::without(4, Some(0)).unwrap()).unwrap();
+        let scores = [0.4, 0.0, -0.9];
+        // Its logit is forbidden as it is by the decoder.
+        let behind = [f32::NEG_INFINITY, 0.4, 0.0, -0.9];
+        for u in [0.01, 0.2, 0.4, 0.6, 0.8, 0.99] {
+            for at in [(0, 2), (1, 2), (2, 2)] {
+                let wanted = token(&plain, 1, &scores, at, u).map(|id| id + 1);
+                assert_eq!(token(&first, 2, &behind, at, u), wanted, "{at:?} {u}");
+            }
+        }
     }
 
     #[test]

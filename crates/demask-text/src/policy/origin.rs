@@ -2,6 +2,9 @@
 //! it (Dream, arXiv 2508.15487, `alg = "origin"`; the ancestral step of an absorbing process on
 //! Dream's time grid).
 
+use demask_diffusion::process::Absorbing;
+use demask_diffusion::solver::grid_time;
+
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
 use crate::uniforms::Use;
@@ -16,11 +19,11 @@ pub struct Origin {
 
 impl Policy for Origin {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        let time = |i: usize| 1.0 - i as f64 * (1.0 - self.eps) / step.steps as f64;
+        let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let chance = if step.index + 1 >= step.steps {
             1.0
         } else {
-            1.0 - time(step.index + 1) / time(step.index)
+            Absorbing::reveal_chance(s, t)
         };
         let hit = |&cell: &usize| chance >= 1.0 || step.uniform(Use::Reveal, cell) < chance;
         Ask {

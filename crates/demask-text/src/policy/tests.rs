@@ -3,6 +3,8 @@
 use super::*;
 use crate::canvas::Cell;
 use crate::draw::DrawKind;
+use demask_diffusion::process::Uniform;
+use demask_diffusion::sampling::Crossing;
 use demask_models::{ModelKind, Predicts};
 
 /// Uniforms from a rule.
@@ -17,6 +19,7 @@ impl Uniforms for Rule {
 const GREEDY: Draw = Draw {
     temperature: 0.0,
     top_p: None,
+    crossing: Crossing::Keep,
     top_k: None,
     kind: DrawKind::Categorical,
 };
@@ -306,7 +309,9 @@ fn bad_policies_say_what_would_be_right() {
     let message = |text: &str| PolicyConfig::parse(text).unwrap_err().to_string();
     assert!(message("entropi").contains("did you mean `entropy`?"));
     assert!(message("low-confidence").contains("did you mean `low_confidence`?"));
+    assert!(message("lowconf").contains("did you mean `low_confidence`?"));
     assert!(message("zzz").contains("known: low_confidence, random"));
+    assert!(!message("zzz").contains("did you mean"));
     assert!(message("threshold:tua=1").contains("key of policy `threshold`"));
     assert!(message("threshold:tua=1").contains("did you mean `tau`?"));
     assert!(message("random:x=1").contains("known: none"));
@@ -344,11 +349,44 @@ fn uniform_noise_takes_the_steps_that_know_what_the_outputs_mean() {
     assert!(build("analytic", scores).is_ok() && build("euler", scores).is_ok());
 }
 
+#[test]
+fn at_temperature_0_the_posterior_is_that_of_the_most_likely_token() {
+    let build = PolicyConfig::parse("ancestral").unwrap();
+    let mut policy = build
+        .build(&target(ModelKind::Uniform, Predicts::Clean, 3))
+        .unwrap();
+    let row = Row::new(vec![0], vec![Cell::Provisional], vec![0], 0);
+    let logits = [0.2f32, 0.5, 0.3].map(f32::ln);
+    let source = Rule(|_| 0.9);
+    let held_back = HeldBack::default();
+    let mut token = |temperature| {
+        // From pure noise almost to the end: the posterior is the prediction.
+        let step = Step {
+            row: &row,
+            open: &[0],
+            index: 0,
+            steps: 1,
+            quota: 1,
+            total: 0,
+            draw: &Draw {
+                temperature,
+                ..GREEDY
+            },
+            held_back: &held_back,
+            sample: 0,
+            source: &source,
+        };
+        let choice = policy.choose(&step, &Candidates::new(&[0], &logits, 3));
+        choice.unwrap().write[0].token
+    };
+    assert_eq!((token(0.0), token(1.0)), (1, 2));
+}
+
 fn target(kind: ModelKind, predicts: Predicts, values: usize) -> Target {
     Target {
         kind,
         predicts,
         mask: Some(values as u32 - 1),
-        values,
+        noise: (kind == ModelKind::Uniform).then(|| Uniform::new(values).unwrap()),
     }
 }
