@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Whose quirks are reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Compat {
-    /// Nobody's.
+    /// Nobody's: the decoder's own ways.
     #[default]
     None,
     /// LLaDA's `generate.py` (arXiv 2502.09992):

@@ -40,7 +40,7 @@ use crate::tokenizer::TokenizerConfig;
 ///
 /// Two trainings of the same recipe on the same files end with the same bits, whatever the number
 /// of threads and however often they were interrupted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Name, seed and length.
@@ -52,6 +52,7 @@ pub struct Recipe {
     /// Shape of the network. `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from
     /// `data.length`.
     #[serde(deserialize_with = "read::network")]
+    #[schemars(schema_with = "read::network_schema")]
     pub network: TransformerConfig,
     /// What is minimised.
     pub objective: ObjectiveConfig,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use demask_nn::TransformerConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
@@ -131,6 +132,27 @@ pub(super) fn network<'de, D: Deserializer<'de>>(d: D) -> Result<TransformerConf
     }
     TransformerConfig::deserialize(table)
         .map_err(|e| serde::de::Error::custom(e.message().to_string()))
+}
+
+/// What [`network`] reads: the shape with the keys that may be left out.
+pub(super) fn network_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = TransformerConfig::json_schema(generator);
+    let optional = [
+        ("vocab_size", "; the tokenizer's when left out."),
+        ("max_length", "; `data.length` when left out."),
+        ("n_kv_heads", "; `n_heads` when left out."),
+        ("head_dim", "; `d_model / n_heads` when left out."),
+    ];
+    if let Some(required) = schema.get_mut("required").and_then(|r| r.as_array_mut()) {
+        required.retain(|key| optional.iter().all(|(name, _)| key != name));
+    }
+    for (name, instead) in optional {
+        let text = schema.pointer_mut(&format!("/properties/{name}/description"));
+        if let Some(serde_json::Value::String(text)) = text {
+            *text = text.trim_end_matches('.').to_owned() + instead;
+        }
+    }
+    schema
 }
 
 fn override_error(assignment: &str, message: String) -> TrainError {
