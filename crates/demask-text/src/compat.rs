@@ -16,7 +16,9 @@ pub enum Compat {
     /// - a step that commits nothing is forwarded all the same, and there is no early stop;
     /// - masks inside the prompt compete for the quota of a block without being counted in it, and
     ///   what a block leaves over stays masked;
-    /// - `confidence_eos_eot_inf` as published (see [`HeldBack`](crate::eos::HeldBack)).
+    /// - `confidence_eos_eot_inf` as published.
+    ///
+    /// See [`HeldBack`](crate::eos::HeldBack).
     LladaOfficial,
     /// Dream's `diffusion_generate` (arXiv 2508.15487):
     ///

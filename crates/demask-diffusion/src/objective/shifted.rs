@@ -24,7 +24,9 @@ pub enum TokenWeight {
     InverseTime,
     /// Every cell alike.
     Equal,
-    /// By its written neighbours (CART of Dream); see [`cart::weights`].
+    /// By its written neighbours (CART of Dream).
+    ///
+    /// See [`cart::weights`].
     Cart {
         /// How fast a neighbour's help fades with distance, above 0 and at most 1.
         #[serde(default = "cart_p")]

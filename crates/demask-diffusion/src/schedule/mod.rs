@@ -153,7 +153,9 @@ fn linear_max() -> f64 {
     10.0
 }
 
-/// A schedule as it stands in a recipe: `{ kind = "cosine", eps = 1e-3 }`.
+/// The noise level as a function of time `t`, from 0 (clean) to 1 (noise).
+///
+/// As it stands in a recipe: `{ kind = "cosine", eps = 1e-3 }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[schemars(title = "Noise schedule")]

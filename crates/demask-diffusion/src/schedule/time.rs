@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Schedule;
 use crate::{DiffusionError, Noise, Result};
 
-/// How the uniforms of a batch depend on each other.
+/// How the times of a batch depend on each other.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -14,8 +14,9 @@ use crate::{DiffusionError, Noise, Result};
 pub enum Draw {
     /// Each is drawn alone.
     Independent,
-    /// One in each of `n` equal strata: `u_i := (u_i/n + i/n) mod 1` (MDLM; a low-discrepancy draw after Variational
-    /// Diffusion Models 2107.00630). Each `u_i` alone is uniform in its stratum, so a batch mean has far less variance.
+    /// One in each of `n` equal strata (MDLM; a low-discrepancy draw after Variational Diffusion Models 2107.00630).
+    ///
+    /// `u_i := (u_i/n + i/n) mod 1`. Each `u_i` alone is uniform in its stratum, so a batch mean has far less variance.
     #[default]
     Antithetic,
 }

@@ -50,7 +50,7 @@ pub enum PolicyConfig {
     ///
     /// See [`maskgit_plus`].
     MaskgitPlus {
-        /// Temperature of a random choice among the cells; 0 or nothing takes the surest.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },
@@ -58,7 +58,7 @@ pub enum PolicyConfig {
     ///
     /// See [`topk_margin`].
     TopkMargin {
-        /// Temperature of a random choice among the cells; 0 or nothing takes the surest.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },
@@ -66,7 +66,7 @@ pub enum PolicyConfig {
     ///
     /// See [`entropy`].
     Entropy {
-        /// Temperature of a random choice among the cells; 0 or nothing takes the surest.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },

@@ -68,18 +68,23 @@ impl<'a> Writer<'a> {
 
     /// The keys of `schema`, all of them.
     pub fn table(&mut self, schema: &'a Value, notation: Notation) -> String {
+        self.table_below("", schema, notation)
+    }
+
+    fn table_below(&mut self, path: &str, schema: &'a Value, notation: Notation) -> String {
         let mut table = Table::new(["key", "value", "default", "meaning"]);
-        self.rows(&mut table, "", schema, notation);
+        self.rows(&mut table, path, schema, notation);
         table.markdown()
     }
 
-    /// Headings and tables of the shared types that were linked to and not written yet.
-    pub fn shared(&mut self, notation: Notation) -> String {
+    /// Headings and tables of the shared types that were linked to and not written yet; their keys
+    /// stand below `path`.
+    pub fn shared(&mut self, notation: Notation, path: &str) -> String {
         let mut text = String::new();
         while !self.waiting.is_empty() {
             let name = self.waiting.remove(0);
             let schema = &self.types[name];
-            let keys = self.table(schema, notation);
+            let keys = self.table_below(path, schema, notation);
             let heading = &self.headings[name];
             text += &format!("\n### {heading}\n\n{}\n\n{keys}", meaning(schema));
         }
@@ -99,14 +104,18 @@ impl<'a> Writer<'a> {
                 }
             }
             Shape::Words(words) => {
-                let place = if path.is_empty() { "value" } else { path };
                 for (word, meaning) in words {
-                    table.row([&spelled(place, word, notation), "", "", meaning]);
+                    let choice = match path {
+                        "" => format!("`\"{word}\"`"),
+                        path => spelled(path, word, notation),
+                    };
+                    table.row([&choice, "", "", meaning]);
                 }
             }
-            Shape::List(item) if self.link(item).is_none() => {
-                self.rows(table, &below(path, "0"), item, notation);
-            }
+            Shape::List(item) if self.link(item).is_none() => match self.shape(item) {
+                Shape::Words(_) => self.rows(table, path, item, notation),
+                _ => self.rows(table, &below(path, "0"), item, notation),
+            },
             Shape::List(_) | Shape::Plain => {}
         }
     }
@@ -188,7 +197,7 @@ impl<'a> Writer<'a> {
         }
         let Some(value) = schema.get("default").filter(|value| !value.is_null()) else {
             return match notation {
-                Notation::Toml => "none".into(),
+                Notation::Toml => "-".into(),
                 Notation::Json => "`null`".into(),
             };
         };
@@ -358,5 +367,112 @@ fn inline(value: &Value, notation: Notation) -> String {
             format!("[{}]", join(items.collect()))
         }
         (value, _) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use demask::train::Recipe;
+
+    use super::super::schema::schemas;
+    use super::*;
+    use crate::command::eval::Plan;
+    use crate::writing::plan::WritePlan;
+
+    /// What of `value` the schema does not know, or misses.
+    fn misfits(writer: &Writer<'_>, schema: &Value, value: &Value, path: &str) -> Vec<String> {
+        let of_keys = |owner: &Value, keys: &Map<String, Value>| -> Vec<String> {
+            let required = owner["required"].as_array().into_iter().flatten();
+            let missing = required
+                .filter_map(Value::as_str)
+                .filter(|key| value.get(key).is_none())
+                .map(|key| format!("{path}: `{key}` is missing"));
+            let wrong = value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .flat_map(|(key, v)| {
+                    let place = below(path, key);
+                    match keys.get(key) {
+                        Some(schema) => misfits(writer, schema, v, &place),
+                        None => vec![format!("{place} is unknown")],
+                    }
+                });
+            missing.chain(wrong).collect()
+        };
+        match writer.shape(schema) {
+            _ if value.is_null() => Vec::new(),
+            Shape::Keys(keys) => of_keys(writer.target(schema), keys),
+            Shape::Kinds(kinds) => {
+                let kind = value["kind"].as_str().unwrap_or_default();
+                match kinds.iter().find(|(name, ..)| *name == kind) {
+                    Some((_, _, keys)) => of_keys(writer.variant(schema, kind), keys),
+                    None => vec![format!("{path} has no kind `{kind}`")],
+                }
+            }
+            Shape::Words(words) if words.iter().any(|(word, _)| value == word) => Vec::new(),
+            Shape::Words(_) => vec![format!("{path}: {value} is none of the words")],
+            Shape::List(item) => {
+                let items = value.as_array().into_iter().flatten();
+                items.flat_map(|v| misfits(writer, item, v, path)).collect()
+            }
+            Shape::Plain => Vec::new(),
+        }
+    }
+
+    fn recipes(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => recipes(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+
+    #[test]
+    fn recipes_as_written_and_as_resolved_fit_their_schema() {
+        let all = schemas();
+        let writer = Writer::new(&all.types, &[&all.recipe]);
+        let mut files = Vec::new();
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes");
+        recipes(Path::new(root), &mut files);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let written: Value = toml::from_str(&text).unwrap();
+            let resolved = serde_json::to_value(Recipe::load(&file, &[]).unwrap()).unwrap();
+            for recipe in [written, resolved] {
+                let wrong = misfits(&writer, &all.recipe, &recipe, "");
+                assert!(wrong.is_empty(), "{}: {wrong:?}", file.display());
+            }
+        }
+        for (recipe, said) in [
+            ("{\"run\": {}}", "run: `name` is missing"),
+            ("{\"run\": {\"nam\": \"x\"}}", "run.nam is unknown"),
+            ("{\"init\": {\"kind\": \"x\"}}", "init has no kind `x`"),
+            (
+                "{\"lora\": {\"targets\": [\"x\"]}}",
+                "lora.targets: \"x\" is none of the words",
+            ),
+        ] {
+            let recipe = serde_json::from_str(recipe).unwrap();
+            let wrong = misfits(&writer, &all.recipe, &recipe, "");
+            assert!(wrong.iter().any(|w| w == said), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn configurations_fit_their_schema() {
+        let all = schemas();
+        let writer = Writer::new(&all.types, &[]);
+        let write = serde_json::to_value(WritePlan::default()).unwrap();
+        let eval = serde_json::to_value(Plan::default()).unwrap();
+        for (schema, config) in [(&all.write, write), (&all.eval, eval)] {
+            let keys = config.as_object().unwrap().len();
+            assert_eq!(schema["properties"].as_object().unwrap().len(), keys);
+            assert_eq!(misfits(&writer, schema, &config, ""), [""; 0]);
+        }
     }
 }

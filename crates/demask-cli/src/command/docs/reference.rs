@@ -97,7 +97,7 @@ fn configurations() -> String {
         let keys = writer.table(section, Notation::Toml);
         text += &format!("\n### `[{name}]`\n\n{keys}");
     }
-    text += &writer.shared(Notation::Toml);
+    text += &writer.shared(Notation::Toml, "");
 
     text += CONFIGURATION;
     for (title, schema) in [
@@ -106,7 +106,7 @@ fn configurations() -> String {
     ] {
         let keys = writer.table(schema, Notation::Json);
         text += &format!("\n### {title}\n\n{keys}");
-        text += &writer.shared(Notation::Json);
+        text += &writer.shared(Notation::Json, "decode");
     }
     text
 }
@@ -165,7 +165,11 @@ mod tests {
             assert!(row.ends_with(". |"), "no sentence: {row}");
         }
         assert!(rows.len() > 200, "{}", rows.len());
-        for key in ["| `lr` |", "| `decode.plan", "| `eval.nelbo.draws` |"] {
+        for key in [
+            "| `lr` |",
+            "| `decode.plan.block` |",
+            "| `eval.nelbo.draws` |",
+        ] {
             assert!(text.contains(key), "{key}");
         }
         for trace in ["[`", "See `", "`None`", "Self::"] {
