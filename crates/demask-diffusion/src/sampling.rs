@@ -110,7 +110,17 @@ pub fn log_softmax(row: &mut [f64]) {
 }
 
 /// What a nucleus does with the token whose mass crosses the threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Crossing {
     /// Kept: a token goes when the mass *before* it exceeds `p` (Dream, and most samplers).

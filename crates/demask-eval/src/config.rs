@@ -15,7 +15,7 @@ use crate::metric::nelbo::NelboConfig;
 use crate::{EvalError, MetricName};
 
 /// What is measured, on what, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
     /// The metrics, in the order of the report.
@@ -58,18 +58,18 @@ impl Default for EvalConfig {
 }
 
 /// Where human text comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// A `.txt` or `.jsonl` file, or either with `.gz`.
+    /// A `.txt` or `.jsonl` file, or either with `.gz`; `--data` sets it.
     pub path: Option<PathBuf>,
     /// The field of a `.jsonl` line that holds a document.
     pub field: String,
-    /// The field that holds a prompt.
+    /// The field of a `.jsonl` line that holds a prompt (`likelihood`, `greedy-match`).
     pub prompt: String,
-    /// The field that holds the answer to a prompt.
+    /// The field of a `.jsonl` line that holds the answer to the prompt.
     pub answer: String,
-    /// Most pairs taken, from the beginning; `None` takes all.
+    /// Most pairs of prompt and answer taken, from the beginning; `null` takes all.
     pub pairs: Option<usize>,
     /// How documents become windows.
     pub window: WindowConfig,
@@ -89,7 +89,7 @@ impl Default for DataConfig {
 }
 
 /// Where written text comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SamplesConfig {
     /// The model writes it now, from nothing.

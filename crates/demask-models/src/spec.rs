@@ -190,7 +190,7 @@ impl SpecialIds {
 
 /// What the authors of a checkpoint recommend for generation. A value that is not set is decided
 /// by the decoder.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationDefaults {
     /// New tokens.
@@ -202,13 +202,13 @@ pub struct GenerationDefaults {
     /// Cells in a block that is finished before the next one starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<usize>,
-    /// Policy, as it is written on the command line.
+    /// Policy, as it is written on the command line: `threshold:tau=0.9`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Sampling temperature.
+    /// Sampling temperature; 0 takes the most likely token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Nucleus.
+    /// Nucleus: tokens are dropped once the probability before them exceeds this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
     /// Whether the token that crosses the nucleus stays.
@@ -217,7 +217,7 @@ pub struct GenerationDefaults {
     /// Number of most likely tokens that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,
-    /// Classifier-free guidance scale.
+    /// Scale of classifier-free guidance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cfg: Option<f64>,
 }

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Whose quirks are reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Compat {
-    /// Nobody's.
+    /// Nobody's: the decoder's own ways.
     #[default]
     None,
     /// LLaDA's `generate.py` (arXiv 2502.09992):
@@ -15,7 +17,9 @@ pub enum Compat {
     /// - steps are shared out among all blocks alike, whether or not they have open cells;
     /// - masks inside the prompt compete for the quota of a block without being counted in it, and
     ///   what a block leaves over stays masked;
-    /// - `confidence_eos_eot_inf` as published (see [`HeldBack`](crate::eos::HeldBack)).
+    /// - `confidence_eos_eot_inf` as published.
+    ///
+    /// See [`HeldBack`](crate::eos::HeldBack).
     LladaOfficial,
     /// Dream's `diffusion_generate` (arXiv 2508.15487):
     ///

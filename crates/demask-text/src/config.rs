@@ -15,8 +15,9 @@ use crate::policy::PolicyConfig;
 
 /// Everything that decides what is written, apart from the model and the prompt. The same value
 /// with the same model and prompt gives the same bits, in any batch and on any number of threads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "Decoder")]
 pub struct DecodeConfig {
     /// New cells after the prompt. A template brings its own.
     pub length: usize,
@@ -31,15 +32,16 @@ pub struct DecodeConfig {
     pub pace: PaceConfig,
     /// Which cells are committed in a step.
     pub policy: PolicyConfig,
-    /// 0 takes the most likely token, 1 draws from the prediction as it is. Where nobody sets it, it
-    /// is the policy's own ([`PolicyConfig::usual_temperature`]).
+    /// Temperature: 0 takes the most likely token, 1 draws from the prediction as it is. Where nobody
+    /// sets it, it is the policy's own ([`PolicyConfig::usual_temperature`]).
     pub temperature: f64,
-    /// Tokens are dropped once the probability before them exceeds this, in (0, 1].
+    /// Nucleus: tokens are dropped once the probability before them exceeds this, above 0 and at most 1;
+    /// `null` keeps all.
     pub top_p: Option<f64>,
     /// Whether the token that crosses `top_p` stays: `keep` (Dream, and most samplers) or `drop`
     /// (BD3-LM: tokens stay while the probability up to and with them is at most `top_p`).
     pub crossing: Crossing,
-    /// Only this many of the most likely tokens are kept.
+    /// Only this many of the most likely tokens are kept; `null` keeps all.
     pub top_k: Option<usize>,
     /// How a token is drawn at a temperature above 0; at 0 it plays no part.
     pub draw: DrawKind,

@@ -4,11 +4,13 @@ use demask_diffusion::sampling::{self, Crossing};
 use serde::{Deserialize, Serialize};
 
 /// The two exact ways to draw from a distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum DrawKind {
-    /// `argmax(z - T ln(-ln U))` in `f64` with a uniform for each token (LLaDA, arXiv 2502.09992;
-    /// why not in `f32`: arXiv 2409.02908).
+    /// The largest logit after Gumbel noise, `argmax(z - T ln(-ln U))`, in `f64` with a uniform for
+    /// each token (LLaDA, arXiv 2502.09992; why not in `f32`: arXiv 2409.02908).
     #[default]
     Gumbel,
     /// The inverse of the distribution function at one uniform, tokens in rising order (the

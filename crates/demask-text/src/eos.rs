@@ -8,7 +8,7 @@ use crate::compat::Compat;
 
 /// The rules about end tokens. The first two are LLaDA's answer to long tails of end tokens (arXiv
 /// 2502.09992, appendix B.4) under their names there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EosConfig {
     /// The end-of-text token is never written.

@@ -83,17 +83,30 @@ fn metric(name: &str) -> Result<MetricName, EvalError> {
 }
 
 /// What the flags come to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(default)]
 pub struct Plan {
-    /// The model under evaluation.
+    /// Folder or name of the model under evaluation.
     pub model: String,
-    /// Who judges.
+    /// Folder or name of the autoregressive model that judges written text (`gen-ppl`, `mauve`).
     pub judge: Option<String>,
-    /// Threads; all cores when not given.
+    /// Threads; all cores when `null`. No number depends on it.
     pub threads: Option<usize>,
     /// What is measured, and how.
     pub eval: EvalConfig,
+}
+
+impl Default for Plan {
+    /// The default model and measures.
+    fn default() -> Self {
+        Self {
+            model: checkpoints::DEFAULT.to_owned(),
+            judge: None,
+            threads: None,
+            eval: EvalConfig::default(),
+        }
+    }
 }
 
 impl Eval {
@@ -108,12 +121,11 @@ impl Eval {
         let written = SamplesConfig::for_model(spec).map_err(explain)?;
         let mut plan = self.config.layer(&Plan {
             model: name.clone(),
-            judge: None,
-            threads: None,
             eval: EvalConfig {
                 samples: written.clone(),
                 ..EvalConfig::default()
             },
+            ..Plan::default()
         })?;
         plan.model = name;
         plan.judge = self.judge.clone().or(plan.judge);

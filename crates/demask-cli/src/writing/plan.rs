@@ -20,27 +20,45 @@ use crate::writing::explain;
 const GAP: usize = 8;
 
 /// Everything that decides what is written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(default)]
 pub struct WritePlan {
     /// Folder or name of the model.
     pub model: String,
-    /// The text before the answer; none writes from nothing.
+    /// The text before the answer; `null` writes from nothing. Of `demask generate` only.
     pub prompt: Option<String>,
-    /// The text with gaps, of `demask infill`.
+    /// The text with gaps. Of `demask infill` only.
     pub template: Option<String>,
-    /// Size of a gap that names none, in tokens.
+    /// Size of a gap that names none, in tokens. Of `demask infill` only.
     pub gap: usize,
-    /// The prompt is a message, written in the chat template of the model.
+    /// The prompt is a message, written in the chat template of the model. Of `demask generate` only.
     pub chat: bool,
-    /// What time it is, in seconds since 1970, for chat templates that print the date.
+    /// What time it is, in seconds since 1970, for chat templates that print the date; the clock's when `null`.
     pub now: Option<i64>,
-    /// The begin token stands before the prompt.
+    /// The begin token stands before the prompt; where the model was trained with one, it does.
     pub bos: bool,
-    /// Threads; all cores when not given. The text does not depend on it.
+    /// Threads; all cores when `null`. The text does not depend on it.
     pub threads: Option<usize>,
-    /// The decoder.
+    /// How the text is written.
     pub decode: DecodeConfig,
+}
+
+impl Default for WritePlan {
+    /// Nothing asked for.
+    fn default() -> Self {
+        Self {
+            model: checkpoints::DEFAULT.to_owned(),
+            prompt: None,
+            template: None,
+            gap: GAP,
+            chat: false,
+            now: None,
+            bos: true,
+            threads: None,
+            decode: DecodeConfig::default(),
+        }
+    }
 }
 
 /// The flags of a command that writes, as changes to a plan.
@@ -88,14 +106,9 @@ impl WritePlan {
         };
         let base = Self {
             model: name.clone(),
-            prompt: None,
-            template: None,
-            gap: GAP,
-            chat: false,
-            now: None,
             bos: spec.begin().is_some(),
-            threads: None,
             decode,
+            ..Self::default()
         };
         let usual = base.decode.steps;
         let mut plan = config.layer(&base)?;

@@ -11,7 +11,7 @@ use super::{Attention, Corrupted, Normalise, Objective, Row, Rows, Vocabulary, c
 use crate::{DiffusionError, Ids, Noise, Result, Time};
 
 /// Settings of [`Autoregressive`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AutoregressiveConfig {
     /// What the summed loss is divided by.

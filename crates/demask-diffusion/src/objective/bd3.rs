@@ -26,14 +26,14 @@ use crate::{DiffusionError, Ids, Noise, Result, Time};
 const TRIES: usize = 10_000;
 
 /// Settings of [`Bd3`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bd3Config {
     /// Cells of a block; the last block of a row may be shorter.
     pub block: usize,
     /// Noise level as a function of time.
     pub schedule: ScheduleConfig,
-    /// How times are drawn; `min` and `max` are the clipped window.
+    /// How times are drawn; `min` and `max` are the clipped window, `reshape` must be `none`.
     pub time: TimeSampling,
     /// Draws a block's mask anew until its masked share lies in the window.
     pub resample: bool,

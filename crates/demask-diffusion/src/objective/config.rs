@@ -67,29 +67,51 @@ impl Vocabulary {
 }
 
 /// An objective as it stands in a recipe: `{ kind = "mdlm", schedule = { kind = "cosine" } }`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ObjectiveConfig {
+    /// Masked diffusion in continuous time, a bound (MDLM 2406.07524).
+    ///
     /// See [`mdlm`](super::mdlm).
     Mdlm(MdlmConfig),
+    /// Masked diffusion with a finite number of steps (D3PM 2107.03006, MDLM 2406.07524).
+    ///
     /// See [`d3pm`](super::d3pm).
     D3pm(D3pmConfig),
+    /// Score entropy on the absorbing graph: tokens become the mask (SEDD 2310.16834).
+    ///
     /// See [`sedd_absorbing`](super::sedd_absorbing).
     SeddAbsorbing(SeddAbsorbingConfig),
+    /// Score entropy on the uniform graph: tokens become any token (SEDD 2310.16834).
+    ///
     /// See [`sedd_uniform`](super::sedd_uniform).
     SeddUniform(SeddUniformConfig),
+    /// Uniform noise in continuous time, a bound (UDLM 2412.10193).
+    ///
     /// See [`udlm`](super::udlm).
     Udlm(UdlmConfig),
+    /// Block diffusion, all blocks of a row in one pass (BD3-LM 2503.09573).
+    ///
     /// See [`bd3`](super::bd3).
     Bd3(Bd3Config),
+    /// Masked pre-training with weight `1/p` (LLaDA 2502.09992).
+    ///
     /// See [`llada_pretrain`](super::llada_pretrain).
     LladaPretrain(LladaPretrainConfig),
+    /// Masked fine-tuning on answers; prompts stay clean (LLaDA 2502.09992).
+    ///
     /// See [`llada_sft`](super::llada_sft).
     LladaSft(LladaSftConfig),
+    /// Masked diffusion from an autoregressive start, whose shift the network keeps (DiffuLLaMA 2410.17891, Dream 2508.15487).
+    ///
     /// See [`shifted`](super::shifted).
     Shifted(ShiftedConfig),
+    /// Next-token prediction, left to right.
+    ///
     /// See [`autoregressive`](super::autoregressive).
     Autoregressive(AutoregressiveConfig),
+    /// Masked diffusion with any schedule, weight and normaliser (`dllm` trainer).
+    ///
     /// See [`generic`](super::generic).
     Generic(GenericConfig),
 }

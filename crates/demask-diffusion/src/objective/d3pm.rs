@@ -27,12 +27,12 @@ use crate::{DiffusionError, Ids, Noise, Result, Time};
 const LAST: f64 = 1.0 - 1e-4;
 
 /// Settings of [`D3pm`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct D3pmConfig {
     /// Number of steps `T`.
     pub steps: usize,
-    /// SUBS map (`true`) or the D3PM form with its reconstruction term.
+    /// MDLM's SUBS map (`true`) or the D3PM form with its reconstruction term.
     pub subs: bool,
     /// How the batch's times depend on each other.
     pub draw: Draw,

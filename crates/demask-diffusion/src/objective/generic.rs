@@ -15,14 +15,14 @@ use crate::{Ids, Noise, Result};
 const FLOOR: f64 = 1e-6;
 
 /// Settings of [`Generic`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenericConfig {
     /// Noise level as a function of time.
     pub schedule: ScheduleConfig,
-    /// How times are drawn; must be plain in `t`.
+    /// How times are drawn; `reshape` must be `none`.
     pub time: TimeSampling,
-    /// Weight of the schedule (`true`) or 1.
+    /// Masked cells have the weight of the schedule (`true`) or 1.
     pub weighted: bool,
     /// Whether the network predicts cell `i` from position `i-1`.
     pub shift: bool,

@@ -16,14 +16,14 @@ use crate::schedule::{Convention, Draw, ScheduleConfig, TimeSampling, fraction};
 use crate::{DiffusionError, Ids, Noise, Result};
 
 /// Settings of [`LladaPretrain`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LladaPretrainConfig {
-    /// Smallest chance of a mask.
+    /// Smallest chance of a mask, in [0, 1).
     pub eps: f64,
     /// How the batch's times depend on each other; LLaDA draws each alone.
     pub draw: Draw,
-    /// Share of batches whose length is cut at random; 0 turns it off.
+    /// Share of batches whose length is cut at random, in [0, 1]; 0 turns it off.
     pub random_length: f64,
     /// What the summed loss is divided by.
     pub normalise: Normalise,

@@ -15,10 +15,10 @@ use crate::schedule::{Draw, fraction};
 use crate::{Ids, Noise, Result};
 
 /// Settings of [`LladaSft`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LladaSftConfig {
-    /// Smallest chance of a mask.
+    /// Smallest chance of a mask, in [0, 1).
     pub eps: f64,
     /// How the batch's times depend on each other; LLaDA draws each alone.
     pub draw: Draw,

@@ -11,7 +11,7 @@ use crate::schedule::{Convention, ScheduleConfig, TimeSampling};
 use crate::{Ids, Noise, Result};
 
 /// Settings of [`Mdlm`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MdlmConfig {
     /// Noise level as a function of time.

@@ -165,14 +165,24 @@ pub trait Objective: Debug + Send + Sync {
 }
 
 /// What the sum of the losses is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(title = "Normaliser")]
 pub enum Normalise {
     /// All loss cells (MDLM, LLaDA).
     #[default]
     Tokens,
-    /// The masked cells (DiffuLLaMA, Dream). Not interchangeable with [`Normalise::Tokens`] when learning rates are
-    /// copied.
+    /// The masked cells (DiffuLLaMA, Dream). Not interchangeable with `tokens` when learning rates are copied.
     Masked,
     /// The sequences: each sequence's loss is divided by its loss cells, then averaged.
     Sequence,

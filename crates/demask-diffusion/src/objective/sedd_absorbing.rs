@@ -21,14 +21,14 @@ use crate::schedule::{Convention, Draw, Reshape, Schedule, ScheduleConfig, TimeS
 use crate::{DiffusionError, Ids, Noise, Result};
 
 /// Settings of [`SeddAbsorbing`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SeddAbsorbingConfig {
     /// Noise level as a function of time.
     pub schedule: ScheduleConfig,
-    /// How times are drawn; must be plain in `t`.
+    /// How times are drawn; `reshape` must be `none`.
     pub time: TimeSampling,
-    /// Whether the raw outputs are taken relative to `ln expm1(sigma) + ln(D-1)`.
+    /// Whether the raw outputs are taken relative to `ln expm1(sigma) + ln(D-1)`, with `D` tokens in the vocabulary.
     pub scale_by_sigma: bool,
     /// Whether the network is told the total noise.
     pub time_input: bool,

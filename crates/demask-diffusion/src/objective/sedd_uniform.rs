@@ -25,12 +25,12 @@ use crate::schedule::{Convention, Draw, Moment, Schedule, ScheduleConfig, TimeSa
 use crate::{Ids, Noise, Result, Time};
 
 /// Settings of [`SeddUniform`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SeddUniformConfig {
     /// Noise level as a function of time.
     pub schedule: ScheduleConfig,
-    /// How times are drawn; must be plain in `t`.
+    /// How times are drawn; `reshape` must be `none`.
     pub time: TimeSampling,
     /// Whether the network is told the total noise.
     pub time_input: bool,

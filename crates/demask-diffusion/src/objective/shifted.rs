@@ -17,17 +17,19 @@ use crate::schedule::{Draw, ScheduleConfig, TimeSampling};
 use crate::{DiffusionError, Ids, Noise, Result};
 
 /// How a hidden cell is weighted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenWeight {
-    /// `1/t` (DiffuLLaMA).
+    /// By `1/t` (DiffuLLaMA).
     #[default]
     InverseTime,
     /// Every cell alike.
     Equal,
-    /// By its written neighbours (Dream); see [`cart::weights`].
+    /// By its written neighbours (CART of Dream).
+    ///
+    /// See [`cart::weights`].
     Cart {
-        /// How fast a neighbour's help fades with distance.
+        /// How fast a neighbour's help fades with distance, above 0 and at most 1.
         #[serde(default = "cart_p")]
         p: f64,
     },
@@ -38,7 +40,7 @@ fn cart_p() -> f64 {
 }
 
 /// Settings of [`Shifted`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShiftedConfig {
     /// How a hidden cell is weighted.

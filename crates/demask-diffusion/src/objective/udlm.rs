@@ -30,12 +30,12 @@ use crate::schedule::{Schedule, ScheduleConfig, TimeSampling, time::moment_at};
 use crate::{Ids, Noise, Result};
 
 /// Settings of [`Udlm`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UdlmConfig {
     /// Noise level as a function of time.
     pub schedule: ScheduleConfig,
-    /// How times are drawn; must be plain in `t`.
+    /// How times are drawn; `reshape` must be `none`.
     pub time: TimeSampling,
     /// Drops the reconstruction term and the second half of the batch that it needs.
     pub zero_recon_loss: bool,

@@ -110,7 +110,9 @@ pub trait Schedule: Debug + Send + Sync {
 
 /// Which of the three log-linear (and two cosine) conventions in use is meant. They differ by about `eps` at the ends
 /// and are not interchangeable when weights or thresholds are copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Convention {
     /// `(1-eps) t`: never reaches 1.
@@ -123,7 +125,9 @@ pub enum Convention {
 }
 
 /// The conventions in which a cosine schedule is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum CosineConvention {
     /// `alpha = eps + (1-eps) cos(pi t/2)`: from 0 to `1-eps`.
@@ -149,10 +153,15 @@ fn linear_max() -> f64 {
     10.0
 }
 
-/// A schedule as it stands in a recipe: `{ kind = "cosine", eps = 1e-3 }`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The noise level as a function of time `t`, from 0 (clean) to 1 (noise).
+///
+/// As it stands in a recipe: `{ kind = "cosine", eps = 1e-3 }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(title = "Noise schedule")]
 pub enum ScheduleConfig {
+    /// Masked share `t`, in three conventions that differ at the ends.
+    ///
     /// See [`loglinear`].
     Loglinear {
         /// Which of the three conventions.
@@ -162,6 +171,8 @@ pub enum ScheduleConfig {
         #[serde(default = "eps")]
         eps: f64,
     },
+    /// Total noise rises geometrically.
+    ///
     /// See [`geometric`].
     Geometric {
         /// Total noise at `t = 0`.
@@ -171,6 +182,8 @@ pub enum ScheduleConfig {
         #[serde(default = "geometric_max")]
         sigma_max: f64,
     },
+    /// Masked share `1 - cos(pi t/2)`, in two conventions.
+    ///
     /// See [`cosine`].
     Cosine {
         /// Which of the two conventions.
@@ -180,12 +193,16 @@ pub enum ScheduleConfig {
         #[serde(default = "eps")]
         eps: f64,
     },
+    /// Masked share `sin²(pi t/2)`.
+    ///
     /// See [`cosine_squared`].
     CosineSquared {
-        /// `alpha` at `t = 1`.
+        /// Share that is still unmasked at `t = 1`.
         #[serde(default = "eps")]
         eps: f64,
     },
+    /// Total noise rises linearly.
+    ///
     /// See [`linear`].
     Linear {
         /// Total noise at `t = 0`.
@@ -195,16 +212,22 @@ pub enum ScheduleConfig {
         #[serde(default = "linear_max")]
         sigma_max: f64,
     },
+    /// Masked share `t^k`: square and square root among others.
+    ///
     /// See [`power`].
     Power {
-        /// The exponent: 2 is "square", 0.5 is "square root".
+        /// The exponent `k`, above 0: 2 is "square", 0.5 is "square root".
         exponent: f64,
-        /// The floor of `p`.
+        /// The floor of the masked share.
         #[serde(default = "eps")]
         eps: f64,
     },
+    /// Masked share `ln(1+t)/ln 2`.
+    ///
     /// See [`logarithmic`].
     Logarithmic {},
+    /// Another schedule, read through a window of its time.
+    ///
     /// See [`clipped`].
     Clipped {
         /// Lower end of the window in the inner schedule's time.

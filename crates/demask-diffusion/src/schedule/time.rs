@@ -5,31 +5,38 @@ use serde::{Deserialize, Serialize};
 use super::Schedule;
 use crate::{DiffusionError, Noise, Result};
 
-/// How the uniforms of a batch depend on each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How the times of a batch depend on each other.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(title = "Draw of times")]
 pub enum Draw {
-    /// Each alone.
+    /// Each is drawn alone.
     Independent,
-    /// One in each of `n` equal strata: `u_i := (u_i/n + i/n) mod 1` (MDLM; a low-discrepancy draw after Variational
-    /// Diffusion Models 2107.00630). Each `u_i` alone is uniform in its stratum, so a batch mean has far less variance.
+    /// One in each of `n` equal strata (MDLM; a low-discrepancy draw after Variational Diffusion Models 2107.00630).
+    ///
+    /// `u_i := (u_i/n + i/n) mod 1`. Each `u_i` alone is uniform in its stratum, so a batch mean has far less variance.
     #[default]
     Antithetic,
 }
 
 /// How a uniform becomes a noise level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Reshape {
     /// Uniform in `t`, the schedule's own weight.
     #[default]
     None,
+    /// Uniform in the logarithm of the masked share, so that every cell has the same weight (MDLM, `importance_sampling`).
+    ///
     /// `p = exp(f0 + t (fT - f0))` with `f0 = ln(1 - e^(-sigma_min))`, `fT = ln(1 - e^(-sigma_max))`: uniform in `ln p`,
     /// so the weight is the constant `-f0`. The recorded time is the one at which the schedule has this `p`, and a
-    /// network with time input gets `sigma` (MDLM, `importance_sampling`).
+    /// network with time input gets `sigma`.
     Importance,
-    /// The same `p` and weight, but time stays the plain `t`, and this is what a network with time input gets
-    /// (MDLM, `change_of_variables`).
+    /// As `importance`, but a network with time input gets the plain `t` (MDLM, `change_of_variables`).
     ChangeOfVariables,
 }
 
@@ -53,16 +60,17 @@ pub struct Moment {
 ///
 /// Reading of the spec: the constant weight is `-f0` as published. It leaves out `fT`, which is zero only when the
 /// schedule reaches `p = 1`; dropping it enlarges the loss (by 0.014 % for log-linear), so the bound stays a bound.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(title = "Times")]
 pub struct TimeSampling {
-    /// Independent or antithetic.
+    /// How the times of a batch depend on each other.
     pub draw: Draw,
     /// How a uniform becomes a noise level.
     pub reshape: Reshape,
-    /// Smallest time.
+    /// Smallest time, in [0, 1].
     pub min: f64,
-    /// Largest time.
+    /// Largest time, in (0, 1] and not below `min`.
     pub max: f64,
 }
 

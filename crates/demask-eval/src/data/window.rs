@@ -6,21 +6,23 @@ use serde::{Deserialize, Serialize};
 use crate::{EvalError, LanguageModel};
 
 /// How documents become windows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WindowConfig {
-    /// Cells of a window; `None` takes the model's greatest length.
+    /// Cells of a window; `null` takes the model's greatest length.
     pub length: Option<usize>,
     /// Whether windows cross documents.
     pub packing: Packing,
     /// Where begin and end tokens stand.
     pub wrap: Wrap,
-    /// Most windows taken, from the beginning; `None` takes all.
+    /// Most windows taken, from the beginning; `null` takes all.
     pub limit: Option<usize>,
 }
 
 /// Whether windows cross documents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Packing {
     /// All documents as one stream.
@@ -31,14 +33,17 @@ pub enum Packing {
 }
 
 /// Where begin and end tokens stand. A token the model does not have is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrap {
-    /// Around each document, those that stood there when the model was trained
-    /// ([`LanguageModel::frame`]).
+    /// Around each document, those that stood there when the model was trained.
+    ///
+    /// See [`LanguageModel::frame`].
     #[default]
     Model,
-    /// Text only.
+    /// Nowhere: text only.
     None,
     /// Around each document.
     Documents,

@@ -11,7 +11,7 @@ use crate::evaluate::Bench;
 use crate::{EvalError, MetricName, Row};
 
 /// What the variety measures count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EntropyConfig {
     /// The `n` of the distinct-n and repetition rows, each at least 1.

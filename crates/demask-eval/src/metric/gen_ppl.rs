@@ -21,7 +21,9 @@ use crate::score::{logits, nats};
 use crate::{EvalError, EvalObserver, LanguageModel, MetricName, Row, Sample};
 
 /// Which tokens count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Convention {
     /// All but end tokens, and the first end token.
@@ -32,14 +34,14 @@ pub enum Convention {
 }
 
 /// Settings of the generative perplexity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenPplConfig {
     /// Which tokens count.
     pub convention: Convention,
     /// Tokens of a chunk; the judge's greatest length where that is less.
     pub length: usize,
-    /// New tokens of each chunk after the first; `None` puts chunks side by side. bd3lms takes 512.
+    /// New tokens of each chunk after the first; `null` puts chunks side by side. bd3lms takes 512.
     pub stride: Option<usize>,
     /// The judge's begin token stands before each text, so that its first token counts too. Neither
     /// published convention does this.

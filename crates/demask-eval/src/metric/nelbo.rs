@@ -31,22 +31,23 @@ use crate::score::{host, logits, nats};
 use crate::{EvalError, EvalObserver, LanguageModel, MetricName, Row};
 
 /// Settings of the bound.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NelboConfig {
     /// Draws of times and masks for every window. An autoregressive model takes one.
     pub draws: usize,
-    /// Smallest time drawn; the largest is 1.
+    /// Smallest time drawn, above 0 and below 1; the largest is 1.
     pub eps: f64,
     /// Times of the windows of a draw are stratified over (0, 1), and the strata are dealt to the
     /// windows anew for each draw. Blocks of a block model always draw independently: strata in a
     /// fixed order would tie each block's place in the text to its noise level.
     pub antithetic: bool,
-    /// The first cell of every window is given and not scored. `None` does what the kind of model
+    /// The first cell of every window is given and not scored. `null` does what the kind of model
     /// is used to: autoregressive models cannot score it, block models are given it (BD3-LM, where
     /// it is the begin token), masked and uniform models score it.
     pub first_given: Option<bool>,
-    /// Another objective than that of the model's kind. It must be a bound.
+    /// Another objective than that of the model's kind, as in a recipe; `null` takes the kind's own. It must be a
+    /// bound.
     pub objective: Option<ObjectiveConfig>,
 }
 

@@ -8,7 +8,7 @@ use crate::NnError;
 ///
 /// LLaDA, Dream (Qwen2), SDAR (Qwen3), Llama and the MDLM / BD3-LM diffusion transformer are all
 /// values of this type; no family has a network of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
     /// Rows of the embedding and of the head, special tokens included.
@@ -52,13 +52,13 @@ pub struct TransformerConfig {
     /// Bias on the head (the MDLM diffusion transformer).
     #[serde(default)]
     pub head_bias: bool,
-    /// Rotary position embedding; `None` leaves the network without positions.
+    /// Rotary position embedding; without it the network knows no positions.
     #[serde(default = "default_rotary")]
     pub rotary: Option<RotaryConfig>,
     /// The MLP of a block.
     #[serde(default)]
     pub mlp: MlpKind,
-    /// Adaptive layer norm driven by the noise level (adaLN); `None` ignores time.
+    /// Adaptive layer norm driven by the noise level (adaLN); without it time is ignored.
     #[serde(default)]
     pub time: Option<TimeConfig>,
     /// The head reuses the embedding matrix.
@@ -68,13 +68,15 @@ pub struct TransformerConfig {
     /// The network applies the shift itself: callers ask for cells, never for shifted rows.
     #[serde(default)]
     pub logit_shift: bool,
-    /// Dropout after attention and after the MLP while training.
+    /// Dropout after attention and after the MLP while training, at least 0 and below 1.
     #[serde(default)]
     pub dropout: f64,
 }
 
 /// Which keys a query may see when the request says nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AttentionKind {
     /// Every cell sees every cell (masked diffusion).
@@ -90,7 +92,9 @@ pub enum AttentionKind {
 }
 
 /// The normalisation of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NormKind {
     /// Root-mean-square norm with a scale.
@@ -104,12 +108,13 @@ pub enum NormKind {
 }
 
 /// Rotary position embedding (RoFormer, arXiv 2104.09864).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotaryConfig {
-    /// Base of the geometric series of wavelengths.
+    /// Base of the geometric series of wavelengths, above 1.
     pub base: f64,
-    /// Share of each head that is rotated, from its first dimension on; the rest passes through.
+    /// Share of each head that is rotated, from its first dimension on, above 0 and at most 1; the
+    /// rest passes through.
     #[serde(default = "one")]
     pub fraction: f64,
     /// Which dimensions form a pair.
@@ -118,7 +123,9 @@ pub struct RotaryConfig {
 }
 
 /// Which two dimensions of a head are rotated together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RotaryLayout {
     /// Dimension `i` with `i + r/2` of the `r` rotated ones (Llama in transformers, Qwen, LLaDA).
@@ -129,22 +136,24 @@ pub enum RotaryLayout {
 }
 
 /// The MLP of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum MlpKind {
-    /// `down(silu(gate x) * up x)`.
+    /// A gate and two matrices: `down(silu(gate x) * up x)`.
     #[default]
     SwiGlu,
-    /// `down(gelu(up x))` with the tanh form of GELU.
+    /// Two matrices: `down(gelu(up x))` with the tanh form of GELU.
     GeluTanh,
 }
 
 /// The time input of a diffusion transformer (DiT, arXiv 2212.09748): sinusoids of the noise level,
 /// an MLP, and per block a linear to shift, scale and gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeConfig {
-    /// Number of sinusoid features (256 in MDLM).
+    /// Number of sinusoid features, even (256 in MDLM).
     pub frequencies: usize,
     /// Width of the condition vector (128 in MDLM).
     pub cond: usize,

@@ -10,7 +10,7 @@ use super::{MlpKind, ParamSource, TransformerConfig};
 use crate::{NnError, ops};
 
 /// A projection of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Projection {
     /// Queries of attention.
@@ -63,14 +63,14 @@ impl Projection {
 }
 
 /// Which projections of every block get an adapter, and of what size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rows of `A` and columns of `B`.
+    /// Rows of `A` and columns of `B`: the size of the adapters.
     pub rank: usize,
     /// The product `B A` is scaled by `alpha / rank`.
     pub alpha: f64,
-    /// Dropout on the input of `A` while training.
+    /// Dropout on the input of `A` while training, at least 0 and below 1.
     pub dropout: f64,
     /// The adapted projections of every block.
     pub targets: Vec<Projection>,

@@ -40,18 +40,23 @@ pub trait Constraint: Debug + Send {
 }
 
 /// A constraint as it stands in a configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ConstraintConfig {
+    /// Tokens that are never written.
+    ///
     /// See [`bans`].
     Bans {
-        /// The ids that are never written.
+        /// Ids of the tokens that are never written.
         ids: Vec<u32>,
     },
+    /// Cells of the answer that are given before the first step.
+    ///
     /// See [`fixed`].
     Fixed {
-        /// Token by cell of the answer, counted from 0.
+        /// Id of the token by cell of the answer, counted from 0: `{"0": 17, "5": 4}`.
         #[serde(with = "fixed::cells")]
+        #[schemars(with = "BTreeMap<usize, u32>")]
         cells: BTreeMap<usize, u32>,
     },
 }

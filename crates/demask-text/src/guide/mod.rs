@@ -41,12 +41,14 @@ pub trait Guide: Debug + Send + Sync {
 }
 
 /// A guide as it stands in a configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GuideConfig {
+    /// Classifier-free guidance: follows the prompt more closely than the model does by itself (arXiv 2207.12598, LLaDA).
+    ///
     /// See [`classifier_free`].
     ClassifierFree {
-        /// `w`: 0 changes nothing, larger follows the prompt more closely.
+        /// Strength: 0 changes nothing, larger follows the prompt more closely. `--cfg` sets it.
         scale: f64,
     },
 }

@@ -43,17 +43,25 @@ pub trait LengthPlan: Debug + Send + Sync {
 }
 
 /// A length plan as it stands in a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LengthConfig {
+    /// All cells of the answer are open to every step (MDLM, Dream).
+    ///
     /// See [`whole`].
     #[default]
     Whole,
+    /// Blocks in order, later ones visible as masks (LLaDA).
+    ///
     /// See [`semi_autoregressive`].
     SemiAutoregressive {
         /// Cells in a block.
         block: usize,
     },
+    /// Blocks in order, later ones not there yet (BD3-LM, SDAR).
+    ///
     /// See [`blocks`].
     Blocks {
         /// Cells in a block.

@@ -8,16 +8,17 @@
 use serde::{Deserialize, Serialize};
 
 /// A pace as it stands in a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PaceConfig {
-    /// `m div S`, and one more in the first `m mod S` steps.
+    /// Cells divided by steps, the remainder to the first steps (LLaDA): `m div S`, and one more in
+    /// the first `m mod S` steps.
     #[default]
     Fixed,
-    /// `trunc(n (1 - t_{i+1}/t_i))` of the `n` cells still open, `t = linspace(1, eps, S+1)`; the
-    /// last step takes the rest.
+    /// The expected number of a linear noise schedule (Dream): `trunc(n (1 - t_{i+1}/t_i))` of the
+    /// `n` cells still open, `t = linspace(1, eps, S+1)`; the last step takes the rest.
     Expected {
-        /// The last time.
+        /// The last time, above 0 and below 1.
         #[serde(default = "eps")]
         eps: f64,
     },

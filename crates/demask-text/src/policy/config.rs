@@ -27,72 +27,98 @@ pub struct Target {
 
 /// A policy with its settings: `{"kind": "threshold", "tau": 0.9}`, or in one word
 /// `threshold:tau=0.9` (see [`parse`](Self::parse)).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PolicyConfig {
+    /// Commits the cells whose drawn tokens are most probable (LLaDA).
+    ///
     /// See [`low_confidence`].
     LowConfidence {},
+    /// Commits random cells (LLaDA).
+    ///
     /// See [`random`].
     Random {},
+    /// Commits each cell with the chance of a linear noise schedule (Dream).
+    ///
     /// See [`origin`].
     Origin {
-        /// Last time of the grid.
+        /// Last time of the grid, above 0 and below 1.
         #[serde(default = "origin_eps")]
         eps: f64,
     },
+    /// As `low_confidence`, read after temperature and filters (Dream).
+    ///
     /// See [`maskgit_plus`].
     MaskgitPlus {
-        /// Temperature of a random choice among the cells.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },
+    /// Commits the cells whose best token leads the second by most (Dream).
+    ///
     /// See [`topk_margin`].
     TopkMargin {
-        /// Temperature of a random choice among the cells.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },
+    /// Commits the cells of least entropy (Dream).
+    ///
     /// See [`entropy`].
     Entropy {
-        /// Temperature of a random choice among the cells.
+        /// Temperature of a random choice among the cells; 0 or `null` takes the surest.
         #[serde(default)]
         alg_temp: Option<f64>,
     },
+    /// Commits every cell that is sure enough, at least one (Fast-dLLM).
+    ///
     /// See [`threshold`].
     Threshold {
-        /// Probability to reach.
+        /// Probability to reach, above 0 and at most 1.
         #[serde(default = "tau")]
         tau: f64,
     },
+    /// Commits the `n` surest cells for the largest `n` with `(n + 1)(1 - p_n) < f` (Fast-dLLM).
+    ///
     /// See [`factor`].
     Factor {
-        /// Bound on the joint error.
+        /// Bound on the joint error, above 0; larger commits more.
         #[serde(default = "one")]
         f: f64,
     },
+    /// Commits the cells of least entropy up to a bound on its sum (EB-Sampler).
+    ///
     /// See [`entropy_bound`].
     EntropyBound {
-        /// Bound in nats.
+        /// Bound in nats, 0 or larger; larger commits more.
         #[serde(default = "gamma")]
         gamma: f64,
     },
+    /// Commits one random cell a step, at the time of the next event (BD3-LM).
+    ///
     /// See [`first_hitting`].
     FirstHitting {},
+    /// Draws from the posterior of the reverse process (MDLM, UDLM); the one for uniform noise.
+    ///
     /// See [`ancestral`].
     Ancestral {
-        /// Last time of the grid.
+        /// Last time of the grid, above 0 and below 1.
         #[serde(default = "ancestral_eps")]
         eps: f64,
     },
+    /// Staggered score times transition (SEDD); for models that predict scores.
+    ///
     /// See [`leap`].
     Analytic {
-        /// Last time of the grid.
+        /// Last time of the grid, above 0 and below 1.
         #[serde(default = "ancestral_eps")]
         eps: f64,
     },
+    /// Follows the reverse rates (SEDD); for models that predict scores.
+    ///
     /// See [`leap`].
     Euler {
-        /// Last time of the grid.
+        /// Last time of the grid, above 0 and below 1.
         #[serde(default = "ancestral_eps")]
         eps: f64,
     },

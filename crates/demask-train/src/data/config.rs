@@ -8,18 +8,18 @@ use super::Template;
 use crate::TrainError;
 
 /// `[data]`: what is learned from, and how it becomes rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Cells of a row.
+    /// Cells of a row, at least 2.
     pub length: usize,
     /// How documents become rows.
     #[serde(default)]
     pub layout: Layout,
-    /// Which documents are kept for validation.
+    /// Which part of a `shared` source is kept for validation.
     #[serde(default)]
     pub split: Split,
-    /// Share of the text of every `shared` source that is kept for validation.
+    /// Share of the text of every `shared` source that is kept for validation, in [0, 1).
     #[serde(default = "default_valid_share")]
     pub valid_share: f64,
     /// The files.
@@ -27,15 +27,15 @@ pub struct DataConfig {
 }
 
 /// `[[data.source]]`: one file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file; one that ends in `.gz` is unpacked while it is read.
+    /// The file, from the current folder or the one above the recipe's; one that ends in `.gz` is unpacked while it is read.
     pub path: PathBuf,
     /// What the file is for.
     #[serde(default, rename = "use")]
     pub used: Use,
-    /// How often a row of this file is seen, next to a row of weight 1.
+    /// How often a row of this file is seen, next to a row of weight 1; above 0.
     #[serde(default = "one")]
     pub weight: f64,
     /// Licence of the data, for the model card.
@@ -46,7 +46,9 @@ pub struct Source {
 }
 
 /// What a file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
     /// Training, less `valid_share` of it for validation.
@@ -59,7 +61,7 @@ pub enum Use {
 }
 
 /// How documents are read from a file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reader {
     /// Plain UTF-8 text.
@@ -75,14 +77,14 @@ pub enum Reader {
         prompt: Template,
         /// Template of what is learned, e.g. `"{text}"`.
         text: Template,
-        /// Only lines that pass.
+        /// Only lines that pass are read; all when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         filter: Option<Filter>,
     },
 }
 
 /// What stands between two documents of a text file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Separator {
     /// Nothing: the file is one document.
@@ -98,7 +100,7 @@ pub enum Separator {
 }
 
 /// Keeps the lines whose `field` is one of `any`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Dotted path of the field.
@@ -108,7 +110,9 @@ pub struct Filter {
 }
 
 /// Which part of a `shared` source is kept for validation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// The end of the file; the document at the border is cut in two.
@@ -119,7 +123,7 @@ pub enum Split {
 }
 
 /// How documents become rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Layout {
     /// All documents in one stream, cut into rows. Every pass over the data cuts at another place.
@@ -137,7 +141,7 @@ pub enum Layout {
         /// Puts a begin token before the prompt.
         #[serde(default)]
         bos: bool,
-        /// What fills the row after the end token.
+        /// What ends a text and fills its row.
         #[serde(default)]
         padding: Padding,
         /// What is done with a document that is longer than a row.
@@ -147,7 +151,9 @@ pub enum Layout {
 }
 
 /// What ends a text and fills its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
     /// An end token, and then more of them, which are masked and learned like others (LLaDA fine-tuning): the model learns
@@ -162,7 +168,9 @@ pub enum Padding {
 }
 
 /// What is done with a document that is longer than a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlong {
     /// It is left out, and the trainer says how many were.

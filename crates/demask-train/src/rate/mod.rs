@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 
 /// `[schedule]`: warm-up and shape of the learning rate.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateConfig {
     /// Steps in which the rate rises in a straight line to its peak.
@@ -26,29 +26,29 @@ pub struct RateConfig {
 }
 
 /// The learning rate after the warm-up.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RateShape {
-    /// Stays at the peak.
+    /// It stays at the peak.
     #[default]
     Constant,
-    /// Half a cosine.
+    /// Half a cosine from the peak down to the floor.
     Cosine {
-        /// Share of the peak at the last step.
+        /// Share of the peak at the last step, in [0, 1].
         #[serde(default)]
         floor: f64,
     },
-    /// A straight line.
+    /// A straight line from the peak down to the floor.
     Linear {
-        /// Share of the peak at the last step.
+        /// Share of the peak at the last step, in [0, 1].
         #[serde(default)]
         floor: f64,
     },
-    /// Warm-up, stable, decay.
+    /// Warm-up, stable, decay: the peak, then a straight line down to the floor.
     Wsd {
-        /// Share of all steps that the decay takes.
+        /// Share of all steps that the decay takes, in [0, 1].
         decay: f64,
-        /// Share of the peak at the last step.
+        /// Share of the peak at the last step, in [0, 1].
         #[serde(default)]
         floor: f64,
     },

@@ -40,39 +40,41 @@ use crate::tokenizer::TokenizerConfig;
 ///
 /// Two trainings of the same recipe on the same files end with the same bits, whatever the number
 /// of threads and however often they were interrupted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Name, seed and length.
+    /// Name, seed and length of the training; how often it is checked and saved.
     pub run: RunConfig,
-    /// What is learned from.
+    /// What is learned from, and how it becomes rows.
     pub data: DataConfig,
     /// How text becomes tokens.
     pub tokenizer: TokenizerConfig,
-    /// Shape of the network. `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from
-    /// `data.length`.
+    /// Shape of the network.
+    ///
+    /// `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from `data.length`.
     #[serde(deserialize_with = "read::network")]
+    #[schemars(schema_with = "read::network_schema")]
     pub network: TransformerConfig,
     /// What is minimised.
     pub objective: ObjectiveConfig,
-    /// How it is minimised.
+    /// How it is minimised: AdamW, clipping, batch, averaging of the weights.
     pub optimizer: OptimizerConfig,
     /// The learning rate over the steps.
     #[serde(default)]
     pub schedule: RateConfig,
-    /// Where the weights come from.
+    /// Where the first weights come from: random, or a checkpoint.
     #[serde(default)]
     pub init: InitConfig,
-    /// Adapters; everything else is then frozen.
+    /// Low-rank adapters on the checkpoint of `[init]`; everything else is then frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
-    /// The variance search.
+    /// The search for the window of times with the least variance (objective `bd3`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchConfig>,
-    /// What the model card says.
+    /// What the model card in the checkpoint says.
     #[serde(default)]
     pub card: CardConfig,
-    /// What the checkpoint recommends for generation.
+    /// What the checkpoint recommends for generation; what is left out, the decoder decides.
     #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
     pub generation: GenerationDefaults,
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use demask_nn::TransformerConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
@@ -100,14 +101,13 @@ impl Recipe {
     }
 }
 
-/// The folders in which a recipe at `path` looks for its files: the current folder, then the folder
-/// above the recipe's (recipes live in `recipes/` of a repository whose root holds `data/`).
+/// The folders in which a recipe at `path` looks for its files: the current folder, then the two
+/// folders above the recipe's own (recipes live in and below `recipes/` of a repository whose root
+/// holds `data/`).
 pub fn roots_of(path: &Path) -> Vec<PathBuf> {
     let mut roots = vec![PathBuf::from(".")];
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    if let Some(root) = absolute.parent().and_then(Path::parent) {
-        roots.push(root.to_path_buf());
-    }
+    roots.extend(absolute.ancestors().skip(2).take(2).map(Path::to_path_buf));
     roots
 }
 
@@ -135,6 +135,27 @@ fn unwritable(error: toml::ser::Error) -> TrainError {
     TrainError::recipe(format!(
         "a value cannot be written as TOML, whose whole numbers end at 2^63 ({error})"
     ))
+}
+
+/// What [`network`] reads: the shape with the keys that may be left out.
+pub(super) fn network_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = TransformerConfig::json_schema(generator);
+    let optional = [
+        ("vocab_size", "; the tokenizer's when left out."),
+        ("max_length", "; `data.length` when left out."),
+        ("n_kv_heads", "; `n_heads` when left out."),
+        ("head_dim", "; `d_model / n_heads` when left out."),
+    ];
+    if let Some(required) = schema.get_mut("required").and_then(|r| r.as_array_mut()) {
+        required.retain(|key| optional.iter().all(|(name, _)| key != name));
+    }
+    for (name, instead) in optional {
+        let text = schema.pointer_mut(&format!("/properties/{name}/description"));
+        if let Some(serde_json::Value::String(text)) = text {
+            *text = text.trim_end_matches('.').to_owned() + instead;
+        }
+    }
+    schema
 }
 
 fn override_error(assignment: &str, message: String) -> TrainError {

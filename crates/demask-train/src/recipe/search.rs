@@ -14,7 +14,7 @@ use crate::TrainError;
 /// All candidates are measured with the averaged weights on the same validation rows under the same
 /// noise, and the best one is trained with until the next turn; `objective.time` holds until the
 /// first. With a search, validation is always with the whole window, where the loss is the bound.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
     /// Steps between two turns.

@@ -10,10 +10,10 @@ use crate::TrainError;
 const MAX_ROWS: usize = 1 << 24;
 
 /// `[run]`: name, seed and length of a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Name of the run and of its folder.
+    /// Name of the run and of its folder in `runs/`: letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// Seed of everything random: weights, order of the rows, noise, dropout.
     #[serde(default)]
@@ -38,7 +38,9 @@ pub struct RunConfig {
 }
 
 /// Type of the weights in a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointDtype {
     /// 32-bit floats: exactly the trained weights.
@@ -49,12 +51,12 @@ pub enum CheckpointDtype {
 }
 
 /// `[optimizer]`: AdamW (arXiv 1711.05101), gradient clipping, batch and weight averaging.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// Peak learning rate.
+    /// Peak learning rate, above 0.
     pub lr: f64,
-    /// Decay of the first and the second moment.
+    /// Decay of the first and the second moment, in [0, 1).
     #[serde(default = "default_betas")]
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
@@ -71,14 +73,14 @@ pub struct OptimizerConfig {
     /// Forward passes of one step; a step sees `batch * accumulation` rows.
     #[serde(default = "one")]
     pub accumulation: usize,
-    /// Decay of the exponential moving average of the weights; 0 turns it off. The effective decay
+    /// Decay of the exponential moving average of the weights, in [0, 1); 0 turns it off. The effective decay
     /// after `n` steps is `min(ema, (1 + n) / (10 + n))`.
     #[serde(default = "default_ema")]
     pub ema: f64,
 }
 
 /// `[init]`: where the weights come from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum InitConfig {
     /// Random weights from the seed of the run.
@@ -98,7 +100,7 @@ pub enum InitConfig {
 }
 
 /// `[card]`: what the model card in the checkpoint folder says.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CardConfig {
     /// What the model is, in a sentence or two.

@@ -29,7 +29,7 @@ use crate::data::find;
 pub const SPECIALS: [&str; 4] = ["<|mask|>", "<|bos|>", "<|eos|>", "<|pad|>"];
 
 /// `[tokenizer]`: how text becomes tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenizerConfig {
     /// One token a character. Characters that the training text lacks become `<|unk|>`.
@@ -38,10 +38,10 @@ pub enum TokenizerConfig {
     Byte,
     /// Byte-pair encoding, trained on the training text.
     Bpe {
-        /// Tokens, special ones and the 256 bytes included.
+        /// Number of tokens, special ones and the 256 bytes included; at least 260.
         vocab: usize,
     },
-    /// A `tokenizer.json`.
+    /// A `tokenizer.json` that is there already.
     File {
         /// The file.
         path: PathBuf,

@@ -64,7 +64,7 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/solver",
                 "demask-text/src/policy/leap.rs",
             ],
-            command: "demask generate --policy analytic",
+            command: "demask train recipes/systems/sedd.toml",
             proofs: &[],
         },
         System {
@@ -74,7 +74,7 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/objective/udlm.rs",
                 "demask-diffusion/src/process/uniform.rs",
             ],
-            command: "demask train RECIPE.toml",
+            command: "demask train recipes/systems/udlm.toml",
             proofs: &[],
         },
         System {
@@ -87,7 +87,7 @@ pub fn systems() -> &'static [System] {
                 "demask-train/src/trainer/search.rs",
                 "demask-models/src/family",
             ],
-            command: "demask train RECIPE.toml",
+            command: "demask train recipes/systems/bd3.toml",
             proofs: &["exactness", "variance", "order"],
         },
         System {
@@ -99,7 +99,7 @@ pub fn systems() -> &'static [System] {
                 "demask-nn/src/mask.rs",
                 "demask-train/src/recipe/sections.rs",
             ],
-            command: "demask train RECIPE.toml",
+            command: "demask train recipes/systems/diffullama.toml",
             proofs: &[],
         },
         System {
@@ -109,7 +109,7 @@ pub fn systems() -> &'static [System] {
                 "demask-nn/src/transformer/lora.rs",
                 "demask-train/src/run_dir/adapter.rs",
             ],
-            command: "demask train RECIPE.toml",
+            command: "demask train recipes/systems/lora.toml",
             proofs: &[],
         },
         System {
@@ -154,6 +154,21 @@ pub fn systems() -> &'static [System] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_recipe_of_a_command_exists() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let recipes = systems()
+            .iter()
+            .filter_map(|system| system.command.strip_prefix("demask train "));
+        let mut seen = 0;
+        for recipe in recipes {
+            let path = std::path::Path::new(root).join(recipe);
+            assert!(path.is_file(), "{recipe} is not there");
+            seen += 1;
+        }
+        assert!(seen >= 5, "{seen}");
+    }
 
     #[test]
     fn every_room_exists() {

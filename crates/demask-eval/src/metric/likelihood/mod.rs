@@ -31,7 +31,7 @@ use crate::{EvalError, LanguageModel};
 const METRIC: &str = "likelihood";
 
 /// Which answer tokens are masked, and how the rows are weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
     /// LLaDA: exactly `l` tokens, `l` stratified over the rows of a round.
@@ -44,7 +44,7 @@ pub enum Rule {
     },
     /// Dream: each token with chance `(1 - eps) t + eps`, `t` stratified over the rows of a round.
     Dream {
-        /// Least chance of a mask.
+        /// Least chance of a mask, in [0, 1).
         #[serde(default = "eps")]
         eps: f64,
         /// The first and the last cell of the row are never masked, as in Dream's code, where the
@@ -66,7 +66,7 @@ fn yes() -> bool {
 }
 
 /// Settings of the likelihood of answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LikelihoodConfig {
     /// Which answer tokens are masked.
@@ -81,8 +81,10 @@ pub struct LikelihoodConfig {
     /// The mask token is never predicted. `false` keeps its share of the softmax, as LLaDA's
     /// published numbers do.
     pub forbid_mask: bool,
-    /// The model's begin token stands before the prompt. `None`: as in the documents it was trained
-    /// on ([`LanguageModel::frame`]; Dream's base evaluation puts one, LLaDA's does not).
+    /// The model's begin token stands before the prompt. `null`: as in the documents it was trained
+    /// on (Dream's base evaluation puts one, LLaDA's does not).
+    ///
+    /// See [`LanguageModel::frame`].
     pub bos: Option<bool>,
 }
 

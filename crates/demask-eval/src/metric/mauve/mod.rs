@@ -26,14 +26,14 @@ use crate::{EvalError, LanguageModel, MetricName, Row};
 
 /// Settings of the score. The defaults are those of the authors' package, but for the clusters'
 /// random start (ours is k-means++).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MauveConfig {
-    /// Clusters; `None` takes a tenth of the smaller set, at least 2.
+    /// Clusters; `null` takes a tenth of the smaller set, at least 2.
     pub clusters: Option<usize>,
     /// Share of the variance that the principal components keep, in (0, 1).
     pub variance: f64,
-    /// The `c` in `exp(-c KL)`.
+    /// The `c` in `exp(-c KL)`, above 0.
     pub scale: f64,
     /// Points of the curve between its ends.
     pub points: usize,

@@ -1,15 +1,23 @@
 //! `demask docs`: the generated pages, written from the same definitions the program runs on.
+//!
+//! | page | file | from |
+//! |---|---|---|
+//! | `reference.md` | [`reference`] | the command line, the [`schema`] of every configuration, the registry |
+//! | `recipe.schema.json` | [`schema`] | the types of a recipe and their comments |
+//! | `systems.md` | this one | the registry |
+
+mod keys;
+mod reference;
+mod schema;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
-use demask::registry::{self, Entry};
+use demask::registry;
 
-use crate::cli::Cli;
 use crate::terminal::table::Table;
 
-/// Write the generated pages (the reference, the map of the systems) as Markdown
+/// Write the generated pages (the reference, the schema of recipes, the map of the systems)
 #[derive(Debug, Clone, clap::Args)]
 #[command(hide = true)]
 pub struct Docs {
@@ -31,8 +39,12 @@ impl Docs {
 }
 
 /// The generated pages and their names.
-fn pages() -> [(&'static str, String); 2] {
-    [("reference.md", reference()), ("systems.md", systems())]
+fn pages() -> [(&'static str, String); 3] {
+    [
+        ("reference.md", reference::reference()),
+        ("recipe.schema.json", schema::recipe_file()),
+        ("systems.md", systems()),
+    ]
 }
 
 /// The text of `docs/systems.md`.
@@ -67,63 +79,6 @@ fn systems() -> String {
          to it.\n\n{}",
         table.markdown()
     )
-}
-
-/// The text of `docs/reference.md`.
-pub fn reference() -> String {
-    let mut text = String::from(
-        "# Reference\n\nWritten by `demask docs` from the definitions the program runs on; a test \
-         holds this file to them.\n\n## Commands\n",
-    );
-    let mut root = Cli::command().term_width(100);
-    root.build();
-    for command in root.get_subcommands_mut() {
-        if command.is_hide_set() || command.get_name() == "help" {
-            continue;
-        }
-        let name = command.get_name().to_owned();
-        let help = command.render_long_help().to_string();
-        text += &format!("\n### demask {name}\n\n```text\n{}\n```\n", trimmed(&help));
-    }
-    for (title, table) in tables() {
-        text += &format!("\n## {title}\n\n{}", table.markdown());
-    }
-    text
-}
-
-fn tables() -> Vec<(&'static str, Table)> {
-    vec![
-        ("Families of checkpoints", super::models::family_table()),
-        ("Policies", super::policies::table()),
-        ("Metrics", metrics()),
-        ("Processes", entries(registry::processes())),
-        ("Schedules", entries(registry::schedules())),
-        ("Objectives", entries(registry::objectives())),
-        ("Systems", super::systems::table()),
-        ("Proofs", super::proof::table()),
-    ]
-}
-
-fn metrics() -> Table {
-    let mut table = Table::new(["name", "what", "needs", "paper"]);
-    for metric in demask::eval::registry() {
-        table.row([metric.name, metric.summary, metric.needs, metric.paper]);
-    }
-    table
-}
-
-fn entries(list: &[Entry]) -> Table {
-    let mut table = Table::new(["name", "what", "paper"]);
-    for entry in list {
-        table.row([entry.name, entry.summary, entry.paper]);
-    }
-    table
-}
-
-/// Help without the spaces that clap leaves at the ends of lines.
-fn trimmed(help: &str) -> String {
-    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-    lines.join("\n").trim().to_owned()
 }
 
 #[cfg(test)]
