@@ -8,19 +8,19 @@ use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate η.
-    pub lr: f32,
+    pub lr: f64,
     /// Decay β₁ of the mean of gradients.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay β₂ of the mean of squared gradients.
-    pub beta2: f32,
+    pub beta2: f64,
     /// ε, added to the root.
-    pub eps: f32,
+    pub eps: f64,
     /// Decoupled weight decay λ.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Number t of this step, from 1.
     pub step: u64,
     /// Factor c on the gradient (clipping, accumulation, loss scale).
-    pub grad_scale: f32,
+    pub grad_scale: f64,
 }
 
 /// One step of AdamW with bias correction and decoupled weight decay (Loshchilov & Hutter, 2017, algorithm 2):
@@ -31,18 +31,22 @@ pub struct AdamW {
 /// θ ← θ − η·λ·θ − η · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
 /// ```
 ///
+/// All factors are computed in f64 and rounded once: near the first step 1 − βᵗ would lose most of its digits in f32.
+///
 /// # Panics
 /// When the slices differ in length or `step` is 0.
 pub fn adamw_step(set: &AdamW, param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32]) {
     same_len("adamw_step", param.len(), &[grad.len(), m.len(), v.len()]);
     assert!(set.step > 0, "adamw_step: steps are counted from 1");
-    // 1 − βᵗ in f64: near the first step f32 would lose most of it.
-    let correction = |beta: f32| 1.0 - f64::from(beta).powf(set.step as f64);
+    let correction = |beta: f64| 1.0 - beta.powf(set.step as f64);
     let rates = Rates {
-        set: *set,
-        step_size: (f64::from(set.lr) / correction(set.beta1)) as f32,
-        root_scale: (1.0 / correction(set.beta2)).sqrt() as f32,
-        keep: (1.0 - f64::from(set.lr) * f64::from(set.weight_decay)) as f32,
+        grad_scale: set.grad_scale as f32,
+        betas: [set.beta1 as f32, set.beta2 as f32],
+        fresh: [(1.0 - set.beta1) as f32, (1.0 - set.beta2) as f32],
+        step_size: (set.lr / correction(set.beta1)) as f32,
+        root_scale: (1.0 / correction(set.beta2).sqrt()) as f32,
+        eps: set.eps as f32,
+        keep: (1.0 - set.lr * set.weight_decay) as f32,
     };
     let isa = Isa::detect();
     let [p, m, v] = [param, m, v].map(|x| MutPtr(x.as_mut_ptr()));
@@ -64,9 +68,12 @@ pub fn adamw_step(set: &AdamW, param: &mut [f32], grad: &[f32], m: &mut [f32], v
 
 #[derive(Clone, Copy)]
 struct Rates {
-    set: AdamW,
+    grad_scale: f32,
+    betas: [f32; 2],
+    fresh: [f32; 2],
     step_size: f32,
     root_scale: f32,
+    eps: f32,
     keep: f32,
 }
 
@@ -83,18 +90,21 @@ impl Kernel for Step<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Rates {
-            set,
+            grad_scale,
+            betas,
+            fresh,
             step_size,
             root_scale,
+            eps,
             keep,
         } = self.rates;
         for j in (0..self.grad.len()).step_by(LANES) {
-            let g = s.mul(get(s, self.grad, j), s.splat(set.grad_scale));
-            let fresh = s.mul(g, s.splat(1.0 - set.beta1));
-            let m = s.fma(get(s, self.m, j), s.splat(set.beta1), fresh);
-            let fresh = s.mul(s.mul(g, g), s.splat(1.0 - set.beta2));
-            let v = s.fma(get(s, self.v, j), s.splat(set.beta2), fresh);
-            let root = s.fma(s.sqrt(v), s.splat(root_scale), s.splat(set.eps));
+            let g = s.mul(get(s, self.grad, j), s.splat(grad_scale));
+            let new = s.mul(g, s.splat(fresh[0]));
+            let m = s.fma(get(s, self.m, j), s.splat(betas[0]), new);
+            let new = s.mul(s.mul(g, g), s.splat(fresh[1]));
+            let v = s.fma(get(s, self.v, j), s.splat(betas[1]), new);
+            let root = s.fma(s.sqrt(v), s.splat(root_scale), s.splat(eps));
             let update = s.div(s.mul(m, s.splat(step_size)), root);
             let p = s.sub(s.mul(get(s, self.param, j), s.splat(keep)), update);
             put(s, self.m, j, m);

@@ -6,39 +6,36 @@
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
 //! | softmax, log-softmax | `softmax.rs` | – |
 //! | cross-entropy | `cross_entropy.rs` | – |
-//! | SiLU | `silu.rs` | Elfwing et al., 2017 |
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
-//! | axpy, lerp, sum of squares | `blas1.rs` | – |
+//! | lerp (moving average of the weights) | `lerp.rs` | – |
 //!
 //! A sum over a row has 16 partial sums (value j goes to partial sum j mod 16), folded in a fixed
 //! order; a sum over rows goes through fixed chunks of rows, added in order. Neither depends on
 //! the number of rows (for the results of a row) or the threads.
 
 mod adamw;
-mod blas1;
 mod cross_entropy;
 mod embedding;
 mod gelu;
 mod layer_norm;
+mod lerp;
 mod rms_norm;
 mod rotary;
-mod silu;
 mod softmax;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
-pub use blas1::{axpy, lerp, sum_of_squares};
 pub use cross_entropy::{cross_entropy, cross_entropy_backward, cross_entropy_backward_in_place};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
 pub use layer_norm::{LayerNormGrads, layer_norm, layer_norm_backward};
+pub use lerp::lerp;
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
-pub use silu::{silu, silu_backward};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward, softmax_in_place};
 pub use swiglu::{swiglu, swiglu_backward};
 

@@ -1,8 +1,6 @@
-//! AdamW (arXiv 1711.05101, algorithm 2), fused into one pass over the values.
+//! AdamW (arXiv 1711.05101, algorithm 2): the settings of a training, and its steps.
 
-use rayon::prelude::*;
-
-use super::CHUNK;
+use demask_kernels::rowwise;
 
 /// Settings of AdamW that hold for a whole training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,42 +13,23 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
-/// What is the same for every value in one step.
+/// One step of all parameters: the settings with the number, the rate and the scale of this step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Factor on the gradient (clipping).
-    grad_scale: f32,
-    beta1: f32,
-    beta2: f32,
-    keep1: f32,
-    keep2: f32,
-    /// Rate over the bias correction of the first moment.
-    rate: f32,
-    /// One over the root of the bias correction of the second moment.
-    root: f32,
-    eps: f32,
-    /// Factor on a decayed weight: `1 - lr * weight_decay`.
-    shrink: f32,
-}
+pub struct AdamWStep(rowwise::AdamW);
 
 impl AdamW {
     /// The step number `step` (from 1) at learning rate `lr`, with gradients times `grad_scale`.
-    ///
-    /// All factors are computed in f64 and rounded once.
     pub fn at(&self, step: u64, lr: f64, grad_scale: f64) -> AdamWStep {
         let [beta1, beta2] = self.betas;
-        let n = step as f64;
-        AdamWStep {
-            grad_scale: grad_scale as f32,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
-            keep1: (1.0 - beta1) as f32,
-            keep2: (1.0 - beta2) as f32,
-            rate: (lr / (1.0 - beta1.powf(n))) as f32,
-            root: (1.0 / (1.0 - beta2.powf(n)).sqrt()) as f32,
-            eps: self.eps as f32,
-            shrink: (1.0 - lr * self.weight_decay) as f32,
-        }
+        AdamWStep(rowwise::AdamW {
+            lr,
+            beta1,
+            beta2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            step,
+            grad_scale,
+        })
     }
 }
 
@@ -67,19 +46,11 @@ impl AdamWStep {
         v: &mut [f32],
         decayed: bool,
     ) {
-        let shrink = if decayed { self.shrink } else { 1.0 };
-        let chunks = weights
-            .par_chunks_mut(CHUNK)
-            .zip(grad.par_chunks(CHUNK))
-            .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)));
-        chunks.for_each(|((weights, grad), (m, v))| {
-            for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(m).zip(v) {
-                let g = g * self.grad_scale;
-                *m = self.beta1 * *m + self.keep1 * g;
-                *v = self.beta2 * *v + self.keep2 * g * g;
-                *w = *w * shrink - self.rate * *m / (v.sqrt() * self.root + self.eps);
-            }
-        });
+        let mut step = self.0;
+        if !decayed {
+            step.weight_decay = 0.0;
+        }
+        rowwise::adamw_step(&step, weights, grad, m, v);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
+/// Values that are summed together: the sum of a gradient is that of its chunks in order, so that the
+/// number of threads changes nothing.
+const CHUNK: usize = 16_384;
 
 /// The Euclidean norm of all values of all `grads`, summed in f64 in a fixed order.
 pub fn global_norm<'a>(grads: impl Iterator<Item = &'a [f32]>) -> f64 {

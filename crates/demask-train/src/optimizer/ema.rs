@@ -1,8 +1,6 @@
 //! The exponential moving average of the weights.
 
-use rayon::prelude::*;
-
-use super::CHUNK;
+use demask_kernels::rowwise::lerp;
 
 /// A moving average whose decay grows at the start: after `n` updates it is
 /// `min(decay, (1 + n) / (10 + n))`, counted from `n = 1` (as in the SEDD and MDLM code), so that
@@ -23,12 +21,7 @@ impl Ema {
     /// Moves `average` towards `weights` in update number `n`, from 1.
     pub fn update(&self, n: u64, average: &mut [f32], weights: &[f32]) {
         let share = (1.0 - self.effective(n)) as f32;
-        let chunks = average.par_chunks_mut(CHUNK).zip(weights.par_chunks(CHUNK));
-        chunks.for_each(|(average, weights)| {
-            for (a, w) in average.iter_mut().zip(weights) {
-                *a -= share * (*a - w);
-            }
-        });
+        lerp(share, weights, average);
     }
 }
 

@@ -10,8 +10,8 @@
 //! Why not the optimiser of burn (burn-optim 0.22.1): its record names every moment by a random
 //! parameter id, which another process does not have, so a state could not be resumed by name; it
 //! clips each tensor on its own where every recipe of the field clips the global norm; and its
-//! update is some fifteen passes over each tensor, where this one is a single pass over the host
-//! slices that the CPU backend hands out without a copy.
+//! update is some fifteen passes over each tensor, where the kernel of `demask-kernels` is a single
+//! pass over the host slices that the CPU backend hands out without a copy.
 
 mod adamw;
 mod clip;
@@ -23,7 +23,3 @@ pub(crate) use clip::clip_factor;
 pub use clip::global_norm;
 pub use communicator::{Communicator, Single};
 pub use ema::Ema;
-
-/// Values of one parameter that are worked on together. Sums over a parameter are sums over these
-/// pieces in order, so that the number of threads changes nothing.
-const CHUNK: usize = 16_384;
