@@ -173,6 +173,14 @@ impl Checkpoint {
         spec.network
             .validate()
             .map_err(|e| config.error(e.to_string()))?;
+        if spec.network.attention != spec.kind.attention() {
+            return Err(config.error(format!(
+                "`network.attention` is {:?}, but a model of kind {:?} has {:?}",
+                spec.network.attention,
+                spec.kind,
+                spec.kind.attention()
+            )));
+        }
         let mut unusual = family::check(config.label(), family, &spec, tensors.as_ref())?;
         let rows = spec.network.vocab_size;
         if tokenizer.vocab_size() > rows {

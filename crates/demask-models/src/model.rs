@@ -53,7 +53,8 @@ impl Model {
     /// weights is complete.
     ///
     /// # Errors
-    /// [`ModelError::Io`] when the folder or a file cannot be written.
+    /// [`ModelError::Io`] when the folder or a file cannot be written, [`ModelError::Format`] for a
+    /// network that was opened packed ([`OpenOptions::packed`]): its weights are no longer there as tensors.
     pub fn save(
         dir: &Path,
         network: &Transformer,
@@ -61,6 +62,10 @@ impl Model {
         tokenizer: &Tokenizer,
         dtype: SaveDtype,
     ) -> Result<(), ModelError> {
+        if network.is_packed() {
+            let problem = "a packed network cannot be saved; open it with `packed: false`";
+            return Err(ModelError::format(dir.display().to_string(), problem));
+        }
         std::fs::create_dir_all(dir).map_err(|e| ModelError::io("create", dir, e))?;
         let mut spec = spec.clone();
         if spec.family != demask::NAME {

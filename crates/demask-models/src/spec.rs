@@ -3,6 +3,7 @@
 use demask_diffusion::ObjectiveConfig;
 use demask_diffusion::sampling::Crossing;
 use demask_nn::TransformerConfig;
+use demask_nn::transformer::AttentionKind;
 use serde::{Deserialize, Serialize};
 
 /// A checkpoint in words: its network, how it writes, its special tokens.
@@ -143,6 +144,15 @@ impl ModelKind {
             | ObjectiveConfig::LladaSft(_)
             | ObjectiveConfig::Shifted(_)
             | ObjectiveConfig::Generic(_) => Self::Masked,
+        }
+    }
+
+    /// Which cells of a finished text see which in a network that writes this way.
+    pub fn attention(self) -> AttentionKind {
+        match self {
+            Self::Masked | Self::Uniform => AttentionKind::Full,
+            Self::BlockMasked { block } => AttentionKind::BlockCausal { block },
+            Self::Autoregressive => AttentionKind::Causal,
         }
     }
 

@@ -138,6 +138,27 @@ fn our_own_layout_keeps_every_bit_whatever_the_family() {
 }
 
 #[test]
+fn a_packed_network_is_not_saved() {
+    let (from, to) = (tiny("demask"), tempfile::tempdir().unwrap());
+    let packed = OpenOptions {
+        packed: true,
+        ..options()
+    };
+    let model = Model::open(from.path(), &packed).unwrap();
+    let said = Model::save(
+        to.path(),
+        &model.network,
+        &model.spec,
+        &model.tokenizer,
+        SaveDtype::F32,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(said.contains("packed: false"), "{said}");
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn bf16_halves_the_file_and_keeps_values_to_its_precision() {
     let dir = tiny("llada");
     let model = Model::open(dir.path(), &options()).unwrap();
@@ -343,6 +364,13 @@ fn config_and_tensors_that_disagree_are_both_quoted() {
     assert!(refusal(dir.path()).contains("16000000 layers but there are only"));
     edit(dir.path(), |c| c["num_hidden_layers"] = json!(u64::MAX));
     assert!(refusal(dir.path()).contains("is absurd"));
+
+    let dir = tiny("demask");
+    edit(dir.path(), |c| {
+        c["network"]["attention"] = json!({"kind": "causal"})
+    });
+    let said = refusal(dir.path());
+    assert!(said.contains("Masked has Full"), "{said}");
 
     let dir = tiny("qwen2");
     rewrite(dir.path(), |t| {

@@ -142,6 +142,10 @@ impl Attention {
         }
     }
 
+    pub(super) fn is_packed(&self) -> bool {
+        self.q.is_packed()
+    }
+
     pub(super) fn packed(self) -> Self {
         Self {
             q: self.q.packed(),

@@ -27,8 +27,8 @@ pub struct TransformerConfig {
     pub d_ff: usize,
     /// Longest sequence the network was trained for.
     pub max_length: usize,
-    /// The visibility the network was trained with. A request states its own mask; this is what a
-    /// decoder uses when nothing else is asked.
+    /// Which cells see which: what the network was trained with. A request states its own mask; this
+    /// says which one is right for the network.
     #[serde(default)]
     pub attention: AttentionKind,
     /// Which normalisation stands before attention, before the MLP and before the head.

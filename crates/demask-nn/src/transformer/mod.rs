@@ -253,6 +253,11 @@ impl Transformer {
         }
     }
 
+    /// Whether the weights are [`packed`](Self::packed).
+    pub fn is_packed(&self) -> bool {
+        self.layers.iter().any(|layer| layer.attn.is_packed())
+    }
+
     /// One pass over the rows of a request.
     ///
     /// # Errors

@@ -92,6 +92,10 @@ impl Linear {
     }
 
     /// The same linear with its weight packed for the CPU kernels; unchanged on other devices.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.weight, Weight::Packed(_))
+    }
+
     pub(super) fn packed(self) -> Self {
         let weight = match self.weight {
             Weight::Dense(weight) if ops::on_cpu(&weight.val().device()) => {

@@ -226,15 +226,15 @@ fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError>
 /// the network's own settings, so that they are stated, not guessed.
 fn agree(recipe: &Recipe, objective: &dyn Objective) -> Result<(), TrainError> {
     let name = objective.name();
-    let (right, wanted) = match (objective.attention(), &recipe.objective) {
-        (Attention::Causal, _) => (AttentionKind::Causal, "{ kind = \"causal\" }".to_string()),
-        (Attention::NoisyAndClean, ObjectiveConfig::Bd3(bd3)) => (
-            AttentionKind::BlockCausal { block: bd3.block },
-            format!("{{ kind = \"block_causal\", block = {} }}", bd3.block),
-        ),
-        _ => (AttentionKind::Full, "{ kind = \"full\" }".to_string()),
-    };
+    let right = ModelKind::trained_with(&recipe.objective).attention();
     if recipe.network.attention != right {
+        let wanted = match right {
+            AttentionKind::Full => "{ kind = \"full\" }".to_owned(),
+            AttentionKind::Causal => "{ kind = \"causal\" }".to_owned(),
+            AttentionKind::BlockCausal { block } => {
+                format!("{{ kind = \"block_causal\", block = {block} }}")
+            }
+        };
         return Err(TrainError::recipe(format!(
             "objective `{name}` needs network.attention = {wanted}"
         )));
