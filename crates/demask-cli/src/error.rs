@@ -158,16 +158,6 @@ fn is_broken_pipe(error: &Error) -> bool {
     broken
 }
 
-/// `; did you mean `x`?` for the candidate nearest to `word`, if one is near.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(score, _)| *score >= 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -231,12 +221,5 @@ mod tests {
             io::ErrorKind::BrokenPipe
         ))));
         assert!(!is_broken_pipe(&error));
-    }
-
-    #[test]
-    fn the_nearest_name_must_be_near() {
-        let names = ["entropy", "threshold", "first-hitting"];
-        assert_eq!(nearest("entrpy", names), Some("entropy"));
-        assert_eq!(nearest("zzz", names), None);
     }
 }

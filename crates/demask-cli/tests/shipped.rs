@@ -86,19 +86,15 @@ fn stories_are_likelier_than_shuffled_words() {
          loved outside with very saw One day a red the she park, in and happy to She was ball.\n",
     )
     .unwrap();
-    // The bound of `story` in nats a token, the perplexity of `story-ar` as its logarithm.
-    let scale: [(&str, &str, fn(f64) -> f64); 2] = [
-        ("story", "nelbo", |nats| nats),
-        ("story-ar", "ppl", f64::ln),
-    ];
-    for (model, metric, nats) in scale {
+    for model in ["story", "story-ar"] {
         let model = checkpoint(model);
+        // A bound for the diffusion model, exact for the autoregressive one; both as perplexity.
         let measured = |data: &str| {
             let report = at.json([
-                "eval", "--model", &model, "--data", data, "--metric", metric, "--json",
+                "eval", "--model", &model, "--data", data, "--metric", "ppl", "--json",
             ]);
             let value = report["rows"][0]["value"].as_f64();
-            nats(value.unwrap_or_else(|| panic!("{report}")))
+            value.unwrap_or_else(|| panic!("{report}")).ln()
         };
         let (story, shuffled) = (measured("story.txt"), measured("shuffled.txt"));
         assert!(

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::OpenOptions;
 use crate::family::ConfigFile;
+use crate::{OpenOptions, nearest};
 
 /// A checkpoint that is part of the program.
 #[derive(Debug, Clone, Copy)]
@@ -111,13 +111,9 @@ pub(crate) fn hint(name: &str, options: &OpenOptions) -> String {
         .into_iter()
         .map(|built_in| built_in.name)
         .collect();
-    let nearest = names
-        .iter()
-        .map(|known| (strsim::jaro_winkler(known, name), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.75);
+    let nearest = nearest(name, names.iter().map(String::as_str));
     match (nearest, names.is_empty()) {
-        (Some((_, known)), _) => {
+        (Some(known), _) => {
             format!("there is no such folder or built-in checkpoint; did you mean `{known}`?")
         }
         (None, false) => format!(

@@ -1,5 +1,5 @@
 use demask_diffusion::DiffusionError;
-use demask_models::ModelError;
+use demask_models::{ModelError, nearest};
 use demask_nn::NnError;
 use thiserror::Error;
 
@@ -112,24 +112,14 @@ impl TextError {
         }
     }
 
-    /// An unknown name, with the nearest of `known` when it is near enough to be meant: by the
-    /// measure of the whole workspace, which favours a common beginning (`lowconf`), or one slip
-    /// away, because two letters changed about in a short name (`tua`) are nothing to that measure.
+    /// An unknown name, with the nearest of `known` when it is near enough to be meant.
     pub(crate) fn unknown<'a>(
         what: impl Into<String>,
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
-        let word = name.to_lowercase();
-        let nearest = known
-            .iter()
-            .map(|candidate| (strsim::jaro_winkler(&word, candidate), *candidate))
-            .filter(|(score, candidate)| {
-                *score >= 0.75 || strsim::damerau_levenshtein(&word, candidate) <= 1
-            })
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, candidate)| candidate.to_owned());
+        let nearest = nearest(name, known.iter().copied()).map(str::to_owned);
         let known = if known.is_empty() {
             "none".to_owned()
         } else {

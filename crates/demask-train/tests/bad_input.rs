@@ -324,7 +324,7 @@ fn a_loss_that_is_no_number_leaves_the_last_good_state() {
     assert!(state.step < *step && torn.is_empty(), "{error}");
     assert!(kept.ends_with(format!("step-{}", state.step)), "{error}");
     // The published weights are of that step and give numbers.
-    let model = Model::open(&run.join("checkpoint"), &OpenOptions::default()).unwrap();
+    let model = Model::open(run.join("checkpoint"), &OpenOptions::default()).unwrap();
     let provenance = model.spec.provenance.as_ref().unwrap();
     assert_eq!(provenance.steps, Some(state.step));
     model.network.for_each_param(&mut |name, data| {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use demask::models::nearest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::value;
-use crate::error::{nearest, usage, with_advice};
+use crate::error::{usage, with_advice};
 
 /// The flags that reach every value of a configuration.
 #[derive(Debug, Clone, Default, clap::Args)]

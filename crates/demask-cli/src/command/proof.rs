@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use demask::models::nearest;
 use serde_json::{Value, json};
 
 use crate::args::listing::{ListingArgs, width};
 use crate::args::value;
-use crate::error::{nearest, usage, with_advice};
+use crate::error::{usage, with_advice};
 use crate::proof::{Cost, Finding, Proof as Claim, Workbench, registry};
 use crate::terminal::interrupt::Listener;
 use crate::terminal::table::Table;

@@ -18,6 +18,7 @@ pub mod nelbo;
 use std::fmt;
 use std::str::FromStr;
 
+use demask_models::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::Bench;
@@ -148,12 +149,7 @@ impl MetricName {
         if let Some(info) = REGISTRY.iter().find(|info| info.name == wanted) {
             return Ok(info.id);
         }
-        let nearest = REGISTRY
-            .iter()
-            .map(|info| (strsim::damerau_levenshtein(info.name, &wanted), info.name))
-            .min()
-            .filter(|(distance, nearest)| *distance <= nearest.len() / 2)
-            .map(|(_, nearest)| nearest);
+        let nearest = nearest(&wanted, REGISTRY.iter().map(|info| info.name));
         let known = REGISTRY.map(|info| info.name).join(", ");
         Err(EvalError::UnknownMetric {
             name: name.into(),

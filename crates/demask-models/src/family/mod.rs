@@ -39,7 +39,7 @@ pub use random::random;
 pub use source::Source;
 pub(crate) use source::{FamilySource, check};
 
-use crate::{ModelError, ModelSpec};
+use crate::{ModelError, ModelSpec, nearest};
 
 /// A kind of public checkpoint.
 pub trait Family: Sync {
@@ -185,17 +185,7 @@ pub fn recognise(config: &ConfigFile) -> Result<&'static dyn Family, ModelError>
         .flat_map(|family| family.info().model_types.iter().copied())
         .collect();
     known.sort_unstable();
-    let nearest = known
-        .iter()
-        .map(|name| {
-            (
-                strsim::jaro_winkler(&found.to_lowercase(), &name.to_lowercase()),
-                *name,
-            )
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.7)
-        .map(|(_, name)| name.to_string());
+    let nearest = nearest(found, known.iter().copied()).map(str::to_owned);
     Err(ModelError::UnknownFamily {
         file: config.label().to_string(),
         found: found.to_string(),

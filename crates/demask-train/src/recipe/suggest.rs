@@ -1,5 +1,6 @@
 //! Turns a refusal of serde into a sentence that names the key, its line and the nearest right one.
 
+use demask_models::nearest;
 use toml_edit::{Document, Item, TableLike, Value};
 
 /// A key in a TOML text: its dotted path and where it stands.
@@ -27,8 +28,8 @@ pub(super) fn explain(text: &str, message: &str, at: Option<usize>) -> (Option<u
     }
     if let Some(unknown) = quoted_after(message, "unknown variant ") {
         let known = all_quoted(message.split_once("expected").map_or("", |(_, rest)| rest));
-        let near =
-            nearest(&unknown, &known).map_or(String::new(), |n| format!("did you mean `{n}`? "));
+        let near = nearest(&unknown, known.iter().map(String::as_str))
+            .map_or(String::new(), |n| format!("did you mean `{n}`? "));
         let line = line_of_value(text, &unknown).or(at.map(|at| line_of(text, at)));
         return (
             line,
@@ -57,7 +58,7 @@ pub(super) fn explain(text: &str, message: &str, at: Option<usize>) -> (Option<u
 /// The sentence about an unknown key: the nearest one in its section, or the section it belongs to.
 fn unknown_key(unknown: &str, path: &str, section: &str, known: &[String]) -> String {
     let mut message = format!("unknown key `{path}`");
-    if let Some(near) = nearest(unknown, known) {
+    if let Some(near) = nearest(unknown, known.iter().map(String::as_str)) {
         let dot = if section.is_empty() { "" } else { "." };
         message += &format!("; did you mean `{section}{dot}{near}`?");
     } else if let Some(home) = home_of(unknown).filter(|home| *home != section) {
@@ -72,16 +73,6 @@ fn unknown_key(unknown: &str, path: &str, section: &str, known: &[String]) -> St
         message += &format!(" Keys of {place}: {}", known.join(", "));
     }
     message
-}
-
-/// The known word that is most like `word`, if one is like it at all.
-pub(crate) fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|k| (strsim::jaro_winkler(&word.to_lowercase(), k), k))
-        .filter(|(score, _)| *score >= 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k.as_str())
 }
 
 /// The section that has a key of exactly this name.
