@@ -6,6 +6,7 @@ mod checkpoints;
 mod cli;
 mod command;
 mod error;
+mod memory;
 mod proof;
 mod terminal;
 mod threads;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    memory::keep();
     let cli = cli::Cli::parse();
     cli.log.install();
     terminal::interrupt::install();

@@ -10,6 +10,10 @@ use rayon::prelude::*;
 /// waking a thread costs about as much as this.
 pub(crate) const SMALL: usize = 2_000_000;
 
+/// The most threads that a program may ask for. A larger number is a slip: their stacks would fill the
+/// memory before the work began.
+pub const MAX: usize = 1024;
+
 /// Number of threads that kernels called from here use.
 pub fn count() -> usize {
     rayon::current_num_threads()

@@ -11,6 +11,6 @@ pub struct ModelArgs {
     pub model: Option<String>,
 
     /// Threads [default: all cores]; the result does not depend on it
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(long, value_name = "N", value_parser = value::threads)]
     pub threads: Option<usize>,
 }

@@ -1,5 +1,7 @@
 //! Parsers of flag values: what cannot work is refused before anything is loaded.
 
+use demask::kernels::threads::MAX as MAX_THREADS;
+
 /// A finite number, 0 or larger.
 pub fn non_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -36,6 +38,14 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number of threads that a machine can have.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        n if n > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}")),
+        n => Ok(n),
+    }
+}
+
 /// `key=value`.
 pub fn assignment(text: &str) -> Result<String, String> {
     match text.split_once('=') {
@@ -63,6 +73,10 @@ mod tests {
         assert_eq!(count("3"), Ok(3));
         for bad in ["0", "-1", "2.5"] {
             assert!(count(bad).is_err(), "{bad}");
+        }
+        assert_eq!(threads("2"), Ok(2));
+        for bad in ["0", "1000000"] {
+            assert!(threads(bad).is_err(), "{bad}");
         }
         assert!(assignment("a.b = 3").is_ok());
         assert!(assignment("=3").is_err());

@@ -67,7 +67,7 @@ pub struct Eval {
     seed: Option<u64>,
 
     /// Threads [default: all cores]; no number depends on it
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(long, value_name = "N", value_parser = value::threads)]
     threads: Option<usize>,
 
     #[command(flatten)]

@@ -72,10 +72,10 @@ pub(super) const CONTENDERS: [Contender; 4] = [
 
 impl Contender {
     /// The recipe of this contender for a seed.
-    pub fn recipe(&self, seed: u64, more: &[String]) -> Result<Recipe> {
-        let mut overrides: Vec<String> = self.overrides.iter().map(|o| (*o).to_owned()).collect();
+    pub fn recipe(&self, seed: u64, more: &[&str]) -> Result<Recipe> {
+        let overrides = self.overrides.iter().chain(more);
+        let mut overrides: Vec<String> = overrides.map(|o| (*o).to_owned()).collect();
         overrides.push(format!("run.seed={seed}"));
-        overrides.extend_from_slice(more);
         workbench::recipe(RECIPE, "order", &overrides)
     }
 }

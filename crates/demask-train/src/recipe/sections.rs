@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use demask_kernels::threads::MAX as MAX_THREADS;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -198,10 +199,10 @@ impl RunConfig {
             "must be at least 1",
         )?;
         check(
-            self.threads != Some(0),
+            (1..=MAX_THREADS).contains(&self.threads.unwrap_or(1)),
             "run.threads",
-            0,
-            "must be at least 1, or left out",
+            self.threads.unwrap_or(1),
+            &format!("must be 1 to {MAX_THREADS}, or left out"),
         )?;
         check(
             self.eval_rows >= 1,
