@@ -156,6 +156,14 @@ impl EvalConfig {
         if self.batch == 0 {
             return Err(EvalError::setting("batch", 0, "at least 1"));
         }
+        for (key, count) in [
+            ("data.pairs", self.data.pairs),
+            ("data.window.limit", self.data.window.limit),
+        ] {
+            if count == Some(0) {
+                return Err(EvalError::setting(key, 0, "at least 1, or null for all"));
+            }
+        }
         if let SamplesConfig::Written { decode } = &self.samples {
             decode.check()?;
         }
@@ -230,6 +238,8 @@ mod tests {
             (r#"{"batch":0}"#, "batch"),
             (r#"{"metrics":[]}"#, "metrics"),
             (r#"{"nelbo":{"draws":0}}"#, "nelbo.draws"),
+            (r#"{"data":{"pairs":0}}"#, "data.pairs"),
+            (r#"{"data":{"window":{"limit":0}}}"#, "data.window.limit"),
             (r#"{"nelbo":{"eps":0}}"#, "nelbo.eps"),
             (r#"{"likelihood":{"mc_num":10}}"#, "likelihood.mc_num"),
             (

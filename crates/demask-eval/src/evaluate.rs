@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
         if self.pairs.is_none() {
             let data = &self.config.data;
             let mut pairs = read_pairs(self.path(metric)?, &data.prompt, &data.answer)?;
-            pairs.truncate(data.pairs.unwrap_or(usize::MAX).max(1));
+            pairs.truncate(data.pairs.unwrap_or(usize::MAX));
             self.pairs = Some(pairs);
         }
         Ok(self.pairs.as_deref().unwrap_or_default())

@@ -7,7 +7,7 @@ use crate::EvalError;
 /// How far one metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done: a metric's name, or `writing`.
+    /// What is being done: a metric's name, `writing` or `clustering`.
     pub stage: &'static str,
     /// Units done.
     pub done: usize,

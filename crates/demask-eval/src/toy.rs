@@ -85,6 +85,11 @@ impl Toy {
         }
     }
 
+    /// The same law, told by a model of another kind.
+    pub fn of_kind(self, kind: ModelKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The same, trained on documents framed this way.
     pub fn framed(self, frame: Frame) -> Self {
         Self { frame, ..self }

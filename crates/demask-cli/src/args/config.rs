@@ -65,7 +65,7 @@ impl ConfigArgs {
         };
         let mut value = serde_json::to_value(base)?;
         merge(&mut value, file);
-        serde_json::from_value(value).map_err(|e| usage(format!("{}: {e}", path.display())))
+        serde_json::from_value(value).map_err(|error| refused(path.display(), &error))
     }
 
     /// `config` with every `--set` applied.
@@ -75,7 +75,25 @@ impl ConfigArgs {
             set(&mut value, assignment)?;
         }
         serde_json::from_value(value)
-            .map_err(|error| usage(format!("--set {}: {error}", self.set.join(" --set "))))
+            .map_err(|error| refused(format_args!("--set {}", self.set.join(" --set ")), &error))
+    }
+}
+
+/// What serde refused, with the nearest of the names that it would have taken.
+fn refused(place: impl std::fmt::Display, error: &serde_json::Error) -> anyhow::Error {
+    let message = error.to_string();
+    let unknown = ["unknown field", "unknown variant"]
+        .iter()
+        .any(|what| message.starts_with(what));
+    let mut names = message.split('`').skip(1).step_by(2);
+    let meant = names
+        .next()
+        .filter(|_| unknown)
+        .and_then(|word| nearest(word, names));
+    let error = usage(format!("{place}: {message}"));
+    match meant {
+        Some(near) => with_advice(error, format!("did you mean `{near}`?")),
+        None => error,
     }
 }
 
@@ -178,6 +196,31 @@ mod tests {
             assert!(set(&mut config, bad).is_err(), "{bad}");
         }
         assert_eq!(config, json!({"length": 1, "list": []}));
+    }
+
+    #[test]
+    fn a_typo_in_a_file_is_told_the_name_that_was_meant() {
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Decode {
+            length: usize,
+            steps: usize,
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"lenght":3}"#).unwrap();
+        let args = ConfigArgs {
+            config: Some(file.path().to_owned()),
+            ..ConfigArgs::default()
+        };
+        let base = Decode {
+            length: 1,
+            steps: 1,
+        };
+        let error = args.layer(&base).unwrap_err();
+        assert!(
+            format!("{error:?}").contains("did you mean `length`?"),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl TrainObserver for TrainProgress {
             } => {
                 tracing::info!(step, checkpoint = %checkpoint.display(), "saved");
             }
-            TrainEvent::Data(note) => tracing::info!("{note:?}"),
+            TrainEvent::Data(note) => self.say(&format!("note: {note}")),
             TrainEvent::Warning(warning) => self.say(&format!("warning: {warning}")),
             TrainEvent::Finished(summary) => {
                 if let Some(bar) = &self.bar {

@@ -1,5 +1,6 @@
 //! All documents of a recipe, and all rows.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use demask_diffusion::Noise;
@@ -27,8 +28,39 @@ pub enum DataNote {
         /// Whether they were cut off (else left out).
         cut: bool,
     },
+    /// What is held out of a source does not fill one row, so it validates nothing.
+    ShortValidation {
+        /// The file.
+        path: PathBuf,
+    },
     /// There are no rows for validation.
     NoValidation,
+}
+
+impl fmt::Display for DataNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overlong {
+                path,
+                documents,
+                of,
+                cut,
+            } => write!(
+                f,
+                "{documents} of {of} documents of {} are longer than a row of data.length and were {}",
+                path.display(),
+                if *cut { "cut" } else { "left out" }
+            ),
+            Self::ShortValidation { path } => write!(
+                f,
+                "what is held out of {} does not fill a row; it validates nothing",
+                path.display()
+            ),
+            Self::NoValidation => f.write_str(
+                "no text is held out, so there is no validation loss; data.valid_share holds some out",
+            ),
+        }
+    }
 }
 
 /// The documents of all sources, split, before they are tokenised.
@@ -234,7 +266,7 @@ impl Corpus {
         ids: &SpecialIds,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let mut notes = Vec::new();
+        let (mut notes, mut short) = (Vec::new(), Vec::new());
         let mut lay = |parts: &[SourceDocuments], training: bool| {
             let mut out = Vec::new();
             for part in parts {
@@ -248,6 +280,10 @@ impl Corpus {
                     out.push(rows);
                 } else if training {
                     return Err(too_little(config, part, rows.tokens().len()));
+                } else if !part.documents.is_empty() {
+                    short.push(DataNote::ShortValidation {
+                        path: part.path.clone(),
+                    });
                 }
             }
             Ok(out)
@@ -256,6 +292,8 @@ impl Corpus {
         let valid = lay(&documents.valid, false)?;
         if valid.is_empty() {
             notes.push(DataNote::NoValidation);
+        } else {
+            notes.append(&mut short);
         }
         let noise = Noise::new(seed).child(0x6461_7461);
         let turns: Vec<(usize, f64)> = train

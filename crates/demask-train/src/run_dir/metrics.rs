@@ -45,6 +45,10 @@ pub(crate) struct MetricsFile {
 impl MetricsFile {
     /// Opens `metrics.jsonl` in `run` and forgets what lies after `step`, which a resumed training
     /// will write again. A half-written last line goes too.
+    ///
+    /// # Errors
+    /// A line before `step` that cannot be read, with good lines behind it: they are the user's, and
+    /// are not thrown away in silence.
     pub fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
         let path = run.join("metrics.jsonl");
         let text = match fs::read_to_string(&path) {
@@ -52,11 +56,22 @@ impl MetricsFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(TrainError::io("read", path)(e)),
         };
+        let parse = |line: &str| serde_json::from_str::<Metrics>(line).ok();
         let lines: Vec<Metrics> = text
             .lines()
-            .map_while(|line| serde_json::from_str::<Metrics>(line).ok())
+            .map_while(parse)
             .take_while(|m| m.step <= step)
             .collect();
+        let lost = |m: Metrics| m.step <= step;
+        if (text.lines().skip(lines.len()).skip(1)).any(|line| parse(line).is_some_and(lost)) {
+            return Err(TrainError::State {
+                path,
+                message: format!(
+                    "line {} is not a line of metrics; mend or remove it, or move the file away",
+                    lines.len() + 1
+                ),
+            });
+        }
         let kept: String = text
             .lines()
             .take(lines.len())
@@ -83,6 +98,13 @@ impl MetricsFile {
             .map_err(TrainError::io("write", &self.path))?;
         self.lines.push(metrics);
         Ok(())
+    }
+
+    /// Flushes the lines to the disk, so that a state never outlives the lines before it.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        self.file
+            .sync_data()
+            .map_err(TrainError::io("flush", &self.path))
     }
 
     /// All lines so far.
@@ -127,5 +149,24 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(again, (1..=4).map(metrics).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_bad_line_among_good_ones_is_an_error_and_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = MetricsFile::open(folder.path(), 0).unwrap();
+        (1..=4).for_each(|step| file.push(metrics(step)).unwrap());
+        let path = folder.path().join("metrics.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        let bad = text.replacen("{\"step\":2", "{\"stop\":2", 1);
+        fs::write(&path, &bad).unwrap();
+        let error = MetricsFile::open(folder.path(), 4).unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), bad);
+        // What lies after the step will be written again anyway.
+        assert_eq!(
+            MetricsFile::open(folder.path(), 1).unwrap().lines().len(),
+            1
+        );
     }
 }

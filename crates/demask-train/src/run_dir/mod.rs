@@ -64,10 +64,14 @@ impl RunDir {
             .open(&file)
             .map_err(TrainError::io("write", &file))?;
         match FileExt::try_lock(&lock) {
-            Ok(()) => Ok(Self {
-                path: path.to_path_buf(),
-                _lock: lock,
-            }),
+            Ok(()) => {
+                let run = Self {
+                    path: path.to_path_buf(),
+                    _lock: lock,
+                };
+                put_back(&run.checkpoint())?;
+                Ok(run)
+            }
             Err(TryLockError::WouldBlock) => Err(TrainError::Locked {
                 path: path.to_path_buf(),
             }),
@@ -277,16 +281,31 @@ fn new_folder(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 /// Puts the folder `part` in the place of `path`. The old one is moved aside first: at no moment is
-/// there neither on the disk, though for a blink neither has the name.
+/// there neither on the disk, though for a blink neither has the name. Should the blink last, because
+/// the rename fails or the process dies in it, the old one gets its name back: here, or by
+/// [`put_back`] when the run is opened again.
 fn replace_folder(part: &Path, path: &Path) -> Result<(), TrainError> {
     let old = sibling(path, "old");
     if path.exists() {
         remove_folder(&old)?;
         fs::rename(path, &old).map_err(TrainError::io("replace", path))?;
     }
-    fs::rename(part, path).map_err(TrainError::io("write", path))?;
+    if let Err(source) = fs::rename(part, path) {
+        // The first error is the one to report.
+        let _ = put_back(path);
+        return Err(TrainError::io("write", path)(source));
+    }
     remove_folder(&old)?;
     sync_folder(path.parent())
+}
+
+/// Gives a folder that [`replace_folder`] moved aside its name back, where nothing has it.
+fn put_back(path: &Path) -> Result<(), TrainError> {
+    let old = sibling(path, "old");
+    if old.exists() && !path.exists() {
+        fs::rename(&old, path).map_err(TrainError::io("restore", path))?;
+    }
+    Ok(())
 }
 
 /// `.NAME.WORD` beside a folder.
@@ -323,6 +342,23 @@ pub(crate) fn sync_folder(folder: Option<&Path>) -> Result<(), TrainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_moved_aside_gets_its_name_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::open(folder.path()).unwrap();
+        fs::create_dir(run.checkpoint()).unwrap();
+        fs::write(run.checkpoint().join("config.json"), "{}").unwrap();
+        // The new folder is not there, so the second rename fails.
+        assert!(replace_folder(&folder.path().join("none"), &run.checkpoint()).is_err());
+        assert!(run.checkpoint().join("config.json").exists());
+        // Killed between the two renames.
+        fs::rename(run.checkpoint(), sibling(&run.checkpoint(), "old")).unwrap();
+        let checkpoint = run.checkpoint();
+        drop(run);
+        RunDir::open(folder.path()).unwrap();
+        assert!(checkpoint.join("config.json").exists());
+    }
 
     #[test]
     fn one_process_at_a_time() {

@@ -525,6 +525,7 @@ impl Session {
             window: self.window.as_ref().map(|(window, _)| *window),
             params: self.params.states(self.network()?),
         };
+        self.metrics.sync()?;
         let path = self.run.save_state(&state)?;
         self.saved = Some(self.step);
         drop(state);

@@ -151,6 +151,19 @@ pub struct MaskedRow {
     pub weights: Vec<f64>,
 }
 
+/// Whether the first and the last cell of a row are seen and never masked. A left-to-right model masks
+/// nothing: it is scored exactly, whatever the rule says.
+fn keeps_edges(model: &dyn LanguageModel, rule: Rule) -> bool {
+    let dream = matches!(
+        rule,
+        Rule::Dream {
+            keep_edges: true,
+            ..
+        }
+    );
+    dream && model.kind() != ModelKind::Autoregressive
+}
+
 /// `ln p(answer | prompt)` by the rule of `config`, forwarding at most `batch` rows at a time.
 pub fn log_likelihood(
     model: &dyn LanguageModel,
@@ -162,14 +175,20 @@ pub fn log_likelihood(
 ) -> Result<LogLikelihood, EvalError> {
     config.check()?;
     let request = Request::new(model, prompt, answer, config)?;
-    let kept = matches!(
-        config.rule,
-        Rule::Dream {
-            keep_edges: true,
-            ..
-        }
-    );
-    let tokens = answer.len() - usize::from(kept);
+    // The edges of the row are seen and never masked, so they are no part of what is measured.
+    let tokens = if keeps_edges(model, config.rule) {
+        let edge = |&cell: &usize| cell == 0 || cell + 1 == request.ids.len();
+        answer.len() - (request.prompt..request.ids.len()).filter(edge).count()
+    } else {
+        answer.len()
+    };
+    if tokens == 0 {
+        return Err(EvalError::Data(
+            "an answer whose every token is an edge of its row has no likelihood; set keep_edges = false in \
+             likelihood.rule"
+                .into(),
+        ));
+    }
     if model.kind() == ModelKind::Autoregressive {
         let value = autoregressive(model, &request)?;
         return Ok(LogLikelihood {

@@ -1,6 +1,6 @@
 //! The rows `likelihood` and `greedy-match` of a report.
 
-use super::{Rule, begin, encode_pair, greedy_match, log_likelihood};
+use super::{Rule, begin, encode_pair, greedy_match, keeps_edges, log_likelihood};
 use crate::evaluate::Bench;
 use crate::metric::Metric;
 use crate::observer::tell;
@@ -135,12 +135,9 @@ fn encoded(bench: &mut Bench<'_>, metric: MetricName) -> Result<Encoded, EvalErr
 
 /// The token behind the answer that is seen and never masked: Dream's evaluation ends every answer.
 fn after_answer(model: &dyn LanguageModel, rule: Rule) -> Result<Option<u32>, EvalError> {
-    let Rule::Dream {
-        keep_edges: true, ..
-    } = rule
-    else {
+    if !keeps_edges(model, rule) {
         return Ok(None);
-    };
+    }
     model.ids().eos.map(Some).ok_or_else(|| EvalError::Needs {
         metric: "likelihood",
         needed: "a model with an end token, or keep_edges = false in likelihood.rule".into(),
@@ -149,6 +146,8 @@ fn after_answer(model: &dyn LanguageModel, rule: Rule) -> Result<Option<u32>, Ev
 
 #[cfg(test)]
 mod tests {
+    use demask_models::ModelKind;
+
     use super::*;
     use crate::toy::Toy;
 
@@ -158,11 +157,13 @@ mod tests {
             eps: 1e-3,
             keep_edges,
         };
-        let model = Toy::letters(4, None, Some(31));
+        let model = Toy::letters(4, None, Some(31)).of_kind(ModelKind::Masked);
         assert_eq!(after_answer(&model, dream(true)).unwrap(), Some(31));
         assert_eq!(after_answer(&model, dream(false)).unwrap(), None);
         assert_eq!(after_answer(&model, Rule::Enumerate).unwrap(), None);
-        let endless = Toy::letters(4, None, None);
+        let left_to_right = Toy::letters(4, None, Some(31));
+        assert_eq!(after_answer(&left_to_right, dream(true)).unwrap(), None);
+        let endless = Toy::letters(4, None, None).of_kind(ModelKind::Masked);
         let error = after_answer(&endless, dream(true)).unwrap_err().to_string();
         assert!(error.contains("keep_edges"), "{error}");
     }

@@ -85,6 +85,27 @@ fn all_masks_of_a_perfect_model_give_the_exact_value() {
     assert!(error.to_string().contains("begin token"), "{error}");
 }
 
+/// Dream's rule keeps the edges of a row; a left-to-right model has none, and what is an edge is not
+/// counted.
+#[test]
+fn edges_are_not_counted_and_left_to_right_has_none() {
+    let dream = config(Rule::Dream {
+        eps: 1e-3,
+        keep_edges: true,
+    });
+    let tokens = |kind, prompt: usize| {
+        let (given, answer) = TEXT.split_at(prompt);
+        log_likelihood(&toy(kind), given, answer, &dream, 8, Noise::new(0))
+    };
+    let causal = tokens(ModelKind::Autoregressive, 1).unwrap();
+    assert!((causal.value - exact(&toy(ModelKind::Autoregressive), &TEXT, 1)).abs() < 1e-5);
+    assert_eq!(causal.tokens, 3);
+    assert_eq!(tokens(ModelKind::Masked, 1).unwrap().tokens, 2);
+    assert_eq!(tokens(ModelKind::Masked, 0).unwrap().tokens, 2);
+    let error = tokens(ModelKind::Masked, 3).unwrap_err().to_string();
+    assert!(error.contains("keep_edges"), "{error}");
+}
+
 #[test]
 fn estimators_are_within_three_standard_errors() {
     let dream = Rule::Dream {

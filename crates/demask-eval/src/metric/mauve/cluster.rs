@@ -2,6 +2,9 @@
 
 use demask_diffusion::Noise;
 
+use crate::observer::tell;
+use crate::{EvalError, EvalObserver};
+
 /// How the clusters are found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KMeans {
@@ -15,19 +18,38 @@ pub struct KMeans {
 
 impl KMeans {
     /// The cluster of each row of `points` (`[rows][width]`, row-major). Fewer different points
-    /// than clusters leave clusters empty. A point as near to two centres takes the first.
-    pub fn labels(&self, points: &[f64], width: usize, noise: Noise) -> Vec<usize> {
+    /// than clusters leave clusters empty. A point as near to two centres takes the first. `observer`
+    /// is told after every iteration how many runs are done.
+    ///
+    /// # Errors
+    /// [`EvalError::Stopped`].
+    pub fn labels(
+        &self,
+        points: &[f64],
+        width: usize,
+        noise: Noise,
+        observer: &mut dyn EvalObserver,
+    ) -> Result<Vec<usize>, EvalError> {
         let mut best: Option<(f64, Vec<usize>)> = None;
-        for restart in 0..self.restarts.max(1) {
-            let (cost, labels) = self.run(points, width, noise.child(restart as u64));
+        let restarts = self.restarts.max(1);
+        for restart in 0..restarts {
+            let mut after_iteration = || tell(observer, "clustering", restart, restarts);
+            let noise = noise.child(restart as u64);
+            let (cost, labels) = self.run(points, width, noise, &mut after_iteration)?;
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, labels));
             }
         }
-        best.map(|(_, labels)| labels).unwrap_or_default()
+        Ok(best.map(|(_, labels)| labels).unwrap_or_default())
     }
 
-    fn run(&self, points: &[f64], width: usize, noise: Noise) -> (f64, Vec<usize>) {
+    fn run(
+        &self,
+        points: &[f64],
+        width: usize,
+        noise: Noise,
+        after_iteration: &mut dyn FnMut() -> Result<(), EvalError>,
+    ) -> Result<(f64, Vec<usize>), EvalError> {
         let mut centres = self.seed(points, width, noise);
         let mut labels = Vec::new();
         let mut cost = f64::INFINITY;
@@ -39,8 +61,9 @@ impl KMeans {
                 break;
             }
             update(points, &labels, &mut centres, width);
+            after_iteration()?;
         }
-        (cost, labels)
+        Ok((cost, labels))
     }
 
     /// Each new centre is a point drawn with a chance proportional to its squared distance to the
@@ -123,6 +146,7 @@ fn update(points: &[f64], labels: &[usize], centres: &mut [f64], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Silent;
 
     #[test]
     fn separated_groups_are_found_for_every_seed() {
@@ -134,12 +158,19 @@ mod tests {
             restarts: 5,
         };
         for seed in 0..20 {
-            let labels = means.labels(&points, 1, Noise::new(seed));
+            let labels = means
+                .labels(&points, 1, Noise::new(seed), &mut Silent)
+                .unwrap();
             for group in labels.chunks(3) {
                 assert!(group.iter().all(|l| *l == group[0]), "{labels:?}");
             }
             assert!(labels[0] != labels[3] && labels[3] != labels[6] && labels[0] != labels[6]);
-            assert_eq!(labels, means.labels(&points, 1, Noise::new(seed)));
+            assert_eq!(
+                labels,
+                means
+                    .labels(&points, 1, Noise::new(seed), &mut Silent)
+                    .unwrap()
+            );
         }
     }
 
@@ -160,7 +191,8 @@ mod tests {
             iterations: 9,
             restarts: 2,
         }
-        .labels(&[1.0, 1.0, 2.0], 1, Noise::new(1));
+        .labels(&[1.0, 1.0, 2.0], 1, Noise::new(1), &mut Silent)
+        .unwrap();
         assert_eq!(labels[0], labels[1]);
         assert_ne!(labels[0], labels[2]);
     }

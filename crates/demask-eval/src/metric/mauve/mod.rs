@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::Metric;
 use crate::evaluate::Bench;
 use crate::observer::tell;
-use crate::{EvalError, LanguageModel, MetricName, Row};
+use crate::{EvalError, EvalObserver, LanguageModel, MetricName, Progress, Row};
 
 /// Settings of the score. The defaults are those of the authors' package, but for the clusters'
 /// random start (ours is k-means++).
@@ -110,6 +110,7 @@ pub fn mauve(
     q: &[Vec<f32>],
     config: &MauveConfig,
     noise: Noise,
+    observer: &mut dyn EvalObserver,
 ) -> Result<Mauve, EvalError> {
     config.check()?;
     if p.len() < 2 || q.len() < 2 {
@@ -135,7 +136,7 @@ pub fn mauve(
         iterations: config.iterations,
         restarts: config.restarts,
     };
-    let labels = means.labels(&projected, components, noise);
+    let labels = means.labels(&projected, components, noise, observer)?;
     let p_shares = histogram(&labels[..p.len()], clusters);
     let q_shares = histogram(&labels[p.len()..], clusters);
     let curve = curve::divergence_curve(&p_shares, &q_shares, config.scale, config.points);
@@ -180,11 +181,13 @@ pub fn histogram(labels: &[usize], clusters: usize) -> Vec<f64> {
 }
 
 /// The features of texts under `judge`: the hidden state after the final norm at the last token of
-/// each text, cut to `length` tokens. A text without tokens gives an error that names it.
+/// each text, cut to `length` tokens. A text without tokens gives an error that names it. `observer` is
+/// told after every text.
 pub fn features(
     judge: &dyn LanguageModel,
     texts: &[String],
     length: usize,
+    observer: &mut dyn EvalObserver,
 ) -> Result<Vec<Vec<f32>>, EvalError> {
     let length = length.min(judge.max_length());
     let mut features = Vec::with_capacity(texts.len());
@@ -205,6 +208,7 @@ pub fn features(
         let [_, _, width] = output.hidden.dims();
         let last = output.hidden.slice([0..1, cells - 1..cells, 0..width]);
         features.push(crate::score::host_f32(last)?);
+        tell(observer, "mauve", i + 1, texts.len())?;
     }
     Ok(features)
 }
@@ -236,14 +240,23 @@ impl Metric for Compared {
                 .filter(|(_, bytes)| **bytes > 0.0);
             human.push(model.decode(&cells.map(|(id, _)| *id).collect::<Vec<_>>())?);
         }
-        let config = &bench.config().mauve;
+        let config = bench.config().mauve.clone();
+        let config = &config;
         let mut sets = Vec::new();
         let total = written.len() + human.len();
-        for (done, texts) in [(0, &human), (human.len(), &written)] {
-            sets.push(features(judge, texts, config.length)?);
-            tell(bench.observer(), "mauve", done + texts.len(), total)?;
+        for (before, texts) in [(0, &human), (human.len(), &written)] {
+            let observer = bench.observer();
+            let mut of_both = |progress: Progress| {
+                observer.progress(Progress {
+                    done: before + progress.done,
+                    total,
+                    ..progress
+                })
+            };
+            sets.push(features(judge, texts, config.length, &mut of_both)?);
         }
-        let found = mauve(&sets[0], &sets[1], config, bench.noise(metric))?;
+        let noise = bench.noise(metric);
+        let found = mauve(&sets[0], &sets[1], config, noise, bench.observer())?;
         if written.len().min(count) < 100 {
             bench.note(format!(
                 "mauve is unsteady on {} human and {} written texts; the authors advise thousands",
@@ -267,6 +280,7 @@ impl Metric for Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Silent;
 
     fn blob(centre: [f32; 3], n: usize, seed: u64) -> Vec<Vec<f32>> {
         (0..n)
@@ -282,7 +296,14 @@ mod tests {
     #[test]
     fn identical_sets_score_one() {
         let set = blob([1.0, 0.0, 0.5], 40, 1);
-        let score = mauve(&set, &set, &MauveConfig::default(), Noise::new(0)).unwrap();
+        let score = mauve(
+            &set,
+            &set,
+            &MauveConfig::default(),
+            Noise::new(0),
+            &mut Silent,
+        )
+        .unwrap();
         assert!((score.score - 1.0).abs() < 1e-9, "{score:?}");
         assert_eq!(score.p.len(), 4); // a tenth of 40
     }
@@ -291,12 +312,26 @@ mod tests {
     fn disjoint_sets_score_near_zero_and_nothing_depends_on_luck() {
         let (p, q) = (blob([1.0, 0.0, 0.0], 40, 2), blob([0.0, 1.0, 0.0], 40, 3));
         for seed in 0..5 {
-            let score = mauve(&p, &q, &MauveConfig::default(), Noise::new(seed)).unwrap();
+            let score = mauve(
+                &p,
+                &q,
+                &MauveConfig::default(),
+                Noise::new(seed),
+                &mut Silent,
+            )
+            .unwrap();
             // Disjoint histograms, whatever the clusters: the closed form is 1/252.
             assert!((score.score - 1.0 / 252.0).abs() < 5e-4, "{score:?}");
             assert_eq!(
                 score,
-                mauve(&p, &q, &MauveConfig::default(), Noise::new(seed)).unwrap()
+                mauve(
+                    &p,
+                    &q,
+                    &MauveConfig::default(),
+                    Noise::new(seed),
+                    &mut Silent
+                )
+                .unwrap()
             );
         }
     }
@@ -312,7 +347,7 @@ mod tests {
             clusters: Some(2),
             ..MauveConfig::default()
         };
-        let score = mauve(&p, &q, &config, Noise::new(0)).unwrap();
+        let score = mauve(&p, &q, &config, Noise::new(0), &mut Silent).unwrap();
         let expected = curve::area(&curve::divergence_curve(&[1.0, 0.0], &[0.5, 0.5], 5.0, 25));
         assert!((score.score - expected).abs() < 1e-12);
     }
@@ -324,14 +359,23 @@ mod tests {
             variance: 1.5,
             ..MauveConfig::default()
         };
-        let error = mauve(&set, &set, &config, Noise::new(0))
+        let error = mauve(&set, &set, &config, Noise::new(0), &mut Silent)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains("mauve.variance") && error.contains("1.5"),
             "{error}"
         );
-        assert!(mauve(&set[..1], &set, &MauveConfig::default(), Noise::new(0)).is_err());
+        assert!(
+            mauve(
+                &set[..1],
+                &set,
+                &MauveConfig::default(),
+                Noise::new(0),
+                &mut Silent
+            )
+            .is_err()
+        );
     }
 
     #[derive(serde::Deserialize)]
