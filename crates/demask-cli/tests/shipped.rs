@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::Workplace;
 use demask::diffusion::Noise;
 use demask::eval::task::sudoku::Shape;
+use demask::train::Recipe;
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints")
@@ -29,6 +30,27 @@ fn each_opens_has_a_card_and_stands_in_the_readme() {
         assert!(folder.join("README.md").exists(), "{name} has no card");
         let recipe = format!("`recipes/{name}.toml`");
         assert!(readme.contains(&recipe), "README has no row for {name}");
+    }
+}
+
+/// A checkpoint was made by the recipe of its name as it stands now, not by an earlier one.
+#[test]
+fn each_was_made_by_its_recipe() {
+    for folder in fs::read_dir(shipped()).unwrap() {
+        let folder = folder.unwrap().path();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let config = fs::read_to_string(folder.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let made_by = config["provenance"]["recipe"].as_str().unwrap();
+        let mut made_by = Recipe::parse(made_by, name, &[]).unwrap();
+        let file = shipped().join(format!("../recipes/{name}.toml"));
+        let mut recipe = Recipe::load(&file, &[]).unwrap();
+        // The trainer fills in what is left to the data and the tokenizer.
+        for recipe in [&mut made_by, &mut recipe] {
+            recipe.network.vocab_size = 0;
+            recipe.network.max_length = 0;
+        }
+        assert_eq!(made_by, recipe, "{name}");
     }
 }
 

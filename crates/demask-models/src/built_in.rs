@@ -73,10 +73,10 @@ pub fn registry(options: &OpenOptions) -> Vec<BuiltIn> {
     found
 }
 
-/// The first line of the notes on where the weights come from.
+/// What the checkpoint says that it is: the first line.
 fn summary(config: &ConfigFile) -> Option<String> {
-    let notes = config.get("provenance")?.get("notes")?.as_str()?;
-    notes.lines().next().map(str::to_string)
+    let about = config.get("provenance")?.get("about")?.as_str()?;
+    about.lines().next().map(str::to_string)
 }
 
 pub(crate) fn find(name: &str, options: &OpenOptions) -> Option<Place> {

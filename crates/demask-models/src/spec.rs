@@ -261,6 +261,9 @@ pub struct Provenance {
     /// Version of demask that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What the model is, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// Anything a user of the weights should know (data, licence, limits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,

@@ -51,3 +51,18 @@ fn every_recipe_resolves_and_finds_its_files() {
         }
     }
 }
+
+/// `--set` gives the recipe that the file would give with the value in it: what is derived follows.
+#[test]
+fn derived_shapes_follow_an_override() {
+    let with = |assignment: &str| {
+        let file = root().join("recipes/shakespeare-char.toml");
+        Recipe::load(&file, &[assignment.to_owned()])
+            .unwrap()
+            .network
+    };
+    let heads = with("network.n_heads=8");
+    assert_eq!((heads.n_kv_heads, heads.head_dim), (8, heads.d_model / 8));
+    let wide = with("network.d_model=256");
+    assert_eq!(wide.head_dim, 256 / wide.n_heads);
+}

@@ -22,7 +22,7 @@ use crate::error::Interrupted;
 use crate::terminal::{interrupt, table::Table};
 
 const RECIPE: &str = include_str!("../../../../recipes/proofs/confidence.toml");
-const SHAPE: Shape = Shape {
+pub(super) const SHAPE: Shape = Shape {
     height: 2,
     width: 3,
 };
@@ -74,7 +74,7 @@ impl Proof for Confidence {
             for policy in RANDOM.iter().chain(&CONFIDENT) {
                 for steps in [open / 4, open] {
                     bench.step(format!("seed {seed}: {policy} in {steps} steps"))?;
-                    let answers = fill(&model, &puzzles, policy, steps)?;
+                    let answers = fill(&model, &puzzles, policy, steps, None)?;
                     let right = answers
                         .iter()
                         .zip(&puzzles)
@@ -84,8 +84,8 @@ impl Proof for Confidence {
                 }
             }
             let few = &puzzles[..puzzles.len().min(32)];
-            repeats &= fill(&model, few, CONFIDENT[0], open / 4)?
-                == fill(&model, few, CONFIDENT[0], open / 4)?;
+            repeats &= fill(&model, few, CONFIDENT[0], open / 4, None)?
+                == fill(&model, few, CONFIDENT[0], open / 4, None)?;
         }
         Ok(solved.finding(seeds, repeats))
     }
@@ -140,8 +140,15 @@ fn trained(seed: u64, grids: &[String], bench: &mut Workbench) -> Result<Model> 
     bench.trained(&format!("confidence/model-{seed}"), &recipe)
 }
 
-/// The grids a model makes of `puzzles`.
-fn fill(model: &Model, puzzles: &[Puzzle], policy: &str, steps: usize) -> Result<Vec<Vec<u8>>> {
+/// The grids a model makes of `puzzles`. A model whose grids have lines is given `line_break`, the
+/// token between two rows.
+pub(super) fn fill(
+    model: &Model,
+    puzzles: &[Puzzle],
+    policy: &str,
+    steps: usize,
+    line_break: Option<u32>,
+) -> Result<Vec<Vec<u8>>> {
     let id = |digit: u8| {
         let text = digit.to_string();
         let id = model.tokenizer.token_to_id(&text);
@@ -151,9 +158,18 @@ fn fill(model: &Model, puzzles: &[Puzzle], policy: &str, steps: usize) -> Result
         .map(id)
         .collect::<Result<Vec<u32>>>()?;
     let cell = |clue: &u8| usize::from(*clue).checked_sub(1).map(|at| ids[at]);
+    let template = |puzzle: &Puzzle| -> Vec<Option<u32>> {
+        let mut cells = Vec::new();
+        for row in puzzle.clues.chunks(SHAPE.side()) {
+            // A break stands between rows, never before the first.
+            cells.extend(line_break.filter(|_| !cells.is_empty()).map(Some));
+            cells.extend(row.iter().map(cell));
+        }
+        cells
+    };
     let prompts: Vec<Prompt> = puzzles
         .iter()
-        .map(|puzzle| Prompt::template(Vec::new(), puzzle.clues.iter().map(cell).collect()))
+        .map(|puzzle| Prompt::template(Vec::new(), template(puzzle)))
         .collect();
     let config = DecodeConfig {
         steps,
@@ -176,7 +192,10 @@ fn fill(model: &Model, puzzles: &[Puzzle], policy: &str, steps: usize) -> Result
     };
     Ok(written
         .iter()
-        .map(|text| text.ids.iter().map(digit).collect())
+        .map(|text| {
+            let digits = text.ids.iter().filter(|id| Some(**id) != line_break);
+            digits.map(digit).collect()
+        })
         .collect())
 }
 

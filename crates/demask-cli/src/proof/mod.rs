@@ -8,12 +8,14 @@
 //! | `variance` | [`variance`] | MDLM 2406.07524; BD3-LM 2503.09573 |
 //! | `confidence` | [`confidence`] | LLaDA 2502.09992; Dream 2508.15487 |
 //! | `order` | [`order`] | BD3-LM 2503.09573, table 3 |
+//! | `sudoku` | [`sudoku`] | the card of `checkpoints/sudoku` |
 
 mod cached_ancestral;
 mod confidence;
 mod exactness;
 mod gumbel;
 mod order;
+mod sudoku;
 mod variance;
 mod workbench;
 
@@ -88,6 +90,7 @@ pub fn registry() -> &'static [&'static dyn Proof] {
         &variance::Variance,
         &confidence::Confidence,
         &order::Order,
+        &sudoku::Sudoku,
     ]
 }
 

@@ -6,6 +6,7 @@
 //! | `cosine` | half a cosine from the peak to `floor * peak` | SGDR (arXiv 1608.03983), one period |
 //! | `linear` | a straight line from the peak to `floor * peak` | |
 //! | `wsd` | the peak, then a straight line over the last `decay` share of the steps | MiniCPM (arXiv 2404.06395); LLaDA's fine-tuning |
+//! | `points` | straight lines through the given points; two points at one place are a jump | LLaDA's pre-training (arXiv 2502.09992) |
 //!
 //! Every rate is a pure function of the step, so that a resumed training needs no state for it.
 
@@ -52,6 +53,14 @@ pub enum RateShape {
         #[serde(default)]
         floor: f64,
     },
+    /// Straight lines through points; the first factor holds before the first point, the last one
+    /// after the last.
+    Points {
+        /// Pairs of a place, in [0, 1] from the end of the warm-up to the last step, and a factor on
+        /// the peak, in [0, 1]; places rise. Two points at one place make a jump: LLaDA's
+        /// pre-training is `[[0.52, 1.0], [0.52, 0.25], [0.87, 0.25], [1.0, 0.025]]`.
+        points: Vec<[f64; 2]>,
+    },
 }
 
 impl RateConfig {
@@ -87,6 +96,7 @@ impl RateConfig {
                     1.0 - (1.0 - floor) * span(from)
                 }
             }
+            RateShape::Points { points } => through(points, span(self.warmup)),
         }
     }
 
@@ -113,7 +123,29 @@ impl RateConfig {
                 share("decay", *decay)?;
                 share("floor", *floor)
             }
+            RateShape::Points { points } => {
+                if points.is_empty() || points.windows(2).any(|pair| pair[1][0] < pair[0][0]) {
+                    return Err(TrainError::recipe(
+                        "schedule.shape.points: give at least one pair [place, factor], places rising",
+                    ));
+                }
+                points
+                    .iter()
+                    .flatten()
+                    .try_for_each(|value| share("points", *value))
+            }
         }
+    }
+}
+
+/// The factor at `place` on the straight lines through `points`. At a jump, what comes after it.
+fn through(points: &[[f64; 2]], place: f64) -> f64 {
+    let after = points.partition_point(|[at, _]| *at <= place);
+    match (after.checked_sub(1).map(|i| points[i]), points.get(after)) {
+        (Some([from, low]), Some([to, high])) => low + (high - low) * (place - from) / (to - from),
+        (Some([_, last]), None) => last,
+        (None, Some([_, first])) => *first,
+        (None, None) => 1.0,
     }
 }
 
@@ -166,6 +198,23 @@ mod tests {
             .zip([0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
         {
             assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+    }
+
+    #[test]
+    fn points_are_joined_and_may_jump() {
+        let points = vec![[0.25, 1.0], [0.5, 1.0], [0.5, 0.5], [1.0, 0.1]];
+        let got = factors(RateShape::Points { points }, 0, 9);
+        let want = [1.0, 1.0, 1.0, 1.0, 0.5, 0.4, 0.3, 0.2, 0.1];
+        for (got, want) in got.iter().zip(want) {
+            assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+        for bad in [vec![], vec![[0.5, 1.0], [0.2, 1.0]], vec![[0.5, 2.0]]] {
+            let config = RateConfig {
+                warmup: 0,
+                shape: RateShape::Points { points: bad },
+            };
+            assert!(config.validate(10).is_err(), "{config:?}");
         }
     }
 

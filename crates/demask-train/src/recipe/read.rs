@@ -36,7 +36,9 @@ impl Recipe {
                 message,
             }
         })?;
-        let recipe = recipe.with_overrides(overrides)?;
+        let mut table = recipe.table()?;
+        forget_derived(&mut table, &toml::from_str(text).unwrap_or_default());
+        let recipe = recipe.with_overrides(table, overrides)?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -51,14 +53,14 @@ impl Recipe {
     /// [`TrainError::Recipe`] for an unknown key, a wrong type or an unusable value; the recipe is
     /// then unchanged.
     pub fn set(&mut self, assignment: &str) -> Result<(), TrainError> {
-        let changed = self.with_overrides(&[assignment.to_string()])?;
+        let changed = self.with_overrides(self.table()?, &[assignment.to_string()])?;
         changed.validate()?;
         *self = changed;
         Ok(())
     }
 
-    fn with_overrides(&self, overrides: &[String]) -> Result<Self, TrainError> {
-        let mut table = self.table()?;
+    /// `self`, which `table` spells out, changed by `overrides`.
+    fn with_overrides(&self, mut table: Table, overrides: &[String]) -> Result<Self, TrainError> {
         let mut recipe = self.clone();
         for assignment in overrides {
             let (key, value) = split(assignment)?;
@@ -129,6 +131,22 @@ pub(super) fn network<'de, D: Deserializer<'de>>(d: D) -> Result<TransformerConf
     }
     TransformerConfig::deserialize(table)
         .map_err(|e| serde::de::Error::custom(e.message().to_string()))
+}
+
+/// Keys of `[network]` that [`network`] derives from others where they are left out.
+const DERIVED: [&str; 2] = ["n_kv_heads", "head_dim"];
+
+/// Takes out of the spelled-out `table` what the user's own text `written` leaves to be derived, so
+/// that `--set network.n_heads=8` gives the network that the file would give with 8 in it.
+fn forget_derived(table: &mut Table, written: &Table) {
+    let written = written.get("network").and_then(Value::as_table);
+    if let Some(Value::Table(network)) = table.get_mut("network") {
+        for key in DERIVED {
+            if !written.is_some_and(|written| written.contains_key(key)) {
+                network.remove(key);
+            }
+        }
+    }
 }
 
 fn unwritable(error: toml::ser::Error) -> TrainError {

@@ -123,6 +123,7 @@ impl Parts {
                 tokens: Some(tokens),
                 seed: Some(recipe.run.seed),
                 version: Some(env!("CARGO_PKG_VERSION").into()),
+                about: (!recipe.card.about.is_empty()).then(|| recipe.card.about.clone()),
                 notes: (!recipe.card.limits.is_empty()).then(|| recipe.card.limits.clone()),
             }),
         }

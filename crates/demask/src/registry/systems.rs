@@ -52,7 +52,13 @@ pub fn systems() -> &'static [System] {
                 "demask-models/src/family",
             ],
             command: "demask generate --policy ancestral",
-            proofs: &["exactness", "cached-ancestral", "variance", "order"],
+            proofs: &[
+                "exactness",
+                "cached-ancestral",
+                "variance",
+                "order",
+                "sudoku",
+            ],
         },
         System {
             name: "SEDD",
