@@ -37,11 +37,9 @@ pub enum DiffusionError {
         /// Why it cannot stand there.
         reason: &'static str,
     },
-    /// A part of a state or prediction that is needed is not there, or is of another kind.
-    #[error("the {holder} has no {part} part; it holds: {present}")]
+    /// A part of a state that is needed is not there, or is of another kind.
+    #[error("the state has no {part} part; it holds: {present}")]
     MissingPart {
-        /// `state` or `prediction`.
-        holder: &'static str,
         /// The part that was asked for.
         part: &'static str,
         /// The parts that are there.

@@ -88,11 +88,6 @@ impl Noise {
         std::iter::repeat_with(move || open(rng.next_u64()))
     }
 
-    /// One standard Gumbel draw, `-ln(-ln u)`, in `f64`.
-    pub fn gumbel(&self) -> f64 {
-        -(-self.uniform().ln()).ln()
-    }
-
     /// A whole number in `0..n`, each equally likely; 0 when `n` is 0.
     pub fn below(&self, n: usize) -> usize {
         if n == 0 {
@@ -167,16 +162,6 @@ mod tests {
             "{counts:?}"
         );
         assert_eq!(Noise::new(2).below(0), 0);
-    }
-
-    #[test]
-    fn gumbel_mean_is_eulers_constant() {
-        let n = 20_000;
-        let mean = (0..n).map(|i| Noise::new(6).child(i).gumbel()).sum::<f64>() / n as f64;
-        assert!(
-            (mean - 0.577_215_664_9).abs() < 3.0 * 1.2825 / (n as f64).sqrt(),
-            "{mean}"
-        );
     }
 
     #[test]

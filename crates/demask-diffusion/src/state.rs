@@ -201,7 +201,7 @@ impl Time {
     }
 }
 
-/// The name of one part of a state or prediction.
+/// The name of one part of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Token ids.
@@ -237,30 +237,13 @@ pub enum Value {
     Images(Tensor<4>),
 }
 
-/// One part of a [`Prediction`].
-#[derive(Clone, Debug)]
-pub enum Estimate {
-    /// Rows of logits, probabilities or log-scores `[asked, vocabulary]`, for the asked cells in their order.
-    Rows(Tensor<2>),
-    /// Vectors `[batch, length, width]`.
-    Vectors(Tensor<3>),
-    /// Images `[batch, channels, height, width]`.
-    Images(Tensor<4>),
-}
-
 /// What a process acts on: a named set of values. A discrete process uses [`Part::Ids`]; a joint one uses several.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     parts: BTreeMap<Part, Value>,
 }
 
-/// What a denoiser says about a state: a named set of estimates.
-#[derive(Clone, Debug, Default)]
-pub struct Prediction {
-    parts: BTreeMap<Part, Estimate>,
-}
-
-fn present<V>(parts: &BTreeMap<Part, V>) -> String {
+fn present(parts: &BTreeMap<Part, Value>) -> String {
     if parts.is_empty() {
         return "nothing".to_owned();
     }
@@ -294,7 +277,6 @@ impl State {
         match self.parts.get(&Part::Ids) {
             Some(Value::Ids(ids)) => Ok(ids),
             _ => Err(DiffusionError::MissingPart {
-                holder: "state",
                 part: Part::Ids.name(),
                 present: present(&self.parts),
             }),
@@ -315,43 +297,10 @@ impl TryFrom<State> for Ids {
         match state.parts.remove(&Part::Ids) {
             Some(Value::Ids(ids)) => Ok(ids),
             _ => Err(DiffusionError::MissingPart {
-                holder: "state",
                 part: Part::Ids.name(),
                 present: present(&state.parts),
             }),
         }
-    }
-}
-
-impl Prediction {
-    /// The same prediction with `part` set to `estimate`.
-    #[must_use]
-    pub fn with(mut self, part: Part, estimate: Estimate) -> Self {
-        self.parts.insert(part, estimate);
-        self
-    }
-
-    /// The estimate of `part`.
-    pub fn get(&self, part: Part) -> Option<&Estimate> {
-        self.parts.get(&part)
-    }
-
-    /// The rows for the asked token cells `[asked, vocabulary]`.
-    pub fn rows(&self) -> Result<&Tensor<2>> {
-        match self.parts.get(&Part::Ids) {
-            Some(Estimate::Rows(rows)) => Ok(rows),
-            _ => Err(DiffusionError::MissingPart {
-                holder: "prediction",
-                part: Part::Ids.name(),
-                present: present(&self.parts),
-            }),
-        }
-    }
-}
-
-impl From<Tensor<2>> for Prediction {
-    fn from(rows: Tensor<2>) -> Self {
-        Self::default().with(Part::Ids, Estimate::Rows(rows))
     }
 }
 

@@ -62,9 +62,10 @@ fn main() {
     product("gemm up", rows, d, ffn);
     product("gemm down", rows, ffn, d);
 
-    let qkv = values(rows * 3 * d);
-    let (q, k, v) = HeadsRef::fused_qkv(&qkv, [batch, len], [heads, heads, dim]);
     let dims = [batch, len, heads, dim];
+    let qkv = values(rows * 3 * d);
+    let part = |i: usize| HeadsRef::new(&qkv[i * rows * d..], dims);
+    let (q, k, v) = (part(0), part(1), part(2));
     let (mut out, mut lse) = (vec![0.0; rows * d], vec![0.0; rows * heads]);
     let ranges = KeyRanges::full(len, len);
     let flops = 4 * batch * heads * len * len * dim;
@@ -72,9 +73,10 @@ fn main() {
         let out = HeadsMut::new(&mut out, dims);
         attention_forward(q, k, v, &ranges, 0.125, out, &mut lse);
     });
-    let (dout, mut grads) = (values(rows * d), vec![0.0; rows * 3 * d]);
+    let dout = values(rows * d);
+    let [mut dq, mut dk, mut dv] = [0; 3].map(|_| vec![0.0; rows * d]);
     time("attention backward", flops / 2 * 5, || {
-        let (dq, dk, dv) = HeadsMut::fused_qkv(&mut grads, [batch, len], [heads, heads, dim]);
+        let [dq, dk, dv] = [&mut dq, &mut dk, &mut dv].map(|part| HeadsMut::new(part, dims));
         let (out, dout) = (HeadsRef::new(&out, dims), HeadsRef::new(&dout, dims));
         attention_backward(q, k, v, &ranges, 0.125, out, &lse, dout, dq, dk, dv);
     });

@@ -3,7 +3,8 @@
 //! `gemm` multiplies matrices, `attention` attends, `rowwise` does everything that works on rows or
 //! single values, `threads` says how many threads do it. Operands are `f32` slices with shapes; a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
-//! This crate knows no tensors, networks or files, and it is the only one with `unsafe` code.
+//! This crate knows no tensors, networks or files. It is the only one that may write `unsafe` code freely;
+//! elsewhere two calls into the system (mapping a file, a setting of the allocator) are allowed one by one.
 //!
 //! ```
 //! use demask_kernels::gemm::{Beta, MatrixMut, MatrixRef, PackedB, gemm};

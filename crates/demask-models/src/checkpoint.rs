@@ -181,6 +181,11 @@ impl Checkpoint {
                 spec.kind.attention()
             )));
         }
+        if let Some([min, max]) = spec.sampling_eps {
+            demask_diffusion::schedule::TimeSampling::window(min, max)
+                .check()
+                .map_err(|e| config.error(format!("the window of masked shares: {e}")))?;
+        }
         let mut unusual = family::check(config.label(), family, &spec, tensors.as_ref())?;
         let rows = spec.network.vocab_size;
         if tokenizer.vocab_size() > rows {

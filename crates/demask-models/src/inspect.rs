@@ -28,6 +28,8 @@ pub struct Report {
     pub network: TransformerConfig,
     /// Whether the noise level is given to the network.
     pub time_conditioning: bool,
+    /// The range of masked shares the network was trained on, where it was clipped.
+    pub sampling_eps: Option<[f64; 2]>,
     /// The tokenizer.
     pub tokenizer: TokenizerReport,
     /// Special tokens by role.
@@ -102,6 +104,7 @@ impl Checkpoint {
             dtypes,
             network: spec.network.clone(),
             time_conditioning: spec.time_conditioning,
+            sampling_eps: spec.sampling_eps,
             tokenizer: TokenizerReport {
                 kind: self.tokenizer.description(),
                 size: self.tokenizer.vocab_size(),

@@ -54,7 +54,8 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::Io`] when the folder or a file cannot be written, [`ModelError::Format`] for a
-    /// network that was opened packed ([`OpenOptions::packed`]): its weights are no longer there as tensors.
+    /// network that this would not keep: one that was opened packed ([`OpenOptions::packed`]), whose weights
+    /// are no longer there as tensors, one with adapters, or another one than `spec` describes.
     pub fn save(
         dir: &Path,
         network: &Transformer,
@@ -62,8 +63,7 @@ impl Model {
         tokenizer: &Tokenizer,
         dtype: SaveDtype,
     ) -> Result<(), ModelError> {
-        if network.is_packed() {
-            let problem = "a packed network cannot be saved; open it with `packed: false`";
+        if let Some(problem) = lost(network, spec) {
             return Err(ModelError::format(dir.display().to_string(), problem));
         }
         std::fs::create_dir_all(dir).map_err(|e| ModelError::io("create", dir, e))?;
@@ -112,4 +112,32 @@ impl Model {
             Some(source) => ChatTemplate::new(source, &self.tokenizer, &self.spec.ids).map(Some),
         }
     }
+}
+
+/// Why a checkpoint would not hold the network, if it would not.
+fn lost(network: &Transformer, spec: &ModelSpec) -> Option<String> {
+    if network.is_packed() {
+        return Some("a packed network cannot be saved; open it with `packed: false`".into());
+    }
+    if network.lora().is_some() {
+        return Some(
+            "a checkpoint has no place for adapters; merge them into the network first".into(),
+        );
+    }
+    if *network.config() == spec.network {
+        return None;
+    }
+    let fields = |config| serde_json::to_value(config).unwrap_or_default();
+    let (built, said) = (fields(network.config()), fields(&spec.network));
+    let differs = built.as_object().into_iter().flatten();
+    let differs = differs
+        .filter(|(name, value)| said.get(name.as_str()) != Some(value))
+        .map(|(name, value)| {
+            let said = said.get(name.as_str()).unwrap_or(&serde_json::Value::Null);
+            format!("`{name}` is {value} in the network and {said} in its description")
+        });
+    Some(format!(
+        "the network is not the one that is described: {}",
+        differs.collect::<Vec<_>>().join(", ")
+    ))
 }

@@ -35,7 +35,8 @@ pub struct ModelSpec {
     /// What the authors recommend for generation.
     #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
     pub generation: GenerationDefaults,
-    /// The range of masked shares the network was trained on, where it was clipped (BD3-LM).
+    /// The range of masked shares the network was trained on, where it was clipped (BD3-LM). A note for
+    /// people: texts are written at the shares of their steps whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling_eps: Option<[f64; 2]>,
     /// Chat template (Jinja), when the checkpoint has one.

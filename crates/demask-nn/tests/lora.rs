@@ -61,7 +61,7 @@ fn a_new_adapter_changes_nothing() {
     let plain = logits(&network(), None);
     let adapted = network().init_lora(&lora(), 9).unwrap();
     assert_eq!(logits(&adapted, None), plain);
-    assert_eq!(logits(&adapted.merged(), None), plain);
+    assert_eq!(logits(&adapted.merged().unwrap(), None), plain);
 }
 
 #[test]
@@ -71,9 +71,22 @@ fn a_merged_adapter_computes_the_same() {
     let with = logits(&adapted, None);
     assert!(distance(&plain, &with) > 0.05);
     assert!(distance(&with, &logits(&adapted.clone().packed(), None)) < 1e-5);
-    let merged = adapted.merged();
+    let merged = adapted.merged().unwrap();
     assert!(merged.lora().is_none());
     assert!(distance(&with, &logits(&merged, None)) < 1e-5);
+}
+
+#[test]
+fn what_would_lose_adapters_is_refused() {
+    let adapted = network().with_lora(&lora(), &mut Waves).unwrap();
+    let packed = adapted.clone().packed();
+    let said = packed.merged().unwrap_err().to_string();
+    assert!(said.contains("merge first, then pack"), "{said}");
+    let said = adapted.clone().with_lora(&lora(), &mut Waves).unwrap_err();
+    assert!(said.to_string().contains("merge them first"), "{said}");
+    assert!(adapted.init_lora(&lora(), 1).is_err());
+    // Without adapters there is nothing to lose.
+    assert!(network().packed().merged().is_ok());
 }
 
 #[test]

@@ -215,9 +215,6 @@ fn the_shift_moves_predictions_one_cell_on() {
 #[test]
 fn a_cache_continues_a_causal_sequence() {
     for (name, config) in shapes() {
-        if config.logit_shift {
-            continue; // The row before the request is not part of it.
-        }
         let network = network(&config);
         let mask = AttentionMask::causal;
         let whole = logits(
@@ -242,7 +239,88 @@ fn a_cache_continues_a_causal_sequence() {
         assert_eq!(parts, whole, "{name}");
         cache.truncate(4);
         assert_eq!(cache.length(), 4);
+        // From the middle again: a network that shifts reads the fourth cell for the fifth.
+        let input = Input {
+            mask: mask(),
+            cache: Some(&mut cache),
+            asked: Asked::Rows(vec![0, 5]),
+            ..Input::ids(ids(10)[4..].to_vec(), 1, 6)
+        };
+        let again = logits(&network, input);
+        assert_eq!(again[..40], whole[4 * 40..5 * 40], "{name}");
+        assert_eq!(again[40..], whole[9 * 40..], "{name}");
     }
+    assert!(shapes().iter().any(|(_, config)| config.logit_shift));
+}
+
+#[test]
+fn a_shift_reads_each_sequence_s_own_cache() {
+    let network = network(&TransformerConfig {
+        logit_shift: true,
+        ..llama()
+    });
+    let mask = AttentionMask::causal;
+    let (one, two) = (ids(7), (0..7).map(|i| 39 - i).collect::<Vec<u32>>());
+    let both = |range: std::ops::Range<usize>| [&one[range.clone()], &two[range]].concat();
+    let mut cache = KvCache::new();
+    for (range, expected) in [(0..4, 4), (4..7, 7)] {
+        let input = Input {
+            mask: mask(),
+            cache: Some(&mut cache),
+            ..Input::ids(both(range.clone()), 2, range.len())
+        };
+        let found = logits(&network, input);
+        for (b, text) in [&one, &two].into_iter().enumerate() {
+            let input = Input {
+                mask: mask(),
+                ..Input::ids(text[..expected].to_vec(), 1, expected)
+            };
+            let alone = logits(&network, input);
+            let rows = 40 * range.len();
+            assert_eq!(found[b * rows..][..rows], alone[40 * range.start..]);
+        }
+    }
+}
+
+#[test]
+fn a_cache_of_another_network_is_refused() {
+    let filled = |config: &TransformerConfig| {
+        let mut cache = KvCache::new();
+        let input = Input {
+            cache: Some(&mut cache),
+            ..Input::ids(ids(3), 1, 3)
+        };
+        network(config).forward(input).unwrap();
+        cache
+    };
+    let refuse = |config: &TransformerConfig, mut cache: KvCache, batch: usize| {
+        let input = Input {
+            cache: Some(&mut cache),
+            ..Input::ids(ids(2 * batch), batch, 2)
+        };
+        network(config).forward(input).unwrap_err().to_string()
+    };
+    let deep = TransformerConfig {
+        n_layers: 3,
+        ..llama()
+    };
+    let said = refuse(&llama(), filled(&deep), 1);
+    assert!(
+        said.contains("is [3, 2, 8] in it and [2, 2, 8] here"),
+        "{said}"
+    );
+    assert!(refuse(&deep, filled(&llama()), 1).contains("is [2, 2, 8] in it"));
+    let heads = TransformerConfig {
+        n_kv_heads: 4,
+        ..llama()
+    };
+    assert!(refuse(&heads, filled(&llama()), 1).contains("and [2, 4, 8] here"));
+    let shifted = TransformerConfig {
+        logit_shift: true,
+        ..llama()
+    };
+    assert!(refuse(&shifted, filled(&llama()), 1).contains("this network needs [1, 3, 32]"));
+    assert!(refuse(&llama(), filled(&llama()), 2).contains("1 sequences for a batch of 2"));
 }
 
 #[test]

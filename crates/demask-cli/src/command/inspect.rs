@@ -63,6 +63,9 @@ fn table(report: &Report) -> Result<Table> {
             "none"
         },
     ]);
+    if let Some([min, max]) = report.sampling_eps {
+        table.row(["trained at", &format!("masked shares from {min} to {max}")]);
+    }
     let tokenizer = &report.tokenizer;
     table.row([
         "tokenizer",

@@ -1,7 +1,7 @@
 //! Block diffusion (BD3-LM 2503.09573).
 //!
 //! `-ln p(x) <= sum_b E_t [ w(t_b) sum_{masked l in b} -ln p_theta(x^l | x_t^b, x^{<b}) ]`, all blocks in one pass: the
-//! input is `[x_t ; x_0]`, the positions are `0..L` twice, and [`attends`] says who sees whom. Times are drawn for each
+//! input is `[x_t ; x_0]`, the positions are `0..L` twice, and [`Attention::NoisyAndClean`] says who sees whom. Times are drawn for each
 //! block (antithetic over batch times blocks).
 //!
 //! A clipped schedule draws `t` in `[min, max]` and keeps the weight of the unclipped one: training then is not the
@@ -11,8 +11,6 @@
 //! lies in the window (the published code counts all cells: the same without a prompt and without `ignore_bos`); ends at 1e-3 and 1 are
 //! not checked; a block whose few free cells allow no such share is left alone. `ignore_bos` keeps the first cell clean
 //! and out of the loss in training as well as in evaluation.
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,37 +57,11 @@ impl Default for Bd3Config {
     }
 }
 
-/// Whether a query may look at a key in the pass over `[x_t ; x_0]`: `clean` says in which half each stands.
-///
-/// A noisy cell sees its own noisy block and the clean blocks before it; a clean cell sees the clean blocks up to its
-/// own. (BD3-LM, figure 3: block-diagonal, offset block-causal, block-causal.)
-pub fn attends(query: (bool, u32), key: (bool, u32)) -> bool {
-    match (query, key) {
-        ((false, q), (false, k)) => q == k,
-        ((false, q), (true, k)) => q > k,
-        ((true, q), (true, k)) => q >= k,
-        ((true, _), (false, _)) => false,
-    }
-}
-
-/// The whole mask of [`attends`], row-major `[2L, 2L]` by query and key, for blocks `[L]`.
-pub fn mask(blocks: &[u32]) -> Vec<bool> {
-    let cells: Vec<(bool, u32)> = [false, true]
-        .iter()
-        .flat_map(|&clean| blocks.iter().map(move |&b| (clean, b)))
-        .collect();
-    cells
-        .iter()
-        .flat_map(|&query| cells.iter().map(move |&key| attends(query, key)))
-        .collect()
-}
-
 /// Block diffusion.
 #[derive(Clone, Debug)]
 pub struct Bd3 {
     masking: Masking,
     config: Bd3Config,
-    custom: Option<Vec<u32>>,
 }
 
 impl Bd3 {
@@ -110,20 +82,12 @@ impl Bd3 {
         let objective = Self {
             masking,
             config: config.clone(),
-            custom: None,
         };
         if config.resample && !objective.possible(config.block) {
             let reason = "no number of masked cells of a block has a share inside [min, max]";
             return Err(DiffusionError::setting("block", config.block, reason));
         }
         Ok(objective)
-    }
-
-    /// The same objective on arbitrary blocks: the block of each cell, `[L]`. Order of the ids is order of the blocks.
-    #[must_use]
-    pub fn with_blocks(mut self, blocks: Vec<u32>) -> Self {
-        self.custom = Some(blocks);
-        self
     }
 
     /// The window of the masked share that [`Bd3Config::resample`] enforces: published ends of 1e-3 and 1 are open.
@@ -143,16 +107,6 @@ impl Bd3 {
         (low..=high).contains(&share)
     }
 
-    fn blocks(&self, length: usize) -> Result<Vec<u32>> {
-        match &self.custom {
-            None => Ok((0..length)
-                .map(|l| (l / self.config.block) as u32)
-                .collect()),
-            Some(blocks) if blocks.len() == length => Ok(blocks.clone()),
-            Some(blocks) => Err(DiffusionError::shape("blocks", length, blocks.len())),
-        }
-    }
-
     /// Draws the masks of blocks whose share is outside the window again.
     fn redraw(
         &self,
@@ -160,7 +114,7 @@ impl Bd3 {
         noisy: &mut Ids,
         free: &[bool],
         p: &Time,
-        members: &[Vec<usize>],
+        members: &[&[usize]],
         noise: &Noise,
     ) -> Result<()> {
         let mask = self.masking.mask();
@@ -216,8 +170,7 @@ impl Objective for Bd3 {
 
     fn is_bound(&self) -> bool {
         // A block of one cell has one noise level that matters: masked.
-        let single = self.config.block == 1 && self.custom.is_none();
-        if single && self.config.time.min >= 1.0 {
+        if self.config.block == 1 && self.config.time.min >= 1.0 {
             return self.config.normalise != Normalise::Sequence;
         }
         self.masking.bounds(self.config.normalise)
@@ -237,13 +190,12 @@ impl Objective for Bd3 {
             self.masking.process.vocab(),
             Some(self.masking.mask()),
         )?;
-        let blocks = self.blocks(length)?;
-        let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        blocks
+        let cells: Vec<usize> = (0..length).collect();
+        let blocks: Vec<u32> = cells
             .iter()
-            .enumerate()
-            .for_each(|(l, &id)| groups.entry(id).or_default().push(l));
-        let members: Vec<Vec<usize>> = groups.into_values().collect();
+            .map(|l| (l / self.config.block) as u32)
+            .collect();
+        let members: Vec<&[usize]> = cells.chunks(self.config.block).collect();
 
         let schedule = &*self.masking.schedule;
         let count_of = batch * members.len();
@@ -260,7 +212,7 @@ impl Objective for Bd3 {
         for b in 0..batch {
             for (index, cells) in members.iter().enumerate() {
                 let moment = moments[b * members.len() + index];
-                for &l in cells {
+                for &l in *cells {
                     p[b * length + l] = moment.p;
                     t[b * length + l] = moment.t;
                     weight[b * length + l] = if unit { 1.0 } else { moment.weight };
@@ -307,22 +259,6 @@ mod tests {
 
     fn build(config: &Bd3Config) -> Bd3 {
         Bd3::new(config, Vocabulary::masked(9, 8)).unwrap()
-    }
-
-    #[test]
-    fn three_part_mask_by_hand() {
-        // L = 3, blocks 0 0 1; rows and columns x_t(0,1,2) x_0(0,1,2).
-        let wanted = [
-            "110000", // noisy block 0 sees itself
-            "110000", "001110", // noisy block 1 sees itself and clean block 0
-            "000110", // clean block 0 sees clean block 0
-            "000110", "000111",
-        ];
-        let wanted: Vec<bool> = wanted
-            .iter()
-            .flat_map(|r| r.bytes().map(|c| c == b'1'))
-            .collect();
-        assert_eq!(mask(&[0, 0, 1]), wanted);
     }
 
     #[test]
@@ -426,22 +362,5 @@ mod tests {
             ..config(1)
         };
         assert!(Bd3::new(&impossible, vocabulary).is_err());
-        let custom = build(&config(2)).with_blocks(vec![0, 1]);
-        assert!(
-            custom
-                .corrupt(&Ids::filled(1, 3, 0), &[true; 3], &Noise::new(0))
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn arbitrary_blocks() {
-        let custom = build(&config(2)).with_blocks(vec![0, 0, 0, 5, 5, 9]);
-        let c = custom
-            .corrupt(&Ids::filled(1, 6, 0), &[true; 6], &Noise::new(0))
-            .unwrap();
-        assert_eq!(c.time.at(0, 0), c.time.at(0, 2));
-        assert_ne!(c.time.at(0, 2), c.time.at(0, 3));
-        assert_ne!(c.time.at(0, 4), c.time.at(0, 5));
     }
 }

@@ -218,4 +218,28 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_window_without_a_loss_is_refused() {
+        // At time 1 nothing is left under the schedule of BD3-LM, and 1e-3 under that of MDLM.
+        let window = "time = { min = 1.0, max = 1.0 }";
+        for kind in ["udlm", "sedd_uniform", "sedd_absorbing"] {
+            let build = |convention: &str| {
+                let schedule =
+                    format!("schedule = {{ kind = \"loglinear\", convention = \"{convention}\" }}");
+                let text = format!("kind = \"{kind}\"\n{window}\n{schedule}");
+                let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+                config.build(Vocabulary::masked(8, 7))
+            };
+            let said = build("bd3lms").unwrap_err().to_string();
+            assert!(
+                said.contains("min") && said.contains("begin earlier"),
+                "{said}"
+            );
+            assert!(build("mdlm").is_ok());
+        }
+        let bd3: ObjectiveConfig =
+            toml::from_str(&format!("kind = \"bd3\"\nblock = 1\n{window}")).unwrap();
+        assert!(bd3.build(Vocabulary::masked(8, 7)).is_ok());
+    }
 }

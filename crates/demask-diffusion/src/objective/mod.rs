@@ -79,7 +79,8 @@ pub enum Attention {
     Full,
     /// Itself and the cells before it.
     Causal,
-    /// BD3-LM's three-part mask on `[x_t ; x_0]`; see [`bd3::attends`].
+    /// BD3-LM's three-part mask on `[x_t ; x_0]` (figure 3: block-diagonal, offset block-causal, block-causal). A noisy
+    /// cell sees its own noisy block and the clean blocks before it; a clean cell sees the clean blocks up to its own.
     NoisyAndClean,
 }
 
@@ -93,7 +94,7 @@ pub struct Corrupted {
     /// reconstruction term is asked for (D3PM form and UDLM).
     pub input: Ids,
     /// `Some(block of each of the L cells)`: the input is `[x_t ; x_0]`, the network must use the three-part mask
-    /// ([`bd3::attends`]) and the positions `0..L` twice.
+    /// ([`Attention::NoisyAndClean`]) and the positions `0..L` twice.
     pub blocks: Option<Vec<u32>>,
     /// The times that were drawn, broadcasting to `[B, L]`.
     pub time: Time,

@@ -69,12 +69,24 @@ pub(crate) fn plain_time(time: &TimeSampling) -> Result<()> {
     Err(DiffusionError::setting("reshape", time.reshape, reason))
 }
 
+/// Scores, and the bound under uniform noise, divide by what is left of a text: at `alpha = 0` they are no number.
+/// Noise only grows, and a time drawn from a window that begins before its end lies before the end.
+pub(crate) fn something_left(time: &TimeSampling, schedule: &dyn Schedule) -> Result<()> {
+    if schedule.alpha(time.min) > 0.0 {
+        return Ok(());
+    }
+    let reason = "leaves nothing of a text at any time of the window, where this objective has no loss; begin earlier";
+    Err(DiffusionError::setting("min", time.min, reason))
+}
+
 impl SeddAbsorbing {
     /// The objective on a vocabulary with a mask.
     pub fn new(config: &SeddAbsorbingConfig, vocabulary: Vocabulary) -> Result<Self> {
         plain_time(&config.time)?;
+        let masking = Masking::new(config.schedule.build()?, config.time, vocabulary)?;
+        something_left(&config.time, &*masking.schedule)?;
         Ok(Self {
-            masking: Masking::new(config.schedule.build()?, config.time, vocabulary)?,
+            masking,
             scale_by_sigma: config.scale_by_sigma,
             time_input: config.time_input,
             normalise: config.normalise,

@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::masking::{CELLS, TIMES, condition, count};
-use super::sedd_absorbing::plain_time;
+use super::sedd_absorbing::{plain_time, something_left};
 use super::{
     Corrupted, LossInput, Normalise, Objective, Row, Rows, Vocabulary, Wanted, check_batch, column,
     indices, logits_of, values_of,
@@ -65,16 +65,13 @@ impl SeddUniform {
     pub fn new(config: &SeddUniformConfig, vocabulary: Vocabulary) -> Result<Self> {
         config.time.check()?;
         plain_time(&config.time)?;
+        let schedule = config.schedule.build()?;
+        something_left(&config.time, &*schedule)?;
         Ok(Self {
-            schedule: config.schedule.build()?,
+            schedule,
             process: vocabulary.uniform()?,
             config: config.clone(),
         })
-    }
-
-    /// The schedule.
-    pub fn schedule(&self) -> &Arc<dyn Schedule> {
-        &self.schedule
     }
 }
 

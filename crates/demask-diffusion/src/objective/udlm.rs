@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::d3pm::below;
 use super::masking::{TIMES, condition};
-use super::sedd_absorbing::plain_time;
+use super::sedd_absorbing::{plain_time, something_left};
 use super::sedd_uniform::replace;
 use super::{
     Corrupted, LossInput, Normalise, Objective, Row, Rows, Vocabulary, Wanted, check_batch, column,
@@ -73,8 +73,10 @@ impl Udlm {
     pub fn new(config: &UdlmConfig, vocabulary: Vocabulary) -> Result<Self> {
         config.time.check()?;
         plain_time(&config.time)?;
+        let schedule = config.schedule.build()?;
+        something_left(&config.time, &*schedule)?;
         Ok(Self {
-            schedule: config.schedule.build()?,
+            schedule,
             process: vocabulary.uniform()?,
             config: config.clone(),
         })

@@ -39,11 +39,6 @@ impl Clipped {
         Ok(Self { inner, min, max })
     }
 
-    /// The inner schedule.
-    pub fn inner(&self) -> &Arc<dyn Schedule> {
-        &self.inner
-    }
-
     /// The inner time of `u`.
     pub fn inner_time(&self, u: f64) -> f64 {
         u * (self.max - self.min) + self.min

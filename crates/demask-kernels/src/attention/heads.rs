@@ -97,31 +97,6 @@ impl<'a> HeadsRef<'a> {
         }
     }
 
-    /// Queries, keys and values in one `[batch, length, (heads + 2·kv_heads)·head_dim]` buffer.
-    ///
-    /// # Panics
-    /// When the slice is too short.
-    pub fn fused_qkv(
-        data: &'a [f32],
-        [batch, len]: [usize; 2],
-        [heads, kv_heads, dim]: [usize; 3],
-    ) -> (Self, Self, Self) {
-        let row = (heads + 2 * kv_heads) * dim;
-        let strides = [len * row, row, dim];
-        let part = |skip: usize, n: usize| {
-            Self::with_strides(
-                data.get(skip..).unwrap_or(&[]),
-                [batch, len, n, dim],
-                strides,
-            )
-        };
-        (
-            part(0, heads),
-            part(heads * dim, kv_heads),
-            part((heads + kv_heads) * dim, kv_heads),
-        )
-    }
-
     /// `[batch, length, heads, head_dim]`.
     pub fn dims(&self) -> [usize; 4] {
         self.extent.dims
@@ -176,33 +151,6 @@ impl<'a> HeadsMut<'a> {
     /// When the last element lies outside the slice or two elements share a place.
     pub fn with_strides(data: &'a mut [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
         Self::make(data, Extent { dims, strides })
-    }
-
-    /// The three parts of one `[batch, length, (heads + 2·kv_heads)·head_dim]` buffer.
-    ///
-    /// # Panics
-    /// When the slice is too short.
-    pub fn fused_qkv(
-        data: &'a mut [f32],
-        [batch, len]: [usize; 2],
-        [heads, kv_heads, dim]: [usize; 3],
-    ) -> (Self, Self, Self) {
-        let row = (heads + 2 * kv_heads) * dim;
-        let whole = Self::new(data, [batch, len, 1, row]);
-        // The parts cover different columns of each row, so their borrows never overlap.
-        let part = |skip: usize, n: usize| Self {
-            data: whole.data.wrapping_add(skip),
-            extent: Extent {
-                dims: [batch, len, n, dim],
-                strides: [len * row, row, dim],
-            },
-            life: PhantomData,
-        };
-        (
-            part(0, heads),
-            part(heads * dim, kv_heads),
-            part((heads + kv_heads) * dim, kv_heads),
-        )
     }
 
     /// `[batch, length, heads, head_dim]`.

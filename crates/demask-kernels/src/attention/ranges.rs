@@ -96,31 +96,6 @@ impl KeyRanges {
         })
     }
 
-    /// From lists of intervals: `batch · q_len` of them (or `q_len`, shared, with `batch` `None`).
-    ///
-    /// # Panics
-    /// When the number of lists is wrong, or a list is not sorted, disjoint and inside `k_len`.
-    pub fn from_lists(
-        batch: Option<usize>,
-        q_len: usize,
-        k_len: usize,
-        lists: &[Vec<(usize, usize)>],
-    ) -> Self {
-        let rows = batch.unwrap_or(1) * q_len;
-        assert_eq!(lists.len(), rows, "key ranges: one list for each query");
-        Self::build(batch, q_len, k_len, |b, q, out| {
-            let mut last = 0;
-            for &(start, end) in &lists[b * q_len + q] {
-                assert!(
-                    last <= start && start <= end && end <= k_len,
-                    "key ranges: [{start}, {end}) of query {q} is out of order or beyond {k_len}"
-                );
-                push(out, start, end);
-                last = end;
-            }
-        })
-    }
-
     /// Number of batch rows, or `None` when one list serves them all.
     pub fn batch(&self) -> Option<usize> {
         self.batch
@@ -199,8 +174,6 @@ mod tests {
         );
         let odd = KeyRanges::shared_from_fn(1, 6, |_, k| k != 0 && k != 3);
         assert_eq!(odd.of(0, 0), &[(1, 3), (4, 6)]);
-        let lists = KeyRanges::from_lists(None, 1, 6, &[vec![(1, 3), (4, 4), (4, 6)]]);
-        assert_eq!(odd, lists);
         assert_eq!((odd.pairs(3), padded.pairs(3)), (12, 6));
     }
 
@@ -210,11 +183,5 @@ mod tests {
             KeyRanges::shared_from_fn(9, 9, |q, k| k <= q),
             KeyRanges::causal(9, 9)
         );
-    }
-
-    #[test]
-    #[should_panic(expected = "out of order")]
-    fn unsorted_lists_are_refused() {
-        KeyRanges::from_lists(None, 1, 6, &[vec![(4, 6), (1, 3)]]);
     }
 }

@@ -254,36 +254,51 @@ fn strided_views_read_the_same_bits() {
         to[nq..nq + nk].copy_from_slice(&case.k[row * nk..(row + 1) * nk]);
         to[nq + nk..].copy_from_slice(&case.v[row * nk..(row + 1) * nk]);
     }
-    let parts = [heads, kv_heads, dim];
-    let (q, k, v) = HeadsRef::fused_qkv(&fused, [batch, len], parts);
-    let mut grads = vec![f32::NAN; fused.len()];
+    let part = |skip: usize, n: usize| {
+        let strides = [len * width, width, dim];
+        HeadsRef::with_strides(&fused[skip * dim..], [batch, len, n, dim], strides)
+    };
+    let (q, k, v) = (
+        part(0, heads),
+        part(heads, kv_heads),
+        part(heads + kv_heads, kv_heads),
+    );
     // The result in [batch, heads, length, head_dim] memory.
     let mut out = vec![f32::NAN; case.q.len()];
     let mut lse = vec![f32::NAN; batch * heads * len];
     let strides = [heads * len * dim, dim, len * dim];
     let view = HeadsMut::with_strides(&mut out, case.q_dims, strides);
     attention_forward(q, k, v, &ranges, case.scale, view, &mut lse);
-    let (dq, dk, dv) = HeadsMut::fused_qkv(&mut grads, [batch, len], parts);
+    let by_head = |n: usize| [n * len * dim, dim, len * dim];
+    let [mut dq, mut dk, mut dv] =
+        [heads, kv_heads, kv_heads].map(|n| vec![f32::NAN; batch * n * len * dim]);
     let out_view = HeadsRef::with_strides(&out, case.q_dims, strides);
     let dout = HeadsRef::new(&case.dout, case.q_dims);
     attention_backward(
-        q, k, v, &ranges, case.scale, out_view, &lse, dout, dq, dk, dv,
+        q,
+        k,
+        v,
+        &ranges,
+        case.scale,
+        out_view,
+        &lse,
+        dout,
+        HeadsMut::with_strides(&mut dq, case.q_dims, by_head(heads)),
+        HeadsMut::with_strides(&mut dk, case.k_dims, by_head(kv_heads)),
+        HeadsMut::with_strides(&mut dv, case.k_dims, by_head(kv_heads)),
     );
-    for row in 0..batch * len {
-        let (nq, nk) = (heads * dim, kv_heads * dim);
-        let got = &grads[row * width..(row + 1) * width];
-        assert_eq!(got[..nq], want.dq[row * nq..(row + 1) * nq]);
-        assert_eq!(got[nq..nq + nk], want.dk[row * nk..(row + 1) * nk]);
-        assert_eq!(got[nq + nk..], want.dv[row * nk..(row + 1) * nk]);
-        let (b, i) = (row / len, row % len);
-        for h in 0..heads {
-            let at = ((b * heads + h) * len + i) * dim;
-            assert_eq!(
-                out[at..at + dim],
-                want.out[(row * heads + h) * dim..][..dim]
-            );
+    let same = |got: &[f32], want: &[f32], n: usize| {
+        for (row, want) in want.chunks_exact(n * dim).enumerate() {
+            let (b, i) = (row / len, row % len);
+            for (h, want) in want.chunks_exact(dim).enumerate() {
+                assert_eq!(got[((b * n + h) * len + i) * dim..][..dim], *want);
+            }
         }
-    }
+    };
+    same(&out, &want.out, heads);
+    same(&dq, &want.dq, heads);
+    same(&dk, &want.dk, kv_heads);
+    same(&dv, &want.dv, kv_heads);
 }
 
 #[test]

@@ -166,6 +166,16 @@ fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
     (rows, cols)
 }
 
+/// Panics when a part of one of the three sizes, `size · part / parts`, could wrap: views that repeat one
+/// value may be larger than any memory.
+fn check_sizes([m, n, k]: [usize; 3], [rows, cols]: [usize; 2]) {
+    let cut = |size: usize, parts: usize| size.checked_mul(parts).is_some();
+    assert!(
+        cut(m, rows) && cut(n, cols) && cut(k, k.div_ceil(KC)),
+        "gemm: {m}x{k} times {k}x{n} is too large to be cut into blocks"
+    );
+}
+
 /// Runs a product whose shapes have been checked.
 pub(super) fn run(
     isa: Isa,
@@ -179,7 +189,7 @@ pub(super) fn run(
     if m == 0 || n == 0 {
         return;
     }
-    let (ldc, c) = (c.leading(), MutPtr(c.ptr()));
+    let (ldc, c) = (n, MutPtr(c.ptr()));
     if k == 0 {
         for i in 0..m {
             // SAFETY: row i of C is ours alone and has n values.
@@ -206,6 +216,7 @@ pub(super) fn run(
     );
     let panels = n.div_ceil(nr);
     let col_parts = col_parts.min(panels);
+    check_sizes([m, n, k], [row_parts, col_parts]);
     let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
     let (b_ptr, b_strides) = match b {
         Rhs::Plain(b) => (Ptr(b.ptr()), Some(b.strides())),

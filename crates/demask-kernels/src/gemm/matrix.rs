@@ -106,13 +106,12 @@ impl<'a> MatrixRef<'a> {
     }
 }
 
-/// A writable row-major matrix in a slice: element (i, j) at `i·leading + j`.
+/// A writable row-major matrix that fills a slice.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
     data: &'a mut [f32],
     rows: usize,
     cols: usize,
-    leading: usize,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -122,36 +121,7 @@ impl<'a> MatrixMut<'a> {
     /// When the slice does not hold exactly `rows · cols` values.
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
         fills(data.len(), rows, cols);
-        Self {
-            data,
-            rows,
-            cols,
-            leading: cols,
-        }
-    }
-
-    /// Columns of a wider row-major matrix: rows begin `leading` values apart.
-    ///
-    /// # Panics
-    /// When rows overlap or the last element lies outside the slice.
-    pub fn with_leading(data: &'a mut [f32], rows: usize, cols: usize, leading: usize) -> Self {
-        assert!(
-            rows <= 1 || leading >= cols,
-            "matrix: rows of {cols} values overlap at leading dimension {leading}"
-        );
-        let need = reach(rows, cols, leading, 1);
-        assert!(
-            need <= data.len(),
-            "matrix: {rows}x{cols} with leading dimension {leading} reaches {need} values, the \
-             slice holds {}",
-            data.len()
-        );
-        Self {
-            data,
-            rows,
-            cols,
-            leading,
-        }
+        Self { data, rows, cols }
     }
 
     /// Number of rows.
@@ -162,11 +132,6 @@ impl<'a> MatrixMut<'a> {
     /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
-    }
-
-    /// Stride between rows.
-    pub(crate) fn leading(&self) -> usize {
-        self.leading
     }
 
     /// Pointer to element (0, 0).

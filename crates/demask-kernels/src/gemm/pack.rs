@@ -15,11 +15,15 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// # Panics
+    /// When `m` is so large that `start` could wrap.
     pub fn new(m: usize, mr: usize) -> Self {
-        Self {
-            m,
-            tiles: m.div_ceil(mr),
-        }
+        let tiles = m.div_ceil(mr);
+        assert!(
+            m.checked_mul(tiles).is_some(),
+            "gemm: {m} rows in {tiles} tiles are too many"
+        );
+        Self { m, tiles }
     }
     #[inline(always)]
     pub fn start(self, i: usize) -> usize {

@@ -35,15 +35,24 @@ impl Kernel for PackPanel {
 
 impl PackedB {
     /// Packs a k×n matrix (any strides: pass [`MatrixRef::t`] of an `[out, in]` weight).
+    ///
+    /// # Panics
+    /// When the panels would not fit in the address space, as a view that repeats one row or column
+    /// without end may ask for.
     pub fn pack(b: MatrixRef<'_>) -> Self {
         let isa = Isa::detect();
         let (_, nr) = tile_shape(isa);
         let (rows, cols) = (b.rows(), b.cols());
         let panels = cols.div_ceil(nr);
-        let mut data = Buffer::zeroed(panels * nr * rows);
+        // Every place a task writes lies below this product, so nothing below can wrap.
+        let values = panels.checked_mul(nr).and_then(|n| n.checked_mul(rows));
+        let values = values.unwrap_or_else(|| {
+            panic!("gemm: the panels of a {rows}x{cols} matrix do not fit in the address space")
+        });
+        let mut data = Buffer::zeroed(values);
         let (src, dst) = (Ptr(b.ptr()), MutPtr(data.as_mut_ptr()));
         let strides = b.strides();
-        threads::parallel(panels, rows * cols * 8, |p| {
+        threads::parallel(panels, values.saturating_mul(8), |p| {
             let panel = PackPanel {
                 src: src.get().wrapping_add(p * nr * strides.1),
                 strides,

@@ -175,14 +175,13 @@ fn empty_dimensions() {
 }
 
 #[test]
-fn leading_dimension_and_zero_strides() {
+fn a_stride_of_zero_repeats_a_row() {
     let b = [1.0, 2.0];
-    let mut c = [9.0f32; 7];
-    // A repeats one row; C is the middle of a wider matrix.
+    let mut c = [9.0f32; 2];
     let a = MatrixRef::with_strides(&[3.0, 4.0], 2, 2, 0, 1);
-    let out = MatrixMut::with_leading(&mut c[1..], 2, 1, 4);
+    let out = MatrixMut::new(&mut c, 2, 1);
     gemm(out, Beta::Overwrite, a, MatrixRef::new(&b, 2, 1), None);
-    assert_eq!(c, [9.0, 11.0, 9.0, 9.0, 9.0, 11.0, 9.0]);
+    assert_eq!(c, [11.0, 11.0]);
 }
 
 #[test]
@@ -286,4 +285,24 @@ fn shapes_that_do_not_fit_are_named() {
 #[should_panic(expected = "does not fill")]
 fn sizes_that_overflow_are_refused() {
     MatrixRef::new(&[], 1 << 32, 1 << 32);
+}
+
+#[test]
+#[should_panic(expected = "panels of a 576460752303423489x32 matrix")]
+fn a_view_that_repeats_its_rows_without_end_is_not_packed() {
+    // 32 columns of 2^59 + 1 rows wrap to 32 values.
+    PackedB::pack(MatrixRef::with_strides(&[1.0; 32], (1 << 59) + 1, 32, 0, 1));
+}
+
+#[test]
+#[should_panic(expected = "too large to be cut into blocks")]
+fn an_inner_dimension_without_end_is_refused() {
+    let k = 1 << 40;
+    gemm(
+        MatrixMut::new(&mut [0.0], 1, 1),
+        Beta::Overwrite,
+        MatrixRef::with_strides(&[1.0], 1, k, 0, 0),
+        MatrixRef::with_strides(&[1.0], k, 1, 0, 0),
+        None,
+    );
 }

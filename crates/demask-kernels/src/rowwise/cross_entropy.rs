@@ -1,7 +1,6 @@
 //! Cross-entropy of logits against a target class.
 
-use super::softmax::shift_and_sum;
-use super::{get, put, row_count, same_len};
+use super::{get, get_or, put, row_count, same_len};
 use crate::mem::MutPtr;
 use crate::simd::math::exp;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -43,32 +42,15 @@ pub fn cross_entropy(logits: &[f32], n: usize, targets: &[i64], loss: &mut [f32]
     });
 }
 
-/// Gradient of [`cross_entropy`]: `dlogits = (softmax(logits) − onehot(target)) · dloss`; 0 in rows whose target
-/// is negative.
+/// Gradient of [`cross_entropy`], in the place of the logits: `(softmax(logits) − onehot(target)) · dloss`; 0 in
+/// rows whose target is negative.
 ///
 /// # Shapes
-/// `dlogits` as `logits`; `lse`, from the forward pass, and `dloss`: `[rows]`.
+/// As in [`cross_entropy`]; `lse` from the forward pass, `dloss`: `[rows]`.
 ///
 /// # Panics
 /// When the shapes do not fit together or a target is `n` or more.
 pub fn cross_entropy_backward(
-    logits: &[f32],
-    n: usize,
-    targets: &[i64],
-    lse: &[f32],
-    dloss: &[f32],
-    dlogits: &mut [f32],
-) {
-    same_len("cross_entropy_backward", logits.len(), &[dlogits.len()]);
-    dlogits.copy_from_slice(logits);
-    cross_entropy_backward_in_place(dlogits, n, targets, lse, dloss);
-}
-
-/// As [`cross_entropy_backward`], but the gradient takes the place of the logits.
-///
-/// # Panics
-/// When the shapes do not fit together or a target is `n` or more.
-pub fn cross_entropy_backward_in_place(
     logits: &mut [f32],
     n: usize,
     targets: &[i64],
@@ -102,6 +84,23 @@ pub fn cross_entropy_backward_in_place(
             },
         );
     });
+}
+
+/// Largest value of a row and the sum of `exp(x − largest)`; the shift is 0 when all are −∞.
+#[inline(always)]
+fn shift_and_sum<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+    let low = f32::NEG_INFINITY;
+    let mut top = s.splat(low);
+    for j in (0..x.len()).step_by(LANES) {
+        top = s.max(top, get_or(s, x, j, low));
+    }
+    let top = s.max_lane(top);
+    let shift = if top == low { 0.0 } else { top };
+    let mut sum = s.splat(0.0);
+    for j in (0..x.len()).step_by(LANES) {
+        sum = s.add(sum, exp(s, s.sub(get_or(s, x, j, low), s.splat(shift))));
+    }
+    (shift, s.sum(sum))
 }
 
 fn check_targets(targets: &[i64], n: usize) {
@@ -188,9 +187,9 @@ mod tests {
         }
         with_every_isa(|_| {
             let (mut loss, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
-            let mut grad = vec![f32::NAN; rows * n];
             cross_entropy(&x, n, &targets, &mut loss, &mut lse);
-            cross_entropy_backward(&x, n, &targets, &lse, &g, &mut grad);
+            let mut grad = x.clone();
+            cross_entropy_backward(&mut grad, n, &targets, &lse, &g);
             assert!(relative_error(&loss, &loss64) < 1e-6);
             assert!(relative_error(&grad, &grad64) < 1e-6);
         });

@@ -1,4 +1,4 @@
-//! Layer norm: `y = (x − mean) / √(variance + ε) · weight + bias`.
+//! Layer norm: `y = (x − mean) / √(variance + ε) · weight`; who has a shift adds it.
 
 use super::{get, put, row_count, same_len, sum_over_rows};
 use crate::mem::MutPtr;
@@ -9,7 +9,7 @@ use crate::threads;
 /// backward pass. The variance is the mean squared deviation, taken in a second pass.
 ///
 /// # Shapes
-/// `x`, `y`: `[rows, n]`; `weight`, `bias`: `[n]`; `stats`: `[rows, 2]`.
+/// `x`, `y`: `[rows, n]`; `weight`: `[n]`; `stats`: `[rows, 2]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
@@ -17,7 +17,6 @@ pub fn layer_norm(
     x: &[f32],
     n: usize,
     weight: Option<&[f32]>,
-    bias: Option<&[f32]>,
     eps: f32,
     y: &mut [f32],
     stats: &mut [f32],
@@ -25,8 +24,8 @@ pub fn layer_norm(
     let rows = row_count("layer_norm", x.len(), n);
     same_len("layer_norm", x.len(), &[y.len()]);
     same_len("layer_norm: stats", 2 * rows, &[stats.len()]);
-    for part in [weight, bias].into_iter().flatten() {
-        same_len("layer_norm: weight and bias", n, &[part.len()]);
+    if let Some(w) = weight {
+        same_len("layer_norm: weight", n, &[w.len()]);
     }
     let isa = Isa::detect();
     let (y, stats) = (MutPtr(y.as_mut_ptr()), MutPtr(stats.as_mut_ptr()));
@@ -39,7 +38,6 @@ pub fn layer_norm(
                 x: &x[a * n..b * n],
                 n,
                 weight,
-                bias,
                 eps,
                 y,
                 stats,
@@ -48,19 +46,8 @@ pub fn layer_norm(
     });
 }
 
-/// Where [`layer_norm_backward`] writes; everything is overwritten.
-#[derive(Debug)]
-pub struct LayerNormGrads<'a> {
-    /// `[rows, n]`.
-    pub dx: &'a mut [f32],
-    /// `[n]`, if wanted.
-    pub dweight: Option<&'a mut [f32]>,
-    /// `[n]`, if wanted.
-    pub dbias: Option<&'a mut [f32]>,
-}
-
-/// Gradients of [`layer_norm`]. With `h = (x − mean)·r` and `g = dy · weight`:
-/// `dx = r · (g − mean(g) − h · mean(g · h))`, `dweight = Σ_rows dy · h`, `dbias = Σ_rows dy`.
+/// Gradients of [`layer_norm`]; `dx` and, if wanted, `dweight` are overwritten. With `h = (x − mean)·r` and `g = dy · weight`:
+/// `dx = r · (g − mean(g) − h · mean(g · h))`, `dweight = Σ_rows dy · h`.
 ///
 /// # Shapes
 /// As in [`layer_norm`].
@@ -73,23 +60,19 @@ pub fn layer_norm_backward(
     weight: Option<&[f32]>,
     stats: &[f32],
     dy: &[f32],
-    grads: LayerNormGrads<'_>,
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
 ) {
     let rows = row_count("layer_norm_backward", x.len(), n);
-    let LayerNormGrads { dx, dweight, dbias } = grads;
     same_len("layer_norm_backward", x.len(), &[dy.len(), dx.len()]);
     same_len("layer_norm_backward: stats", 2 * rows, &[stats.len()]);
     if let Some(w) = weight {
         same_len("layer_norm_backward: weight", n, &[w.len()]);
     }
-    for part in [&dweight, &dbias].into_iter().flatten() {
-        same_len("layer_norm_backward: dweight and dbias", n, &[part.len()]);
+    if let Some(dw) = &dweight {
+        same_len("layer_norm_backward: dweight", n, &[dw.len()]);
     }
-    let width = if dweight.is_some() || dbias.is_some() {
-        2 * n
-    } else {
-        0
-    };
+    let width = if dweight.is_some() { n } else { 0 };
     let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
     let total = sum_over_rows(rows, width, x.len() * 10, |a, b, sums| {
         // SAFETY: chunks of rows do not overlap.
@@ -109,10 +92,7 @@ pub fn layer_norm_backward(
         );
     });
     if let Some(w) = dweight {
-        w.copy_from_slice(&total[..n]);
-    }
-    if let Some(b) = dbias {
-        b.copy_from_slice(&total[n..]);
+        w.copy_from_slice(&total);
     }
 }
 
@@ -120,7 +100,6 @@ struct Forward<'a> {
     x: &'a [f32],
     n: usize,
     weight: Option<&'a [f32]>,
-    bias: Option<&'a [f32]>,
     eps: f32,
     y: &'a mut [f32],
     stats: &'a mut [f32],
@@ -151,9 +130,6 @@ impl Kernel for Forward<'_> {
                 if let Some(w) = self.weight {
                     v = s.mul(v, get(s, w, j));
                 }
-                if let Some(b) = self.bias {
-                    v = s.add(v, get(s, b, j));
-                }
                 put(s, y, j, v);
             }
         }
@@ -167,7 +143,7 @@ struct Backward<'a> {
     stats: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [f32],
-    /// Partial sums of dweight and dbias, or empty.
+    /// Partial sums of dweight, or empty.
     sums: &'a mut [f32],
 }
 
@@ -176,7 +152,7 @@ impl Kernel for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let n = self.n;
-        let (dweight, dbias) = self.sums.split_at_mut(self.sums.len() / 2);
+        let dweight = self.sums;
         let rows = self.x.chunks_exact(n).zip(self.dy.chunks_exact(n));
         let rows = rows
             .zip(self.dx.chunks_exact_mut(n))
@@ -203,8 +179,6 @@ impl Kernel for Backward<'_> {
                 if !dweight.is_empty() {
                     let sum = s.fma(dy, h, get(s, dweight, j));
                     put(s, dweight, j, sum);
-                    let sum = s.add(get(s, dbias, j), dy);
-                    put(s, dbias, j, sum);
                 }
             }
         }
@@ -222,16 +196,8 @@ mod tests {
     fn a_row_by_hand() {
         // Mean 3, variance 1.
         let (mut y, mut stats) = ([0.0; 2], [0.0; 2]);
-        layer_norm(
-            &[2.0, 4.0],
-            2,
-            Some(&[5.0, 6.0]),
-            Some(&[1.0, 0.0]),
-            0.0,
-            &mut y,
-            &mut stats,
-        );
-        assert_eq!((y, stats), ([-4.0, 6.0], [3.0, 1.0]));
+        layer_norm(&[2.0, 4.0], 2, Some(&[5.0, 6.0]), 0.0, &mut y, &mut stats);
+        assert_eq!((y, stats), ([-5.0, 6.0], [3.0, 1.0]));
     }
 
     #[test]
@@ -240,7 +206,7 @@ mod tests {
             let mut rng = Lcg(9);
             let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
             let (mut y64, mut dx64) = (vec![0.0f64; rows * n], vec![0.0f64; rows * n]);
-            let (mut dw64, mut db64) = (vec![0.0f64; n], vec![0.0f64; n]);
+            let mut dw64 = vec![0.0f64; n];
             for i in 0..rows {
                 let row = |v: &[f32], j: usize| f64::from(v[i * n + j]);
                 let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
@@ -253,30 +219,22 @@ mod tests {
                     y64[i * n + j] = h(j) * f64::from(w[j]);
                     dx64[i * n + j] = r * (g(j) - mean_g - h(j) * mean_gh);
                     dw64[j] += row(&dy, j) * h(j);
-                    db64[j] += row(&dy, j);
                 }
             }
             with_every_isa(|_| {
                 let run = |threads| {
                     with_threads(threads, || {
                         let (mut y, mut stats) = (vec![0.0; rows * n], vec![0.0; 2 * rows]);
-                        layer_norm(&x, n, Some(&w), None, 1e-5, &mut y, &mut stats);
-                        let (mut dx, mut dw, mut db) =
-                            (vec![0.0; rows * n], vec![9.0; n], vec![9.0; n]);
-                        let grads = LayerNormGrads {
-                            dx: &mut dx,
-                            dweight: Some(&mut dw),
-                            dbias: Some(&mut db),
-                        };
-                        layer_norm_backward(&x, n, Some(&w), &stats, &dy, grads);
-                        (y, dx, dw, db)
+                        layer_norm(&x, n, Some(&w), 1e-5, &mut y, &mut stats);
+                        let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
+                        layer_norm_backward(&x, n, Some(&w), &stats, &dy, &mut dx, Some(&mut dw));
+                        (y, dx, dw)
                     })
                 };
                 let one = run(1);
                 assert!(relative_error(&one.0, &y64) < 2e-6);
                 assert!(relative_error(&one.1, &dx64) < 5e-6);
                 assert!(relative_error(&one.2, &dw64) < 2e-6);
-                assert!(relative_error(&one.3, &db64) < 2e-6);
                 assert_eq!(one, run(2));
             });
         }

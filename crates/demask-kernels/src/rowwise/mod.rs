@@ -4,7 +4,6 @@
 //! |---|---|---|
 //! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
-//! | softmax, log-softmax | `softmax.rs` | – |
 //! | cross-entropy | `cross_entropy.rs` | – |
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
@@ -25,18 +24,16 @@ mod layer_norm;
 mod lerp;
 mod rms_norm;
 mod rotary;
-mod softmax;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
-pub use cross_entropy::{cross_entropy, cross_entropy_backward, cross_entropy_backward_in_place};
+pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
-pub use layer_norm::{LayerNormGrads, layer_norm, layer_norm_backward};
+pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
-pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward, softmax_in_place};
 pub use swiglu::{swiglu, swiglu_backward};
 
 use crate::simd::{LANES, Simd};

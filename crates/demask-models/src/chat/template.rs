@@ -172,10 +172,7 @@ fn mark_specials(
 ) -> Result<String, ModelError> {
     let mut out = String::with_capacity(content.len());
     let mut at = 0;
-    for (from, to) in tokenizer.special_ranges(content)? {
-        // Ranges that do not fall on characters come from normalised text; widen them.
-        let from = content.floor_char_boundary(from.max(at));
-        let to = content.ceil_char_boundary(to);
+    for (from, to) in special_spans(content, tokenizer)? {
         out.push_str(&content[at..from]);
         out.push(open);
         out.push_str(&content[from..to]);
@@ -207,13 +204,7 @@ fn unmark(
             text.push(c);
         }
     }
-    let mut plain = tokenizer.special_ranges(&text)?;
-    for range in &mut plain {
-        *range = (
-            text.floor_char_boundary(range.0),
-            text.ceil_char_boundary(range.1),
-        );
-    }
+    let mut plain = special_spans(&text, tokenizer)?;
     plain.retain(|&(from, to)| {
         spelled.contains(&text[from..to])
             && marks.iter().any(|&(at, opens)| {
@@ -222,6 +213,28 @@ fn unmark(
             })
     });
     Ok((text, plain))
+}
+
+/// Where the text would be read as special tokens: whole characters, in order, none of them twice.
+///
+/// A normaliser may make several tokens of one piece of text, or part of a character; such ranges are
+/// one span.
+fn special_spans(text: &str, tokenizer: &Tokenizer) -> Result<Vec<(usize, usize)>, ModelError> {
+    let mut ranges = tokenizer.special_ranges(text)?;
+    for (from, to) in &mut ranges {
+        *from = text.floor_char_boundary(*from);
+        *to = text.ceil_char_boundary(*to);
+    }
+    ranges.sort_unstable();
+    let mut spans: Vec<(usize, usize)> = Vec::with_capacity(ranges.len());
+    for (from, to) in ranges {
+        match spans.last_mut() {
+            Some(last) if from < last.1 => last.1 = last.1.max(to),
+            // Neighbours stay two spans: each is told by its own spelling.
+            _ => spans.push((from, to)),
+        }
+    }
+    Ok(spans)
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {

@@ -220,3 +220,29 @@ proptest::proptest! {
         proptest::prop_assert_eq!(specials, vec![256, 258, 259, 260, 258, 259]);
     }
 }
+
+/// A normaliser that makes two special tokens of one character.
+#[test]
+fn one_piece_of_text_that_is_several_special_tokens() {
+    let vocab = r#"{"a":0,"b":1,"X":2,"<":3,"|":4,">":5,"e":6,"o":7,"s":8," ":9}"#;
+    let json = format!(
+        r#"{{"version":"1.0","truncation":null,"padding":null,
+        "added_tokens":[{{"id":10,"content":"<|eos|>","single_word":false,"lstrip":false,"rstrip":false,"normalized":true,"special":true}}],
+        "normalizer":{{"type":"Replace","pattern":{{"String":"X"}},"content":"<|eos|><|eos|>"}},
+        "pre_tokenizer":null,"post_processor":null,"decoder":{{"type":"Fuse"}},
+        "model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+        "vocab":{vocab},"merges":[]}}}}"#
+    );
+    let tokenizer = Tokenizer::from_json(&json).unwrap();
+    let ids = SpecialIds {
+        eos: Some(10),
+        ..Default::default()
+    };
+    let source = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+    let template = ChatTemplate::new(source, &tokenizer, &ids).unwrap();
+    let encoded = template.encode(&tokenizer, &[Message::new("user", "a X b")], false, None);
+    let encoded = encoded.unwrap();
+    assert_eq!(encoded.iter().filter(|id| **id == 10).count(), 1);
+    assert_eq!(encoded.last(), Some(&10));
+    assert_eq!(&encoded[..2], &[0, 9]);
+}

@@ -146,29 +146,51 @@ impl ConfigFile {
     /// Base of the rotary embedding, from `rope_theta` or the `rope_parameters` of newer files.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for rotary scaling, which the network does not have.
+    /// [`ModelError::Config`] for a base that is no number and for rotary scaling, which the network
+    /// does not have.
     pub fn rope_base(&self, default: f64) -> Result<f64, ModelError> {
         let mut base = self.number_or("rope_theta", default)?;
         for key in ["rope_scaling", "rope_parameters"] {
-            let Some(object) = self.get(key) else {
+            let Some(value) = self.get(key) else {
                 continue;
             };
-            let kind = object.get("rope_type").or_else(|| object.get("type"));
-            if let Some(kind) = kind
-                .and_then(Value::as_str)
-                .filter(|kind| *kind != "default")
-            {
-                return Err(self.error(format!(
-                    "`{key}` asks for `{kind}` scaling of the rotary embedding, which is not \
-                     supported. Up to the length before scaling the model works without it: \
-                     remove `{key}` to say so"
-                )));
+            let object = value.as_object().ok_or_else(|| {
+                self.error(format!(
+                    "`{key}` = {value} is not an object with `rope_type` and `rope_theta`"
+                ))
+            })?;
+            // The kind names the scaling best, so it is looked at before the numbers that belong to it.
+            for name in ["rope_type", "type"] {
+                match object.get(name) {
+                    None | Some(Value::Null) => {}
+                    Some(kind) if kind == "default" => {}
+                    Some(kind) => {
+                        let kind = kind.as_str().map_or(kind.to_string(), str::to_owned);
+                        return Err(self.scaled(key, &format!("asks for `{kind}` scaling")));
+                    }
+                }
             }
-            if let Some(theta) = object.get("rope_theta").and_then(Value::as_f64) {
-                base = theta;
+            for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+                match name.as_str() {
+                    "rope_type" | "type" => {}
+                    "rope_theta" => {
+                        base = value.as_f64().ok_or_else(|| {
+                            self.error(format!("`{key}.rope_theta` = {value} is not a number"))
+                        })?;
+                    }
+                    _ => return Err(self.scaled(key, &format!("sets `{name}`, a scaling"))),
+                }
             }
         }
         Ok(base)
+    }
+
+    fn scaled(&self, key: &str, asks: &str) -> ModelError {
+        self.error(format!(
+            "`{key}` {asks} of the rotary embedding, which is not supported; only `rope_theta` is. \
+             Up to the length before scaling the model works without it: put its base in \
+             `rope_theta` and remove `{key}` to say so"
+        ))
     }
 
     /// An error about this file.
@@ -220,12 +242,32 @@ mod tests {
         );
         let new = json!({ "rope_parameters": { "rope_theta": 1e6, "rope_type": "default" } });
         assert_eq!(base(new).unwrap(), 1e6);
+        let plain = json!({ "rope_scaling": { "type": "default", "factor": null } });
+        assert_eq!(base(plain).unwrap(), 10.0);
+        let said = |value| base(value).unwrap_err().to_string();
         let scaled = json!({ "rope_scaling": { "rope_type": "llama3", "factor": 8.0 } });
+        assert!(said(scaled).contains("`llama3` scaling"));
+        let number = json!({ "rope_parameters": { "rope_theta": "big" } });
+        assert!(said(number).contains("`rope_parameters.rope_theta` = \"big\""));
+        assert!(said(json!({ "rope_scaling": 8.0 })).contains("not an object"));
+    }
+
+    #[test]
+    fn rotary_scaling_without_a_kind_is_not_overlooked() {
+        let said = |value| {
+            let config = ConfigFile::new("c.json", value).unwrap();
+            config.rope_base(10.0).unwrap_err().to_string()
+        };
+        let factor = said(json!({ "rope_scaling": { "factor": 8.0 } }));
         assert!(
-            base(scaled)
-                .unwrap_err()
-                .to_string()
-                .contains("`llama3` scaling")
+            factor.contains("`rope_scaling` sets `factor`") && factor.contains("not supported"),
+            "{factor}"
         );
+        let by_layer = said(json!({ "rope_parameters": {
+            "full_attention": { "rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6 }
+        } }));
+        assert!(by_layer.contains("sets `full_attention`"), "{by_layer}");
+        let odd = said(json!({ "rope_scaling": { "type": 3 } }));
+        assert!(odd.contains("asks for `3` scaling"), "{odd}");
     }
 }

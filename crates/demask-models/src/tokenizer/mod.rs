@@ -6,16 +6,17 @@
 //! | `vocab.json` and `merges.txt` (GPT-2, Qwen2, Dream) | [`byte_bpe`] |
 //! | llama2.c `tokenizer.bin` | [`llama2c`] |
 
-mod bpe_check;
 pub mod byte_bpe;
 pub mod llama2c;
 mod pieces;
+mod precheck;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::str::FromStr;
 
-use tokenizers::{AddedToken, Tokenizer as Inner};
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer as Inner};
 
 use crate::ModelError;
 use pieces::PieceStyle;
@@ -77,14 +78,22 @@ impl Tokenizer {
     }
 
     pub(crate) fn parse(label: String, text: &str) -> Result<Self, ModelError> {
-        bpe_check::check(text).map_err(|problem| {
+        precheck::check(text).map_err(|problem| {
             ModelError::tokenizer(&label, format!("cannot be read: {problem}"))
         })?;
-        let mut inner = Inner::from_str(text)
-            .map_err(|e| ModelError::tokenizer(&label, format!("cannot be read: {e}")))?;
+        let mut inner = guarded(&label, "cannot be read", || Inner::from_str(text))?;
         // A file may ask for truncation and padding; both are the caller's business.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);
+        // Merges that are left out at random belong to the training of a model; the same text has the
+        // same ids here.
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            inner.with_model(bpe);
+        }
         Self::build(label, inner)
     }
 
@@ -105,9 +114,9 @@ impl Tokenizer {
             .filter_map(|token| full.token_to_id(&token.content))
             .collect();
         let mut plain = full.clone();
-        plain
-            .add_special_tokens(control_tokens)
-            .map_err(|e| ModelError::tokenizer(&label, format!("special tokens: {e}")))?;
+        guarded(&label, "special tokens", || {
+            plain.add_special_tokens(control_tokens)
+        })?;
         plain.set_encode_special_tokens(true);
         let size = full
             .get_vocab(false)
@@ -140,8 +149,9 @@ impl Tokenizer {
             rows,
             ..
         } = self;
-        full.add_special_tokens([AddedToken::from(token, true)])
-            .map_err(|e| ModelError::tokenizer(&label, format!("adding `{token}`: {e}")))?;
+        guarded(&label, &format!("adding `{token}`"), || {
+            full.add_special_tokens([AddedToken::from(token, true)])
+        })?;
         let built = Self::build(label, full)?;
         let rows = rows.max(built.size);
         Ok(Self { rows, ..built })
@@ -208,17 +218,15 @@ impl Tokenizer {
 
     /// Ids with the byte range of each in the text.
     fn run(&self, inner: &Inner, text: &str) -> Result<tokenizers::Encoding, ModelError> {
-        inner
-            .encode(text, false)
-            .map_err(|e| ModelError::tokenizer(&self.label, format!("encoding text: {e}")))
+        guarded(&self.label, "encoding text", || inner.encode(text, false))
     }
 
     /// Ids only.
     fn fast(&self, inner: &Inner, text: &str) -> Result<Vec<u32>, ModelError> {
-        inner
-            .encode_fast(text, false)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|e| ModelError::tokenizer(&self.label, format!("encoding text: {e}")))
+        guarded(&self.label, "encoding text", || {
+            let encoding = inner.encode_fast(text, false)?;
+            Ok(encoding.get_ids().to_vec())
+        })
     }
 
     /// The text of token ids, special tokens included. A sequence of bytes that is not UTF-8 is
@@ -235,10 +243,7 @@ impl Tokenizer {
         let mut text = String::new();
         for part in ids.chunk_by(|a, b| self.is_assigned(*a) == self.is_assigned(*b)) {
             if self.is_assigned(part[0]) {
-                text += &self
-                    .full
-                    .decode(part, false)
-                    .map_err(|e| ModelError::tokenizer(&self.label, format!("decoding: {e}")))?;
+                text += &guarded(&self.label, "decoding", || self.full.decode(part, false))?;
             } else {
                 text.extend(part.iter().map(|_| '\u{fffd}'));
             }
@@ -352,6 +357,27 @@ impl Tokenizer {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Runs code of the `tokenizers` crate on a file that is not trusted. What is known to end in a panic there
+/// is refused when a file is read (see [`precheck`]); this is for what is not known.
+fn guarded<T>(
+    label: &str,
+    doing: &str,
+    run: impl FnOnce() -> tokenizers::Result<T>,
+) -> Result<T, ModelError> {
+    // After a panic the caller has an error and nothing that was half changed: the tokenizer is
+    // only read, or is dropped with the error.
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(done) => done.map_err(|e| ModelError::tokenizer(label, format!("{doing}: {e}"))),
+        Err(_) => Err(ModelError::tokenizer(
+            label,
+            format!(
+                "{doing}: the file is damaged: a setting of its normalizer, pre_tokenizer, model or \
+                     decoder does not fit the text"
+            ),
+        )),
     }
 }
 

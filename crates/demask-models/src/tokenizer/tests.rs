@@ -198,6 +198,48 @@ fn damaged_llama2c_tokenizers_are_errors() {
     assert!(said(&lying).contains("says it has 4294967295 bytes"));
 }
 
+/// A tokenizer of three pieces with the given parts.
+fn parts(normalizer: &str, decoder: &str, dropout: &str) -> String {
+    format!(
+        r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
+        "normalizer":{normalizer},"pre_tokenizer":null,"post_processor":null,"decoder":{decoder},
+        "model":{{"type":"BPE","dropout":{dropout},"unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+        "vocab":{{".":0,"a":1,"b":2,"ab":3}},"merges":[["a","b"]]}}}}"#
+    )
+}
+
+#[test]
+fn the_same_text_has_the_same_ids() {
+    let t = Tokenizer::from_json(&parts("null", "null", "0.5")).unwrap();
+    let ids = t.encode(&"ab".repeat(100)).unwrap();
+    assert_eq!(ids, [3; 100], "no merge is left out");
+    assert!(t.to_json().unwrap().contains("\"dropout\": null"));
+}
+
+#[test]
+fn settings_that_end_in_a_panic_are_errors() {
+    let refuse = |normalizer: &str, decoder: &str| {
+        let read = Tokenizer::from_json(&parts(normalizer, decoder, "null"));
+        read.unwrap_err().to_string()
+    };
+    let strip = r#"{"type":"Strip","content":".","start":1,"stop":1}"#;
+    assert!(refuse("null", strip).contains("cannot be read: the decoder `Strip`"));
+    let map = |bytes: &[u8]| {
+        let text = base64::encode(bytes);
+        format!(r#"{{"type":"Precompiled","precompiled_charsmap":"{text}"}}"#)
+    };
+    let huge = map(&[0xfc, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    assert!(refuse(&huge, "null").contains("4294967292 bytes"));
+    assert!(refuse(&map(&[0, 0, 0, 0]), "null").contains("trie of 0 bytes"));
+    // A trie that leads beyond its end is only found by walking it.
+    let short = Tokenizer::from_json(&parts(&map(&[4, 0, 0, 0, 0, 0, 0, 0]), "null", "null"));
+    let said = short.unwrap().encode("ab").unwrap_err().to_string();
+    assert!(
+        said.contains("encoding text: the file is damaged"),
+        "{said}"
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_comes_back(text: String) {

@@ -11,7 +11,8 @@ use super::{cpu, on_cpu};
 /// `logits`: `[rows, vocabulary]`, `targets`: `rows` ids, output: `[rows]`.
 ///
 /// # Panics
-/// If the number of targets is not the number of rows or a target is not in the vocabulary.
+/// If the number of targets is not the number of rows, if a target or `forbidden` is not in the
+/// vocabulary, or if a target is `forbidden`, whose loss would be infinite.
 pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
     let [rows, vocabulary] = logits.dims();
     assert_eq!(targets.len(), rows, "one target a row");
@@ -19,6 +20,16 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>)
         targets.iter().all(|&t| (t as usize) < vocabulary),
         "targets are in the vocabulary"
     );
+    if let Some(token) = forbidden {
+        assert!(
+            (token as usize) < vocabulary,
+            "the forbidden token {token} is not in the vocabulary of {vocabulary}"
+        );
+        assert!(
+            !targets.contains(&token),
+            "token {token} is a target and forbidden: its loss would be infinite"
+        );
+    }
     if on_cpu(&logits.device()) {
         cpu::cross_entropy(logits, targets, forbidden)
     } else {
@@ -59,6 +70,18 @@ mod tests {
         close(cross_entropy(logits(), &[1, 0], None), expected, 1e-6);
         let expected = Tensor::<1>::from_floats([1.5f32.ln(), 2f32.ln()], &d);
         close(cross_entropy(logits(), &[1, 0], Some(2)), expected, 1e-6);
+    }
+
+    #[test]
+    #[should_panic(expected = "the forbidden token 3 is not in the vocabulary of 3")]
+    fn a_forbidden_token_outside_is_named() {
+        cross_entropy(Tensor::zeros([1, 3], &device()), &[0], Some(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "token 2 is a target and forbidden")]
+    fn a_forbidden_target_is_named() {
+        cross_entropy(Tensor::zeros([2, 3], &device()), &[0, 2], Some(2));
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Transformer {
     /// (`±1/√in`) from `seed`, `B` is zero. Every other parameter is frozen.
     ///
     /// # Errors
-    /// [`NnError::Config`] when the adapters do not fit the network.
+    /// [`NnError::Config`] when the adapters do not fit the network or it has some already.
     pub fn init_lora(self, lora: &LoraConfig, seed: u64) -> Result<Self, NnError> {
         self.with_lora(lora, &mut init::RandomAdapters { seed })
     }
@@ -199,14 +199,19 @@ impl Transformer {
     /// parameter is frozen.
     ///
     /// # Errors
-    /// [`NnError::Config`] when the adapters do not fit the network, [`NnError::Source`] for a
-    /// parameter that is missing or has the wrong shape.
+    /// [`NnError::Config`] when the adapters do not fit the network or it has some already,
+    /// [`NnError::Source`] for a parameter that is missing or has the wrong shape.
     pub fn with_lora(
         self,
         lora: &LoraConfig,
         source: &mut dyn ParamSource,
     ) -> Result<Self, NnError> {
         lora.validate(&self.config)?;
+        if self.lora.is_some() {
+            let reason =
+                "is for a network without adapters, and this one has some; merge them first";
+            return Err(NnError::config("lora", reason));
+        }
         let mut attach = Attach {
             config: lora,
             source,
@@ -226,12 +231,19 @@ impl Transformer {
 
     /// The same network with its adapters added into its weights (`W + (alpha / rank) B A`), as a
     /// checkpoint without adapters has them. Merge before [packing](Self::packed).
-    pub fn merged(self) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`NnError::Config`] for a packed network with adapters: its weights take no sum any more.
+    pub fn merged(self) -> Result<Self, NnError> {
+        if self.lora.is_some() && self.is_packed() {
+            let reason = "cannot be merged into packed weights; merge first, then pack";
+            return Err(NnError::config("lora", reason));
+        }
+        Ok(Self {
             layers: self.layers.into_iter().map(Block::merged).collect(),
             lora: None,
             ..self
-        }
+        })
     }
 
     /// The same network with the weights of its linears packed once for the CPU kernels: faster,
@@ -324,7 +336,14 @@ impl Transformer {
             tap(Tap::Block(i), &x);
         }
         let hidden = self.final_hidden(x, cond);
-        let logits = self.logits(&hidden, &asked, [batch, length]);
+        let mut before = None;
+        if let Some(cache) = pass.cache
+            && self.config.logit_shift
+        {
+            before = cache.last_hidden();
+            cache.append_hidden(hidden.clone().reshape(shape));
+        }
+        let logits = self.logits(&hidden, before, &asked, [batch, length]);
         let taps = tapped.into_iter().flatten().collect();
         Ok(Output {
             hidden: hidden.reshape(shape),
@@ -344,10 +363,12 @@ impl Transformer {
         }
     }
 
-    /// Logits of the asked cells, `[asked, vocab_size]`.
+    /// Logits of the asked cells, `[asked, vocab_size]`. `before` is the hidden state of the cell before
+    /// each sequence of the request, `[batch, d_model]`, where there is one and the network shifts.
     fn logits(
         &self,
         hidden: &Tensor<2>,
+        before: Option<Tensor<2>>,
         asked: &Asked,
         [batch, length]: [usize; 2],
     ) -> Option<Tensor<2>> {
@@ -359,15 +380,30 @@ impl Transformer {
         };
         let rows = match cells {
             None => hidden.clone(),
+            Some(cells) if !self.config.logit_shift => ops::embedding(hidden.clone(), &cells),
             Some(mut cells) => {
-                if self.config.logit_shift {
-                    // Cell i is predicted at i - 1; the first cell of a sequence at itself.
-                    let first = |cell: u32| cell.is_multiple_of(length as u32);
-                    cells
-                        .iter_mut()
-                        .for_each(|cell| *cell -= u32::from(!first(*cell)));
-                }
-                ops::embedding(hidden.clone(), &cells)
+                // Cell i is predicted at i - 1; the first cell of a text at itself.
+                let sequence = |cell: u32| cell / length as u32;
+                let first = |cell: u32| cell.is_multiple_of(length as u32);
+                let rows = match before {
+                    None => {
+                        cells
+                            .iter_mut()
+                            .for_each(|cell| *cell -= u32::from(!first(*cell)));
+                        hidden.clone()
+                    }
+                    // The cells before the request stand in front of the hidden states.
+                    Some(before) => {
+                        cells.iter_mut().for_each(|cell| {
+                            *cell = match first(*cell) {
+                                true => sequence(*cell),
+                                false => batch as u32 + *cell - 1,
+                            };
+                        });
+                        Tensor::cat(vec![before, hidden.clone()], 0)
+                    }
+                };
+                ops::embedding(rows, &cells)
             }
         };
         Some(match &self.head {
@@ -430,10 +466,8 @@ impl Transformer {
         if let Some(rotary) = &input.rotary {
             rotary.validate(self.config.head_dim)?;
         }
-        if let Some(cache) = &input.cache
-            && cache.batch().is_some_and(|b| b != batch)
-        {
-            return refuse(format!("a cache of another batch than {batch}"));
+        if let Some(cache) = &input.cache {
+            cache.check(batch, &self.config)?;
         }
         if let Asked::Rows(cells) = &input.asked
             && let Some(cell) = cells.iter().find(|&&cell| cell as usize >= batch * length)

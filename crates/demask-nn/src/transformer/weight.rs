@@ -75,7 +75,8 @@ impl Linear {
         Ok(Self { lora, ..self })
     }
 
-    /// The same linear with its adapter added into its weight. A packed one stays as it is.
+    /// The same linear with its adapter added into its weight. A packed one stays as it is, which
+    /// [`Transformer::merged`](super::Transformer::merged) does not let happen.
     pub(super) fn merged(self) -> Self {
         match (self.weight, self.lora) {
             (Weight::Dense(weight), Some(lora)) => Self {
@@ -91,11 +92,11 @@ impl Linear {
         }
     }
 
-    /// The same linear with its weight packed for the CPU kernels; unchanged on other devices.
     pub(super) fn is_packed(&self) -> bool {
         matches!(self.weight, Weight::Packed(_))
     }
 
+    /// The same linear with its weight packed for the CPU kernels; unchanged on other devices.
     pub(super) fn packed(self) -> Self {
         let weight = match self.weight {
             Weight::Dense(weight) if ops::on_cpu(&weight.val().device()) => {

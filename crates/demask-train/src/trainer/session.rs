@@ -441,7 +441,7 @@ impl Session {
         let device = &self.options.device;
         let plain = Transformer::from_source(&recipe.network, &mut weights, device)?;
         Ok(match &recipe.lora {
-            Some(lora) => plain.with_lora(lora, &mut weights)?.merged(),
+            Some(lora) => plain.with_lora(lora, &mut weights)?.merged()?,
             None => plain,
         })
     }

@@ -63,7 +63,7 @@ impl Gradient<1> for Saved {
         let dloss = Contiguous::new(&output);
         // The gradient takes the place of the logits, without a copy when nobody else holds them.
         let logits = self.logits.storage_mut::<f32>();
-        rowwise::cross_entropy_backward_in_place(
+        rowwise::cross_entropy_backward(
             logits,
             vocabulary,
             &self.targets,

@@ -5,7 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use demask_kernels::rowwise::{self, LayerNormGrads};
+use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
@@ -80,12 +80,7 @@ impl Gradient<2> for Saved {
                 rowwise::rms_norm_backward(x, width, Some(w), &self.stats, dy, &mut dx, dweight);
             }
             Norm::Layer(_) => {
-                let grads = LayerNormGrads {
-                    dx: &mut dx,
-                    dweight,
-                    dbias: None,
-                };
-                rowwise::layer_norm_backward(x, width, Some(w), &self.stats, dy, grads);
+                rowwise::layer_norm_backward(x, width, Some(w), &self.stats, dy, &mut dx, dweight);
             }
         }
         [
@@ -115,15 +110,7 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, norm: Norm) -> (FlexTensor, Vec<
         }
         Norm::Layer(eps) => {
             let mut stats = vec![0.0; 2 * rows];
-            rowwise::layer_norm(
-                x.values(),
-                width,
-                Some(w.values()),
-                None,
-                eps,
-                &mut y,
-                &mut stats,
-            );
+            rowwise::layer_norm(x.values(), width, Some(w.values()), eps, &mut y, &mut stats);
             stats
         }
     };
