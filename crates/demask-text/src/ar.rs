@@ -263,7 +263,9 @@ impl<'a> Writer<'a> {
                 purpose: Use::Token,
             };
             let u = self.noise.at(at, self.draw.uniforms(logits.len()));
-            let token = self.draw.token(logits, &self.draw.distribution(logits), &u);
+            let distribution = self.draw.distribution(logits);
+            let at = (cell, text.steps);
+            let token = self.draw.token_at(at, logits, &distribution, &u)?;
             committed.push(Write {
                 cell,
                 token,

@@ -96,7 +96,7 @@ impl Text {
             return Err(broken("is infinite"));
         }
         if impossible(logits) {
-            return Err(broken("leaves no token possible"));
+            return Err(TextError::impossible(cell, step));
         }
         forbid.apply(row, cell, self.spaced.contains(&cell), logits);
         for constraint in &mut self.constraints {
