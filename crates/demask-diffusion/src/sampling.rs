@@ -78,7 +78,8 @@ pub fn categorical<N: Number>(weights: &[N], u: f64) -> usize {
     last
 }
 
-/// `softmax(row / temperature)`; at temperature 0 or below all mass is on [`argmax`].
+/// `softmax(row / temperature)`; at temperature 0 or below all mass is on [`argmax`]. All zero where no value is above
+/// minus infinity.
 pub fn softmax<N: Number>(row: &[N], temperature: f64) -> Vec<f64> {
     if temperature <= 0.0 {
         let mut out = vec![0.0; row.len()];
@@ -87,11 +88,22 @@ pub fn softmax<N: Number>(row: &[N], temperature: f64) -> Vec<f64> {
         }
         return out;
     }
-    let mut out: Vec<f64> = row
-        .iter()
-        .map(|&z| Into::<f64>::into(z) / temperature)
-        .collect();
-    let top = out.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let largest = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut out: Vec<f64> = row.iter().map(|&z| z.into()).collect();
+    let highest = largest(&out);
+    if highest == f64::NEG_INFINITY {
+        return vec![0.0; row.len()];
+    }
+    let mut top = highest / temperature;
+    if top.is_finite() {
+        out.iter_mut().for_each(|z| *z /= temperature);
+    } else {
+        // The quotient leaves the range of numbers at a tiny temperature, the differences to the largest do not matter
+        // once they do. Only then, because they round otherwise and recorded draws are pinned to the bit.
+        out.iter_mut()
+            .for_each(|z| *z = (*z - highest) / temperature);
+        top = 0.0;
+    }
     let mut sum = 0.0;
     for x in &mut out {
         *x = (*x - top).exp();
@@ -99,6 +111,18 @@ pub fn softmax<N: Number>(row: &[N], temperature: f64) -> Vec<f64> {
     }
     out.iter_mut().for_each(|x| *x /= sum);
     out
+}
+
+/// Classifier-free guidance (2207.12598, as LLaDA writes it): `u + (w + 1)(c - u)`, in place of the conditional `c`.
+///
+/// Equal values stay what they are, minus infinities among them.
+pub fn classifier_free(conditional: &mut [f32], unconditional: &[f32], w: f64) {
+    let factor = w as f32 + 1.0;
+    for (c, &u) in conditional.iter_mut().zip(unconditional) {
+        if *c != u {
+            *c = u + factor * (*c - u);
+        }
+    }
 }
 
 /// The log-softmax of a row, in place.
@@ -276,6 +300,28 @@ mod tests {
         assert_eq!(gumbel_argmax(&[1.0f32, 3.0, 3.0], 0.0, &Noise::new(0)), 1);
         assert_eq!(argmax(&[f64::NAN, -1.0, f64::NAN]), 1);
         assert_eq!(softmax(&[0.0f32, 2.0], 0.0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_tiny_temperature_is_nearly_zero() {
+        // z/T overflows; both of the largest share, whatever their sign.
+        for row in [[-3.0f32, 2.0, 2.0, 1.0], [-9.0, -2.0, -2.0, -4.0]] {
+            assert_eq!(softmax(&row, 1e-320), [0.0, 0.5, 0.5, 0.0]);
+        }
+        let impossible = f32::NEG_INFINITY;
+        assert_eq!(
+            softmax(&[impossible, -1.0], f64::MIN_POSITIVE / 8.0),
+            [0.0, 1.0]
+        );
+        assert_eq!(softmax(&[impossible; 2], 1.0), [0.0; 2]);
+    }
+
+    #[test]
+    fn guidance_by_hand() {
+        let mut row = [1.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+        classifier_free(&mut row, &[0.5, 2.0, f32::NEG_INFINITY, 1.0], 1.5);
+        // 0.5 + 2.5 * 0.5
+        assert_eq!(row, [1.75, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! one text is one row whose open cells are committed in order, one a step. Keys and values of what
 //! stands already are cached.
 
+use std::ops::ControlFlow;
+
 use demask_diffusion::Noise;
 use demask_models::{Model, ModelKind, ModelSpec};
 use demask_nn::{Asked, AttentionMask, Input, KvCache};
@@ -11,14 +13,16 @@ use demask_nn::{Asked, AttentionMask, Input, KvCache};
 use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::config::DecodeConfig;
-use crate::constraint::Constraint;
+use crate::decoder::{tell, total};
 use crate::denoiser::Denoiser;
 use crate::draw::Draw;
-use crate::eos::{end_tokens, is_end, is_first};
+use crate::eos::ended_at;
 use crate::event::{Finish, Observer, StepEvent, Write};
+use crate::forbid::Forbid;
 use crate::model::host;
 use crate::policy::score::probability;
-use crate::prompt::{Prompt, Written, kept};
+use crate::prompt::{Prompt, Written};
+use crate::text::Text;
 use crate::uniforms::{At, Uniforms, Use};
 
 /// Texts that share a forward pass.
@@ -28,7 +32,7 @@ const BATCH: usize = 16;
 ///
 /// Of the configuration, `length`, `temperature`, `top_p`, `top_k`, `draw`, `constraints`, `eos`,
 /// `seed` and `samples` count; what has no meaning here is refused ([`check`]). When the observer
-/// stops the run, all texts are returned as far as they got.
+/// stops the run, the texts that were begun are returned as far as they got.
 ///
 /// # Errors
 /// A model of another kind, a configuration or prompt that cannot be used (an empty prompt among
@@ -42,31 +46,42 @@ pub fn write(
     config.check()?;
     check_kind(model)?;
     check(&model.spec, config)?;
-    for prompt in prompts {
-        check_gaps(prompt)?;
-    }
-    let writer = Writer::new(model, config);
-    let mut texts = Vec::new();
-    for (index, prompt) in prompts.iter().enumerate() {
-        for sample in 0..config.samples {
-            texts.push(writer.start(texts.len(), (index, prompt), sample)?);
-        }
+    total(prompts, config)?;
+    let writer = Writer::new(model, config, prompts);
+    for index in 0..prompts.len() {
+        prompts[index].check(index, model, config.length)?;
+        check_begun(index, &prompts[index])?;
+        // What cannot be laid out is refused before the first forward pass.
+        writer.start(index * config.samples)?;
     }
     // Texts whose prompts have one length share a cache without padding between the cells.
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&i| (texts[i].row.start(), i));
-    let mut stopped = false;
-    let same = |a: &usize, b: &usize| texts[*a].row.start() == texts[*b].row.start();
-    let groups: Vec<Vec<usize>> = order
-        .chunk_by(same)
-        .flat_map(|group| group.chunks(BATCH).map(<[usize]>::to_vec))
-        .collect();
-    for group in groups {
-        if !stopped {
-            writer.group(&mut texts, &group, observer, &mut stopped)?;
+    let length = |prompt: &usize| prompts[*prompt].ids.len();
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.sort_by_key(length);
+    let mut written = Vec::new();
+    'run: for same in order.chunk_by(|a, b| length(a) == length(b)) {
+        let of_prompt =
+            |&prompt: &usize| (0..config.samples).map(move |s| prompt * config.samples + s);
+        // There may be more texts than memory holds: each group is laid out when its turn comes.
+        let mut texts = same.iter().flat_map(of_prompt);
+        loop {
+            let group = texts.by_ref().take(BATCH).map(|index| writer.start(index));
+            let mut group = group.collect::<Result<Vec<_>, _>>()?;
+            if group.is_empty() {
+                break;
+            }
+            let flow = writer.group(&mut group, observer)?;
+            for (text, row) in group {
+                let index = text.index;
+                written.push((index, text.written(model, writer.forbid.ends(), &row)?));
+            }
+            if flow.is_break() {
+                break 'run;
+            }
         }
     }
-    texts.into_iter().map(|text| writer.written(text)).collect()
+    written.sort_by_key(|(index, _)| *index);
+    Ok(written.into_iter().map(|(_, written)| written).collect())
 }
 
 /// Refuses what has no meaning from left to right and is not what `spec` has anyway: plan, pace,
@@ -112,15 +127,22 @@ fn check_kind(model: &Model) -> Result<(), TextError> {
     })
 }
 
-/// What stands after a gap cannot be seen from left to right, and an end token in the gap would cut
-/// it off.
-fn check_gaps(prompt: &Prompt) -> Result<(), TextError> {
-    let gap = prompt
-        .cells
-        .iter()
-        .position(Option::is_none)
-        .unwrap_or(prompt.cells.len());
-    if prompt.cells[gap..].iter().all(Option::is_none) {
+/// The first token is predicted from the one before it.
+fn check_begun(index: usize, prompt: &Prompt) -> Result<(), TextError> {
+    if !prompt.ids.is_empty() {
+        return Ok(());
+    }
+    Err(TextError::Prompt {
+        index,
+        reason: "there is no token to go on from; begin with the token that begins a text".into(),
+    })
+}
+
+/// What stands after a gap cannot be seen from left to right, whether a template or a constraint
+/// puts it there.
+fn check_gaps(answer: &[Option<u32>]) -> Result<(), TextError> {
+    let gap = answer.iter().position(Option::is_none);
+    if gap.is_none_or(|gap| answer[gap..].iter().all(Option::is_none)) {
         return Ok(());
     }
     Err(TextError::Unsupported {
@@ -131,141 +153,67 @@ fn check_gaps(prompt: &Prompt) -> Result<(), TextError> {
     })
 }
 
-fn check_length(index: usize, given: usize, total: usize, limit: usize) -> Result<(), TextError> {
-    let reason = if given == 0 {
-        "there is no token to go on from; begin with the token that begins a text".to_owned()
-    } else if total > limit {
-        format!(
-            "{total} cells in all, the model's context has {limit}; shorten it or lower `length`"
-        )
-    } else {
-        return Ok(());
-    };
-    Err(TextError::Prompt { index, reason })
-}
-
-fn check_ids(index: usize, ids: &[u32], vocab: usize) -> Result<(), TextError> {
-    match ids.iter().find(|&&id| id as usize >= vocab) {
-        Some(id) => {
-            let reason = format!("token {id} is outside the vocabulary of {vocab}");
-            Err(TextError::Prompt { index, reason })
-        }
-        None => Ok(()),
-    }
-}
-
 struct Writer<'a> {
     model: &'a Model,
     config: &'a DecodeConfig,
+    prompts: &'a [Prompt],
     noise: Noise,
     draw: Draw,
-    ends: Vec<u32>,
-    never: Vec<u32>,
+    forbid: Forbid,
     blank: u32,
 }
 
-struct Text {
-    index: usize,
-    prompt: usize,
-    sample: usize,
-    row: Row,
-    constraints: Vec<Box<dyn Constraint>>,
-    steps: usize,
-    forwards: usize,
-    rows: usize,
-    finish: Option<Finish>,
-}
-
 impl<'a> Writer<'a> {
-    fn new(model: &'a Model, config: &'a DecodeConfig) -> Self {
+    fn new(model: &'a Model, config: &'a DecodeConfig, prompts: &'a [Prompt]) -> Self {
         let ids = &model.spec.ids;
-        let mut never = model.unassigned();
-        never.extend(ids.mask);
-        if config.eos.logits_eos_inf {
-            never.extend(ids.eos);
-        }
         Self {
             model,
             config,
+            prompts,
             noise: Noise::new(config.seed),
             draw: config.token_draw(),
-            ends: end_tokens(ids),
-            never,
+            forbid: Forbid::new(model, config, prompts),
             blank: ids.pad.or(ids.eos).unwrap_or(0),
         }
     }
 
-    fn start(
-        &self,
-        index: usize,
-        (number, prompt): (usize, &Prompt),
-        sample: usize,
-    ) -> Result<Text, TextError> {
-        let (vocab, limit) = (self.model.vocab_size(), self.model.max_length());
-        let mut answer = prompt.cells.clone();
-        if answer.is_empty() {
-            answer = vec![None; self.config.length];
-        }
-        let start = prompt.ids.len();
-        check_length(number, start, start + answer.len(), limit)?;
-        check_ids(number, &prompt.ids, vocab)?;
-        let mut constraints = Vec::new();
-        for config in &self.config.constraints {
-            let mut constraint = config.build(vocab)?;
-            constraint.fix(&mut answer)?;
-            constraints.push(constraint);
-        }
-        let fixed: Vec<u32> = answer.iter().flatten().copied().collect();
-        check_ids(number, &fixed, vocab)?;
-        let state = |token: &Option<u32>| {
-            if token.is_some() {
-                Cell::Fixed
-            } else {
-                Cell::Open
-            }
-        };
-        let mut cells = vec![Cell::Fixed; start];
+    /// Lays out text `index`.
+    fn start(&self, index: usize) -> Result<(Text, Row), TextError> {
+        let vocab = self.model.vocab_size();
+        let (text, answer) = Text::start(self.config, vocab, self.prompts, index)?;
+        check_gaps(&answer)?;
+        let given = &self.prompts[text.prompt].ids;
+        let state = |token: &Option<u32>| token.map_or(Cell::Open, |_| Cell::Fixed);
+        let mut cells = vec![Cell::Fixed; given.len()];
         cells.extend(answer.iter().map(state));
-        let mut ids = prompt.ids.clone();
+        let mut ids = given.clone();
         ids.extend(answer.iter().map(|token| token.unwrap_or(self.blank)));
-        let row = Row::new(ids, cells, vec![0; start + answer.len()], start);
-        let (prompt, finish) = (number, None);
-        Ok(Text {
-            index,
-            prompt,
-            sample,
-            row,
-            constraints,
-            steps: 0,
-            forwards: 0,
-            rows: 0,
-            finish,
-        })
+        let blocks = vec![0; ids.len()];
+        Ok((text, Row::new(ids, cells, blocks, given.len())))
     }
 
     /// Writes texts whose prompts have one length.
     fn group(
         &self,
-        texts: &mut [Text],
-        group: &[usize],
+        group: &mut [(Text, Row)],
         observer: &mut dyn Observer,
-        stopped: &mut bool,
-    ) -> Result<(), TextError> {
-        group
-            .iter()
-            .for_each(|&i| *stopped |= observer.event(&texts[i].start_event()).is_break());
+    ) -> Result<ControlFlow<()>, TextError> {
+        let mut stopped = false;
+        for (text, row) in group.iter() {
+            tell(observer, &mut stopped, &text.start_event(row));
+        }
         let mut cache = KvCache::new();
         let mut from = 0;
-        let mut to = texts[group[0]].row.start();
-        loop {
+        let mut to = group[0].1.start();
+        while !stopped && group.iter().any(|(text, _)| text.finish.is_none()) {
             let (batch, length) = (group.len(), to - from);
-            let cell = |i: &usize, c: usize| {
+            let cell = |row: &Row, c: usize| {
                 // A finished text may end before its neighbours: its row goes on with blanks.
-                texts[*i].row.ids().get(c).copied().unwrap_or(self.blank)
+                row.ids().get(c).copied().unwrap_or(self.blank)
             };
             let ids = group
                 .iter()
-                .flat_map(|i| (from..to).map(move |c| cell(i, c)))
+                .flat_map(|(_, row)| (from..to).map(move |c| cell(row, c)))
                 .collect();
             let last = (0..batch).map(|b| ((b + 1) * length - 1) as u32).collect();
             let output = self.model.network.forward(Input {
@@ -276,85 +224,61 @@ impl<'a> Writer<'a> {
             })?;
             let mut logits = host(output)?;
             let rows = logits.chunks_exact_mut(self.model.vocab_size());
-            let mut emit = |event: &StepEvent| *stopped |= observer.event(event).is_break();
-            for (&i, logits) in group.iter().zip(rows) {
-                if texts[i].finish.is_none() {
-                    self.step(&mut texts[i], to, length, logits, &mut emit)?;
+            let mut emit = |event: &StepEvent| tell(observer, &mut stopped, event);
+            for ((text, row), logits) in group.iter_mut().zip(rows) {
+                if text.finish.is_none() {
+                    self.step(text, row, to, length, logits, &mut emit)?;
                 }
-            }
-            if group.iter().all(|&i| texts[i].finish.is_some()) {
-                return Ok(());
             }
             (from, to) = (to, to + 1);
-            if *stopped {
-                for &i in group {
-                    if texts[i].finish.is_none() {
-                        texts[i].end(Finish::Stopped, observer);
-                    }
-                }
-                return Ok(());
-            }
         }
+        let flow = if stopped {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        };
+        for (text, _) in group.iter_mut().filter(|(text, _)| text.finish.is_none()) {
+            text.end(Finish::Stopped, &mut |e| tell(observer, &mut stopped, e));
+        }
+        Ok(flow)
     }
 
     /// Writes one cell of one text.
     fn step(
         &self,
         text: &mut Text,
+        row: &mut Row,
         cell: usize,
         forwarded: usize,
         logits: &mut [f32],
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Result<(), TextError> {
-        let step = text.steps;
-        let broken = |reason| TextError::Logits { cell, step, reason };
-        if logits.iter().any(|z| z.is_nan() || *z == f32::INFINITY) {
-            return Err(broken("is not a finite number"));
-        }
-        text.forwards += 1;
-        text.rows += forwarded;
-        text.steps += 1;
         let mut committed = Vec::new();
-        if text.row.cells()[cell] == Cell::Open {
-            for &id in &self.never {
-                logits[id as usize] = f32::NEG_INFINITY;
-            }
-            if self.config.eos.never_first && is_first(&text.row, cell, self.model.spec.ids.bos) {
-                for &id in &self.ends {
-                    logits[id as usize] = f32::NEG_INFINITY;
-                }
-            }
-            for constraint in &mut text.constraints {
-                constraint.forbid(&text.row, cell, logits);
-            }
-            if logits.iter().all(|z| *z == f32::NEG_INFINITY) {
-                let names: Vec<&str> = text.constraints.iter().map(|c| c.name()).collect();
-                return Err(TextError::Constraint {
-                    cell,
-                    step,
-                    constraints: names.join(", "),
-                });
-            }
+        if row.cells()[cell] == Cell::Open {
+            text.constrain(&self.forbid, row, cell, logits)?;
             let at = At {
                 sample: text.sample,
-                step,
+                step: text.steps,
                 cell,
                 purpose: Use::Token,
             };
             let u = self.noise.at(at, self.draw.uniforms(logits.len()));
-            let token = self.draw.token(logits, &self.draw.distribution(logits), &u);
-            let confidence = probability(logits, token, &[]);
+            let distribution = self.draw.distribution(logits);
+            let at = (cell, text.steps);
+            let token = self.draw.token_at(at, logits, &distribution, &u)?;
             committed.push(Write {
                 cell,
                 token,
-                confidence,
+                confidence: probability(logits, token, &[]),
                 provisional: false,
             });
-            text.row.write(cell, token, false);
+            row.write(cell, token, false);
         }
+        text.forwards += 1;
+        text.rows += forwarded;
         emit(&StepEvent::Step {
             row: text.index,
-            step,
+            step: text.steps,
             block: 0,
             forwards: text.forwards,
             rows: text.rows,
@@ -362,71 +286,12 @@ impl<'a> Writer<'a> {
             committed,
             reopened: Vec::new(),
         });
-        let goes_on = text.row.cells()[cell + 1..].contains(&Cell::Fixed);
-        if self.config.eos.early_stop && is_end(&text.row, cell, &self.ends) && !goes_on {
-            text.finish = Some(Finish::EndToken);
-        } else if cell + 1 == text.row.length() {
-            text.finish = Some(Finish::Length);
-        }
-        if let Some(finish) = text.finish {
-            emit(&StepEvent::Finished {
-                row: text.index,
-                finish,
-            });
+        text.steps += 1;
+        if self.config.eos.early_stop && ended_at(row, self.forbid.ends()).is_some() {
+            text.end(Finish::EndToken, emit);
+        } else if cell + 1 == row.length() {
+            text.end(Finish::Length, emit);
         }
         Ok(())
-    }
-
-    fn written(&self, text: Text) -> Result<Written, TextError> {
-        let row = &text.row;
-        let kept = kept(row, &self.ends);
-        let shown: Vec<u32> = kept
-            .clone()
-            .filter(|&i| row.cells()[i] != Cell::Open)
-            .map(|i| row.ids()[i])
-            .collect();
-        let count = |wanted: Cell| {
-            row.cells()[row.start()..]
-                .iter()
-                .filter(|c| **c == wanted)
-                .count()
-        };
-        Ok(Written {
-            prompt: text.prompt,
-            sample: text.sample,
-            text: self.model.text(&shown)?,
-            ids: row.answer().to_vec(),
-            prompt_tokens: row.start() + count(Cell::Fixed),
-            new_tokens: kept.filter(|&i| row.cells()[i] == Cell::Written).count(),
-            open: count(Cell::Open),
-            steps: text.steps,
-            forwards: text.forwards,
-            rows: text.rows,
-            finish: text.finish.unwrap_or(Finish::Stopped),
-            notes: Vec::new(),
-        })
-    }
-}
-
-impl Text {
-    fn start_event(&self) -> StepEvent {
-        StepEvent::Start {
-            row: self.index,
-            prompt: self.prompt,
-            sample: self.sample,
-            start: self.row.start(),
-            ids: self.row.ids().to_vec(),
-            cells: self.row.cells().to_vec(),
-            blocks: self.row.blocks().to_vec(),
-        }
-    }
-
-    fn end(&mut self, finish: Finish, observer: &mut dyn Observer) {
-        self.finish = Some(finish);
-        // The run is over: whether the observer wants to stop no longer matters.
-        let _ = observer.event(&StepEvent::Finished {
-            row: self.index,
-            finish,
-        });
     }
 }

@@ -109,11 +109,6 @@ impl Row {
         self.blocks.iter().copied().max().unwrap_or(0)
     }
 
-    /// Whether every cell is settled.
-    pub fn is_complete(&self) -> bool {
-        !self.cells.iter().any(|cell| cell.is_unsettled())
-    }
-
     /// Puts `token` into `cell` and settles it, or leaves it provisional.
     pub(crate) fn write(&mut self, cell: usize, token: u32, provisional: bool) {
         self.ids[cell] = token;
@@ -151,11 +146,6 @@ pub struct Grid {
 }
 
 impl Canvas {
-    /// A canvas of these rows.
-    pub fn new(rows: Vec<Row>) -> Self {
-        Self { rows }
-    }
-
     /// The rows.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -174,21 +164,6 @@ impl Canvas {
     /// Takes a row out; those below move up.
     pub(crate) fn remove(&mut self, row: usize) -> Row {
         self.rows.remove(row)
-    }
-
-    /// Number of rows.
-    pub fn batch(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Cells of the longest row.
-    pub fn length(&self) -> usize {
-        self.rows.iter().map(Row::length).max().unwrap_or(0)
-    }
-
-    /// The whole canvas as a grid, padded with `pad`.
-    pub fn grid(&self, pad: u32) -> Grid {
-        Grid::from_rows(self.rows.iter().map(Row::ids), pad)
     }
 }
 
@@ -245,21 +220,15 @@ mod tests {
         );
         row.reopen(3, 9);
         assert_eq!(row.window(0), [3]);
-        assert!(!row.is_complete());
     }
 
     #[test]
     fn padding_stands_at_the_end() {
-        let canvas = Canvas::new(vec![
-            row(),
-            Row::new(vec![4], vec![Cell::Fixed], vec![0], 1),
-        ]);
-        let grid = canvas.grid(0);
+        let grid = Grid::from_rows([row().ids(), &[4]], 0);
         assert_eq!(grid.ids, [5, 6, 9, 1, 9, 9, 4, 0, 0, 0, 0, 0]);
         assert_eq!(
             (grid.batch, grid.length, grid.key_lengths),
             (2, 6, vec![6, 1])
         );
-        assert_eq!((canvas.batch(), canvas.length()), (2, 6));
     }
 }

@@ -3,12 +3,12 @@
 use demask_diffusion::Noise;
 
 use crate::TextError;
-use crate::canvas::{Canvas, Grid, Row};
+use crate::canvas::{Canvas, Grid};
 use crate::config::DecodeConfig;
 use crate::denoiser::{DenoiseRequest, Denoiser};
 use crate::event::{Finish, Observer, StepEvent};
 use crate::prompt::{Prompt, Written};
-use crate::session::{Session, Work};
+use crate::session::{Next, Session, Work};
 use crate::shared::Shared;
 use crate::uniforms::Uniforms;
 
@@ -35,7 +35,7 @@ impl<'a> Decoder<'a> {
     /// A configuration that cannot be used, or not with this denoiser.
     pub fn new(denoiser: &'a dyn Denoiser, config: DecodeConfig) -> Result<Self, TextError> {
         let source = Box::new(Noise::new(config.seed));
-        Shared::new(denoiser, &config, source.as_ref())?;
+        Shared::new(denoiser, &config, source.as_ref(), &[])?;
         Ok(Self {
             denoiser,
             config,
@@ -66,7 +66,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Writes `samples` texts for each prompt, in the order of the prompts. When the observer stops
-    /// the run, all texts are returned as far as they got.
+    /// the run, the texts that were begun are returned as far as they got.
     ///
     /// # Errors
     /// A prompt that does not fit the model (checked before the first forward pass), a constraint
@@ -76,10 +76,9 @@ impl<'a> Decoder<'a> {
         prompts: &[Prompt],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Written>, TextError> {
-        let shared = Shared::new(self.denoiser, &self.config, self.source.as_ref())?;
-        let shared = shared.for_prompts(prompts);
+        let shared = Shared::new(self.denoiser, &self.config, self.source.as_ref(), prompts)?;
         for (index, prompt) in prompts.iter().enumerate() {
-            shared.check(index, prompt)?;
+            prompt.check(index, self.denoiser, self.config.length)?;
         }
         let mut run = Run {
             shared: &shared,
@@ -87,6 +86,7 @@ impl<'a> Decoder<'a> {
             canvas: Canvas::default(),
             sessions: Vec::new(),
             next: 0,
+            total: total(prompts, &self.config)?,
             written: Vec::new(),
             stopped: false,
         };
@@ -107,6 +107,8 @@ struct Run<'a> {
     sessions: Vec<Session>,
     /// The next text to begin.
     next: usize,
+    /// Texts of the run.
+    total: usize,
     /// Finished texts with their number, in its order.
     written: Vec<(usize, Written)>,
     stopped: bool,
@@ -128,44 +130,41 @@ impl Run<'_> {
             if self.stopped {
                 return self.abandon(observer);
             }
-            if self.sessions.is_empty() && self.next == self.total() {
+            if self.sessions.is_empty() && self.next == self.total {
                 return Ok(());
             }
         }
     }
 
-    fn total(&self) -> usize {
-        self.prompts.len() * self.shared.config.samples
-    }
-
     /// Begins texts until the batch is full.
     fn begin(&mut self, batch: usize, observer: &mut dyn Observer) -> Result<(), TextError> {
-        while self.sessions.len() < batch && self.next < self.total() && !self.stopped {
-            let (session, row) = self.start()?;
-            tell(observer, &mut self.stopped, &session.start_event(&row));
+        while self.sessions.len() < batch && self.next < self.total && !self.stopped {
+            let (session, row) = Session::start(self.shared, self.prompts, self.next)?;
+            self.next += 1;
+            let event = session.text.start_event(&row);
+            tell(observer, &mut self.stopped, &event);
             self.sessions.push(session);
             self.canvas.push(row);
         }
         Ok(())
     }
 
-    /// The next text, laid out.
-    fn start(&mut self) -> Result<(Session, Row), TextError> {
-        let samples = self.shared.config.samples;
-        let (prompt, sample) = (self.next / samples, self.next % samples);
-        let given = (prompt, &self.prompts[prompt]);
-        let started = Session::start(self.shared, self.next, given, sample)?;
-        self.next += 1;
-        Ok(started)
-    }
-
-    /// What each text needs from the next forward pass, in the order of the rows that go on.
+    /// What each text needs from the next forward pass, in the order of the rows that go on; nothing
+    /// to rely on once the run is stopped.
     fn prepare(&mut self, observer: &mut dyn Observer) -> Result<Vec<Work>, TextError> {
         let mut works = Vec::new();
         let stopped = &mut self.stopped;
         for (session, row) in self.sessions.iter_mut().zip(self.canvas.rows()) {
-            let work = session.prepare(self.shared, row, &mut |e| tell(observer, stopped, e))?;
-            works.extend(work);
+            while !*stopped {
+                match session.prepare(self.shared, row, &mut |e| tell(observer, stopped, e))? {
+                    Next::Skip => {}
+                    Next::Forward(work) => {
+                        works.push(work);
+                        break;
+                    }
+                    Next::Done => break,
+                }
+            }
         }
         Ok(works)
     }
@@ -207,7 +206,9 @@ impl Run<'_> {
                 guide.apply(row, &work.ask.cells, &mut mine, &slices)?;
             }
             for (&cell, logits) in work.ask.cells.iter().zip(mine.chunks_exact_mut(vocab)) {
-                session.constrain(self.shared, row, cell, logits)?;
+                session
+                    .text
+                    .constrain(&self.shared.forbid, row, cell, logits)?;
             }
             let stopped = &mut self.stopped;
             let mut emit = |e: &StepEvent| tell(observer, stopped, e);
@@ -258,7 +259,7 @@ impl Run<'_> {
     fn collect(&mut self) -> Result<(), TextError> {
         let mut i = 0;
         while i < self.sessions.len() {
-            if self.sessions[i].finish.is_some() {
+            if self.sessions[i].text.finish.is_some() {
                 self.take_off(i)?;
             } else {
                 i += 1;
@@ -269,31 +270,35 @@ impl Run<'_> {
 
     fn take_off(&mut self, i: usize) -> Result<(), TextError> {
         let (session, row) = (self.sessions.remove(i), self.canvas.remove(i));
-        let index = session.index;
+        let index = session.text.index;
         let written = session.written(self.shared, &row)?;
         let place = self.written.partition_point(|(other, _)| *other < index);
         self.written.insert(place, (index, written));
         Ok(())
     }
 
-    /// Ends all texts where they are, those that were not begun among them.
+    /// Ends the texts that were begun where they are. Of the others there is nothing to tell, and
+    /// there may be more of them than memory holds.
     fn abandon(&mut self, observer: &mut dyn Observer) -> Result<(), TextError> {
         for session in &mut self.sessions {
-            session.end(Finish::Stopped, &mut |e| {
+            session.text.end(Finish::Stopped, &mut |e| {
                 tell(observer, &mut self.stopped, e)
             });
-        }
-        while self.next < self.total() {
-            let (mut session, row) = self.start()?;
-            session.finish = Some(Finish::Stopped);
-            self.sessions.push(session);
-            self.canvas.push(row);
         }
         self.collect()
     }
 }
 
+/// The number of texts of a run.
+pub(crate) fn total(prompts: &[Prompt], config: &DecodeConfig) -> Result<usize, TextError> {
+    let (prompts, samples) = (prompts.len(), config.samples);
+    prompts.checked_mul(samples).ok_or_else(|| {
+        let reason = format!("with {prompts} prompts these are more texts than can be counted");
+        TextError::setting("samples", samples, reason)
+    })
+}
+
 /// Tells the observer, and notes if it wants to stop.
-fn tell(observer: &mut dyn Observer, stopped: &mut bool, event: &StepEvent) {
+pub(crate) fn tell(observer: &mut dyn Observer, stopped: &mut bool, event: &StepEvent) {
     *stopped |= observer.event(event).is_break();
 }

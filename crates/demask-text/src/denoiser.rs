@@ -98,24 +98,3 @@ pub struct Prediction {
     /// Cells that were really forwarded for each row, `[batch]`, padding aside.
     pub rows: Vec<usize>,
 }
-
-impl DenoiseRequest {
-    /// A request for all cells of a grid: full sight, noise level 0.
-    pub fn all(grid: crate::Grid) -> Self {
-        let crate::Grid {
-            ids,
-            batch,
-            length,
-            key_lengths,
-        } = grid;
-        Self {
-            ids,
-            batch,
-            length,
-            key_lengths,
-            sight: Sight::Full,
-            levels: vec![0.0; batch],
-            asked: (0..(batch * length) as u32).collect(),
-        }
-    }
-}

@@ -3,6 +3,8 @@
 use demask_diffusion::sampling::{self, Crossing};
 use serde::{Deserialize, Serialize};
 
+use crate::TextError;
+
 /// The two exact ways to draw from a distribution.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -64,8 +66,9 @@ impl Draw {
         p
     }
 
-    /// A token. `distribution` is [`distribution`](Self::distribution) of `logits`, `u` holds
-    /// [`uniforms`](Self::uniforms) numbers.
+    /// A token; the first of all where the distribution leaves none. `distribution` is
+    /// [`distribution`](Self::distribution) of `logits`, `u` holds [`uniforms`](Self::uniforms)
+    /// numbers.
     pub fn token(&self, logits: &[f32], distribution: &[f64], u: &[f64]) -> u32 {
         if self.temperature == 0.0 {
             return sampling::argmax(distribution) as u32;
@@ -80,6 +83,24 @@ impl Draw {
             DrawKind::Categorical => sampling::categorical(distribution, u[0]),
         };
         token as u32
+    }
+
+    /// [`token`](Self::token) for a cell of a text at a step of it, with the random numbers of `u`.
+    ///
+    /// # Errors
+    /// Where the distribution leaves no token.
+    pub(crate) fn token_at(
+        &self,
+        (cell, step): (usize, usize),
+        logits: &[f32],
+        distribution: &[f64],
+        u: &[f64],
+    ) -> Result<u32, TextError> {
+        if distribution.iter().any(|p| *p > 0.0) {
+            Ok(self.token(logits, distribution, u))
+        } else {
+            Err(TextError::impossible(cell, step))
+        }
     }
 }
 
@@ -221,6 +242,30 @@ mod tests {
             let p = draw.distribution(&z);
             for u in [1e-12, 0.5, 1.0 - 1e-12] {
                 assert_eq!(draw.token(&z, &p, &[u; 3]), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn any_temperature_draws_a_possible_token_or_says_so() {
+        let z = [-3.0f32, -1.0, 2.0, 1.0];
+        for temperature in [0.0, 5e-324, 1e-320, 1e-300, 1e-9, f64::MAX] {
+            for kind in [DrawKind::Gumbel, DrawKind::Categorical] {
+                let draw = Draw {
+                    kind,
+                    ..draw(temperature)
+                };
+                let token = |z: &[f32]| {
+                    let token = draw.token_at((3, 7), z, &draw.distribution(z), &[0.6; 4]);
+                    token.map_err(|error| error.to_string())
+                };
+                if temperature < 1.0 {
+                    assert_eq!(token(&z), Ok(2), "{temperature} {kind:?}");
+                }
+                for nothing in [f32::NEG_INFINITY, f32::NAN] {
+                    let said = token(&[nothing; 4]).unwrap_err();
+                    assert!(said.contains("cell 3 at step 7 leaves no token"), "{said}");
+                }
             }
         }
     }

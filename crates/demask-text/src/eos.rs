@@ -84,23 +84,26 @@ pub(crate) fn is_first(row: &Row, cell: usize, bos: Option<u32>) -> bool {
     row.ids()[..cell].iter().all(|id| Some(*id) == bos)
 }
 
-/// The first end token of the answer that nothing open stands before, as a cell of the row.
-///
-/// A text is not ended where given cells follow: the template says that it goes on.
+/// The end token that cuts the text, as a cell of the row: the first one written after the last given
+/// cell. One before it cuts nothing, for the template says that the text goes on.
+pub(crate) fn cut(row: &Row, ends: &[u32]) -> Option<usize> {
+    let given = row.cells().iter().rposition(|cell| *cell == Cell::Fixed);
+    let from = row.start().max(given.map_or(0, |cell| cell + 1));
+    (from..row.length()).find(|&cell| is_end(row, cell, ends))
+}
+
+/// The end token that cuts the text, once everything before it is settled.
 pub(crate) fn ended_at(row: &Row, ends: &[u32]) -> Option<usize> {
-    let settled = |i: &usize| !row.cells()[*i].is_unsettled();
-    let end = (row.start()..row.length())
-        .take_while(settled)
-        .find(|&i| is_end(row, i, ends))?;
-    let goes_on = row.cells()[end + 1..].contains(&Cell::Fixed);
-    (!goes_on).then_some(end)
+    cut(row, ends).filter(|&end| {
+        let before = &row.cells()[row.start()..end];
+        !before.iter().any(|cell| cell.is_unsettled())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::canvas::Cell::{Fixed, Open, Provisional, Written};
-    use crate::prompt::kept;
 
     fn row(ids: &[u32], cells: &[Cell]) -> Row {
         Row::new(ids.to_vec(), cells.to_vec(), vec![0; ids.len()], 1)
@@ -129,11 +132,31 @@ mod tests {
     #[test]
     fn a_given_end_token_is_no_end() {
         let given = row(&[1, 2, 7, 9], &[Fixed, Written, Fixed, Open]);
-        assert_eq!((ended_at(&given, &[7]), kept(&given, &[7])), (None, 1..4));
+        assert_eq!((ended_at(&given, &[7]), cut(&given, &[7])), (None, None));
         let later = row(&[1, 7, 7, 9], &[Fixed, Fixed, Written, Open]);
         assert_eq!(
-            (ended_at(&later, &[7]), kept(&later, &[7])),
-            (Some(2), 1..2)
+            (ended_at(&later, &[7]), cut(&later, &[7])),
+            (Some(2), Some(2))
+        );
+    }
+
+    #[test]
+    fn cut_at_the_first_end_token_that_was_written() {
+        let cut = |cells: [Cell; 5]| cut(&row(&[7, 1, 7, 2, 7], &cells), &[7]);
+        assert_eq!(cut([Fixed, Written, Written, Written, Written]), Some(2));
+        assert_eq!(cut([Fixed, Written, Fixed, Open, Written]), Some(4));
+        assert_eq!(cut([Fixed, Written, Fixed, Written, Open]), None);
+    }
+
+    #[test]
+    fn given_text_is_never_cut_off() {
+        // A compatibility mode lets an end token stand before given text.
+        let inside = row(&[1, 7, 3, 9], &[Fixed, Written, Fixed, Open]);
+        assert_eq!((ended_at(&inside, &[7]), cut(&inside, &[7])), (None, None));
+        let both = row(&[1, 7, 3, 7], &[Fixed, Written, Fixed, Written]);
+        assert_eq!(
+            (ended_at(&both, &[7]), cut(&both, &[7])),
+            (Some(3), Some(3))
         );
     }
 
@@ -146,7 +169,8 @@ mod tests {
             let ids: Vec<u32> = (0..4).map(|i| [2, 7][(code >> (8 + i)) % 2]).collect();
             let row = row(&ids, &cells);
             if let Some(end) = ended_at(&row, &[7]) {
-                assert_eq!(kept(&row, &[7]), 1..end, "{ids:?} {cells:?}");
+                assert_eq!(cut(&row, &[7]), Some(end), "{ids:?} {cells:?}");
+                assert!(!row.cells()[end..].contains(&Fixed));
                 ended += 1;
             }
         }

@@ -112,6 +112,12 @@ impl TextError {
         }
     }
 
+    /// A prediction of which nothing can be drawn.
+    pub(crate) fn impossible(cell: usize, step: usize) -> Self {
+        let reason = "leaves no token possible";
+        Self::Logits { cell, step, reason }
+    }
+
     /// An unknown name, with the nearest of `known` when it is near enough to be meant.
     pub(crate) fn unknown<'a>(
         what: impl Into<String>,

@@ -30,7 +30,8 @@ pub enum StepEvent {
         /// The blocks of its cells.
         blocks: Vec<u32>,
     },
-    /// A step was taken.
+    /// A step was taken. Of steps in a row that are skipped because they write nothing only every
+    /// 4096th is told, so that the observer can stop the run.
     Step {
         /// Which text of the run.
         row: usize,
@@ -42,7 +43,7 @@ pub enum StepEvent {
         forwards: usize,
         /// Canvas positions forwarded for this text so far.
         rows: usize,
-        /// The noise level the network was given.
+        /// The noise level the network was given; 0 where it was not asked.
         level: f64,
         /// The tokens that were written, cells rising.
         committed: Vec<Write>,

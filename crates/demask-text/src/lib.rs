@@ -29,6 +29,7 @@ pub mod draw;
 pub mod eos;
 mod error;
 pub mod event;
+mod forbid;
 pub mod guide;
 pub mod infill;
 pub mod length;
@@ -38,6 +39,7 @@ pub mod policy;
 mod prompt;
 mod session;
 mod shared;
+mod text;
 pub mod uniforms;
 
 pub use canvas::{Canvas, Cell, Grid, Row};

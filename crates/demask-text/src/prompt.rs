@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::Row;
-use crate::eos::is_end;
+use crate::TextError;
+use crate::denoiser::Denoiser;
 use crate::event::Finish;
 
 /// What a text starts from.
@@ -36,6 +36,37 @@ impl Prompt {
             spaced: Vec::new(),
         }
     }
+
+    /// Checks this prompt, number `index` of a run, against a model; `length` is that of an answer
+    /// without a template.
+    pub(crate) fn check(
+        &self,
+        index: usize,
+        denoiser: &dyn Denoiser,
+        length: usize,
+    ) -> Result<(), TextError> {
+        let refuse = |reason| Err(TextError::Prompt { index, reason });
+        let vocab = denoiser.vocab_size();
+        let mut ids = self.ids.iter().chain(self.cells.iter().flatten());
+        if let Some(id) = ids.find(|&&id| id as usize >= vocab) {
+            return refuse(format!("token {id} is outside the vocabulary of {vocab}"));
+        }
+        let (given, limit) = (self.ids.len(), denoiser.max_length());
+        let answer = if self.cells.is_empty() {
+            length
+        } else {
+            self.cells.len()
+        };
+        // Nothing has been laid out yet, so that a length may be anything.
+        let total = given as u128 + answer as u128;
+        if total > limit as u128 {
+            return refuse(format!(
+                "{given} tokens and {answer} new ones are {total} cells, the model's context has \
+                 {limit}; shorten the prompt or lower `length`"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl From<Vec<u32>> for Prompt {
@@ -52,14 +83,19 @@ pub struct Written {
     pub prompt: usize,
     /// Which sample of the prompt.
     pub sample: usize,
-    /// The text of the answer up to the first end token; with the given text of a template.
+    /// The text of the answer up to the end token that cuts it; with the given text of a template,
+    /// which is never cut off.
     pub text: String,
     /// The tokens of all cells of the answer as they stood at the end; one that is still open holds
     /// the mask.
     pub ids: Vec<u32>,
+    /// The cells that `text` is made of: `ids[..kept]`.
+    pub kept: usize,
+    /// An end token cuts the text: it is `ids[kept]`, written and not given.
+    pub ended: bool,
     /// Tokens of the prompt; for a template, its given tokens too.
     pub prompt_tokens: usize,
-    /// Tokens that were written before the first end token.
+    /// Tokens that were written, up to the end token that cuts the text.
     pub new_tokens: usize,
     /// Cells that were still open at the end.
     pub open: usize,
@@ -73,35 +109,4 @@ pub struct Written {
     pub finish: Finish,
     /// What was done differently from what was asked, in sentences for people.
     pub notes: Vec<String>,
-}
-
-/// The cells of the answer before the first end token that was written, as indices of the row.
-pub(crate) fn kept(row: &Row, ends: &[u32]) -> std::ops::Range<usize> {
-    let end = (row.start()..row.length())
-        .find(|&i| is_end(row, i, ends))
-        .unwrap_or(row.length());
-    row.start()..end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::canvas::Cell::{self, Fixed, Open, Written};
-
-    #[test]
-    fn cut_at_the_first_end_token_that_was_written() {
-        let row = |cells: [Cell; 5]| Row::new(vec![7, 1, 7, 2, 7], cells.to_vec(), vec![0; 5], 1);
-        assert_eq!(
-            kept(&row([Fixed, Written, Written, Written, Written]), &[7]),
-            1..2
-        );
-        assert_eq!(
-            kept(&row([Fixed, Written, Fixed, Open, Written]), &[7]),
-            1..4
-        );
-        assert_eq!(
-            kept(&row([Fixed, Written, Fixed, Written, Open]), &[7]),
-            1..5
-        );
-    }
 }

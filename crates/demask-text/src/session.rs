@@ -6,47 +6,35 @@ use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
-use crate::constraint::Constraint;
 use crate::denoiser::Sight;
-use crate::eos::{ended_at, is_first};
+use crate::eos::ended_at;
 use crate::event::{Finish, StepEvent};
 use crate::length::{Pace, share};
 use crate::notes;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
-use crate::prompt::{Prompt, Written, kept};
+use crate::prompt::{Prompt, Written};
 use crate::shared::Shared;
+use crate::text::Text;
 use crate::uniforms::{At, Use};
 
-/// The state of one text besides its row.
+/// One text, written by a policy.
 pub(crate) struct Session {
-    /// Which text of the run.
-    pub index: usize,
-    prompt: usize,
+    pub text: Text,
     /// Whether each cell held a token at the start.
     given: Vec<bool>,
     policy: Box<dyn Policy>,
-    constraints: Vec<Box<dyn Constraint>>,
-    /// Cells whose token must begin with a space.
-    spaced: Vec<usize>,
     /// Steps of each block.
     steps: Vec<usize>,
     block: u32,
     clock: Clock,
-    forwards: usize,
-    rows: usize,
-    pub finish: Option<Finish>,
-    notes: Vec<String>,
 }
 
-/// Where a text is.
+/// Where a block is.
 struct Clock {
-    sample: usize,
-    /// The pace of the current block.
+    /// Its pace.
     pace: Pace,
-    /// Step within the block.
+    /// Step within it.
     at: usize,
-    /// Step within the text.
-    total: usize,
 }
 
 /// What a text needs from the next forward pass.
@@ -62,28 +50,30 @@ pub(crate) struct Work {
     pub variants: Vec<Vec<Vec<u32>>>,
 }
 
+/// What a text does next.
+pub(crate) enum Next {
+    /// It takes part in the forward pass.
+    Forward(Work),
+    /// It goes on skipping steps that write nothing; whoever watches has been asked.
+    Skip,
+    /// It is finished.
+    Done,
+}
+
+/// Steps that are skipped in a row before whoever watches is asked again whether to go on.
+const SKIPS: usize = 4096;
+
 impl Session {
-    /// Lays out the row of a prompt.
+    /// Lays out the row of text `index`.
     pub fn start(
         shared: &Shared<'_>,
+        prompts: &[Prompt],
         index: usize,
-        (number, prompt): (usize, &Prompt),
-        sample: usize,
     ) -> Result<(Self, Row), TextError> {
         let config = shared.config;
         let (kind, vocab) = (shared.denoiser.kind(), shared.denoiser.vocab_size());
-        let mut constraints = config
-            .constraints
-            .iter()
-            .map(|c| c.build(vocab))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut answer = prompt.cells.clone();
-        if answer.is_empty() {
-            answer = vec![None; config.length];
-        }
-        for constraint in &mut constraints {
-            constraint.fix(&mut answer)?;
-        }
+        let (mut text, answer) = Text::start(config, vocab, prompts, index)?;
+        let (prompt, sample) = (&prompts[text.prompt], text.sample);
 
         let start = prompt.ids.len();
         let masked = kind.needs_mask();
@@ -124,41 +114,20 @@ impl Session {
         let row = Row::new(ids, cells, blocks, start);
 
         let open_cells = open_cells(config, &row);
+        text.notes = notes::at_start(config, &row, &open_cells);
         let mut session = Self {
-            index,
-            prompt: number,
+            text,
             given,
             policy: config.policy.build(&shared.target)?,
-            constraints,
-            spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
             steps: share(config.steps, &open_cells),
             block: 0,
             clock: Clock {
-                sample,
                 pace: Pace::new(config.effective_pace(), 0, 1),
                 at: 0,
-                total: 0,
             },
-            forwards: 0,
-            rows: 0,
-            finish: None,
-            notes: notes::at_start(config, &row, &open_cells),
         };
         session.enter(shared, &row);
         Ok((session, row))
-    }
-
-    /// The event that begins this text.
-    pub fn start_event(&self, row: &Row) -> StepEvent {
-        StepEvent::Start {
-            row: self.index,
-            prompt: self.prompt,
-            sample: self.clock.sample,
-            start: row.start(),
-            ids: row.ids().to_vec(),
-            cells: row.cells().to_vec(),
-            blocks: row.blocks().to_vec(),
-        }
     }
 
     /// Begins the current block.
@@ -172,14 +141,15 @@ impl Session {
         self.clock.at = 0;
     }
 
-    /// Goes on to the next step that needs a forward pass; `None` when the text is finished.
+    /// Goes on to the next step that needs a forward pass.
     pub fn prepare(
         &mut self,
         shared: &Shared<'_>,
         row: &Row,
         emit: &mut dyn FnMut(&StepEvent),
-    ) -> Result<Option<Work>, TextError> {
+    ) -> Result<Next, TextError> {
         let compat = shared.config.compat;
+        let mut skipped = 0;
         loop {
             let window = row.window(self.block);
             let within = self.clock.at < self.clock.pace.steps();
@@ -189,13 +159,13 @@ impl Session {
             if (window.is_empty() && !idle) || leaves_rest {
                 let end = row.end_of(self.block);
                 emit(&StepEvent::Block {
-                    row: self.index,
+                    row: self.text.index,
                     block: self.block,
                     end,
                 });
                 if self.block == row.last_block() {
-                    self.end(Finish::Length, emit);
-                    return Ok(None);
+                    self.text.end(Finish::Length, emit);
+                    return Ok(Next::Done);
                 }
                 self.block += 1;
                 self.enter(shared, row);
@@ -206,19 +176,33 @@ impl Session {
                 Ask::default()
             } else {
                 self.policy
-                    .ask(&self.clock.step(shared, row, &window, quota))
+                    .ask(&self.clock.step(shared, &self.text, row, &window, quota))
             };
             if ask.cells.is_empty() && !compat.forwards_empty_steps() {
                 if self.clock.at > self.clock.pace.steps() {
                     return Err(TextError::Unsupported {
                         what: format!("policy `{}`", shared.config.policy),
-                        with: format!("step {} of text {}", self.clock.total, self.index),
+                        with: format!("step {} of text {}", self.text.steps, self.text.index),
                         reason: "it asks for no cell although cells are open".into(),
                     });
                 }
                 self.clock.at += 1;
-                self.clock.total += 1;
-                continue;
+                self.text.steps += 1;
+                skipped += 1;
+                if skipped < SKIPS {
+                    continue;
+                }
+                emit(&StepEvent::Step {
+                    row: self.text.index,
+                    step: self.text.steps - 1,
+                    block: self.block,
+                    forwards: self.text.forwards,
+                    rows: self.text.rows,
+                    level: 0.0,
+                    committed: Vec::new(),
+                    reopened: Vec::new(),
+                });
+                return Ok(Next::Skip);
             }
             let visible = shared.plan.visible(row, self.block);
             let level = self.level(shared.sight, row, window.len(), ask.level, visible);
@@ -227,7 +211,7 @@ impl Session {
                 .iter()
                 .map(|guide| guide.variants(row, &row.ids()[..visible], &self.given))
                 .collect();
-            return Ok(Some(Work {
+            return Ok(Next::Forward(Work {
                 window,
                 quota,
                 ask,
@@ -270,62 +254,6 @@ impl Session {
         (share * size as f64 + later as f64) / answer.max(1) as f64
     }
 
-    /// Forbids what must not be written, and checks what is left.
-    pub fn constrain(
-        &mut self,
-        shared: &Shared<'_>,
-        row: &Row,
-        cell: usize,
-        logits: &mut [f32],
-    ) -> Result<(), TextError> {
-        let broken = |reason| TextError::Logits {
-            cell,
-            step: self.clock.total,
-            reason,
-        };
-        if logits.iter().any(|z| z.is_nan()) {
-            return Err(broken("is not a number"));
-        }
-        if logits.contains(&f32::INFINITY) {
-            return Err(broken("is infinite"));
-        }
-        if logits.iter().all(|z| *z == f32::NEG_INFINITY) {
-            return Err(broken("leaves no token possible"));
-        }
-        let forbid = |logits: &mut [f32], id: u32| {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit = f32::NEG_INFINITY;
-            }
-        };
-        shared.never.iter().for_each(|&id| forbid(logits, id));
-        let compat = shared.config.compat;
-        if compat == Compat::None && row.cells()[cell..].contains(&Cell::Fixed) {
-            // The template goes on after this gap, so the text cannot end in it. Published loops
-            // know of no templates.
-            shared.ends.iter().for_each(|&id| forbid(logits, id));
-        }
-        if shared.never_first && is_first(row, cell, shared.denoiser.ids().bos) {
-            shared.ends.iter().for_each(|&id| forbid(logits, id));
-        }
-        if self.spaced.contains(&cell) {
-            shared.spaceless.iter().for_each(|&id| forbid(logits, id));
-        }
-        for constraint in &mut self.constraints {
-            constraint.forbid(row, cell, logits);
-        }
-        if logits.iter().all(|z| *z == f32::NEG_INFINITY) {
-            let mut names = vec!["special tokens"];
-            names.extend(self.constraints.iter().map(|c| c.name()));
-            let constraints = names.join(", ");
-            return Err(TextError::Constraint {
-                cell,
-                step: self.clock.total,
-                constraints,
-            });
-        }
-        Ok(())
-    }
-
     /// Takes the step: lets the policy choose, writes, and tells what happened.
     pub fn take(
         &mut self,
@@ -340,7 +268,9 @@ impl Session {
             mut write,
             mut reopen,
         } = {
-            let step = self.clock.step(shared, row, &work.window, work.quota);
+            let step = self
+                .clock
+                .step(shared, &self.text, row, &work.window, work.quota);
             if work.ask.cells.is_empty() {
                 Choice::default()
             } else {
@@ -357,70 +287,33 @@ impl Session {
         write
             .iter()
             .for_each(|w| row.write(w.cell, w.token, w.provisional));
-        self.forwards += 1;
-        self.rows += forwarded;
+        self.text.forwards += 1;
+        self.text.rows += forwarded;
         emit(&StepEvent::Step {
-            row: self.index,
-            step: self.clock.total,
+            row: self.text.index,
+            step: self.text.steps,
             block: self.block,
-            forwards: self.forwards,
-            rows: self.rows,
+            forwards: self.text.forwards,
+            rows: self.text.rows,
             level: work.level,
             committed: write,
             reopened: reopen,
         });
         self.clock.at += 1;
-        self.clock.total += 1;
+        self.text.steps += 1;
         let may_stop = shared.config.eos.early_stop && !shared.config.compat.runs_to_the_end();
-        if may_stop && ended_at(row, &shared.ends).is_some() {
-            self.end(Finish::EndToken, emit);
+        if may_stop && ended_at(row, shared.forbid.ends()).is_some() {
+            self.text.end(Finish::EndToken, emit);
         }
         Ok(())
     }
 
-    /// Ends the text.
-    pub fn end(&mut self, finish: Finish, emit: &mut dyn FnMut(&StepEvent)) {
-        self.finish = Some(finish);
-        emit(&StepEvent::Finished {
-            row: self.index,
-            finish,
-        });
-    }
-
     /// The text as it stands.
     pub fn written(mut self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
-        self.notes
-            .extend(notes::at_end(shared.config, self.clock.total));
-        let kept = kept(row, &shared.ends);
-        let cell = |i: &usize| row.cells()[*i];
-        let shown: Vec<u32> = kept
-            .clone()
-            .filter(|i| cell(i) != Cell::Open)
-            .map(|i| row.ids()[i])
-            .collect();
-        let given = (row.start()..row.length())
-            .filter(|i| cell(i) == Cell::Fixed)
-            .count();
-        Ok(Written {
-            prompt: self.prompt,
-            sample: self.clock.sample,
-            text: shared.denoiser.text(&shown)?,
-            ids: row.answer().to_vec(),
-            prompt_tokens: row.start() + given,
-            new_tokens: kept
-                .filter(|i| !matches!(cell(i), Cell::Open | Cell::Fixed))
-                .count(),
-            open: row
-                .cells()
-                .iter()
-                .filter(|cell| cell.is_unsettled())
-                .count(),
-            steps: self.clock.total,
-            forwards: self.forwards,
-            rows: self.rows,
-            finish: self.finish.unwrap_or(Finish::Stopped),
-            notes: self.notes,
-        })
+        let said = notes::at_end(shared.config, self.text.steps);
+        self.text.notes.extend(said);
+        self.text
+            .written(shared.denoiser, shared.forbid.ends(), row)
     }
 }
 
@@ -429,6 +322,7 @@ impl Clock {
     fn step<'a>(
         &self,
         shared: &'a Shared<'_>,
+        text: &Text,
         row: &'a Row,
         open: &'a [usize],
         quota: usize,
@@ -439,10 +333,10 @@ impl Clock {
             index: self.at,
             steps: self.pace.steps(),
             quota,
-            total: self.total,
+            total: text.steps,
             draw: &shared.draw,
             held_back: &shared.held_back,
-            sample: self.sample,
+            sample: text.sample,
             source: shared.source,
         }
     }

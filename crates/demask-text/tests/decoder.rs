@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use common::{Toy, config, message, policy, prompts};
 use demask_models::ModelKind;
 use demask_text::{
-    Cell, ConstraintConfig, Crossing, DecodeConfig, Decoder, DrawKind, EosConfig, Finish,
+    Cell, Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, DrawKind, EosConfig, Finish,
     GuideConfig, LengthConfig, PaceConfig, Prompt, Row, StepEvent, TextError, Written,
     policy::registry,
 };
@@ -372,7 +372,7 @@ fn events_replay_the_trajectory() {
         for (i, written) in written.iter().enumerate() {
             let row = rows[&i].as_ref().unwrap();
             assert_eq!(row.answer(), written.ids);
-            assert!(row.is_complete());
+            assert!(!row.cells().iter().any(|cell| cell.is_unsettled()));
             assert_eq!(last[&i], (written.steps, written.forwards, written.rows));
         }
     }
@@ -400,18 +400,70 @@ fn the_observer_stops_the_run_and_keeps_what_is_written() {
     };
     let decoder = Decoder::new(&toy, config()).unwrap().with_batch(2);
     let written = decoder.run(&prompts(), &mut observer).unwrap();
-    assert_eq!(written.len(), 4);
+    // The two that were begun.
+    assert_eq!((written.len(), finished), (2, 2));
     assert!(written.iter().all(|w| w.finish == Finish::Stopped));
-    assert_eq!(
-        written.iter().map(|w| w.open).collect::<Vec<_>>(),
-        [8, 8, 12, 12]
-    );
-    assert_eq!(written[0].new_tokens, 4);
+    assert!(written.iter().all(|w| (w.open, w.forwards) == (8, 2)));
+    assert_eq!((written[0].new_tokens, written[0].kept), (4, 12));
     assert_eq!(written[0].text.split(' ').count(), 4);
-    assert_eq!(
-        (written[3].text.as_str(), written[3].forwards, finished),
-        ("", 0, 2)
+}
+
+#[test]
+fn more_texts_than_memory_holds_are_begun_one_by_one() {
+    let toy = Toy::new(1);
+    let many = DecodeConfig {
+        samples: 1_000_000_000_000,
+        ..config()
+    };
+    let mut stop = |event: &StepEvent| match event {
+        StepEvent::Step { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let decoder = Decoder::new(&toy, many).unwrap().with_batch(3);
+    assert_eq!(decoder.run(&prompts(), &mut stop).unwrap().len(), 3);
+    let uncountable = DecodeConfig {
+        samples: usize::MAX,
+        ..config()
+    };
+    let said = message(&toy, uncountable, &prompts());
+    assert!(
+        said.contains("`samples` = 18446744073709551615: with 4 prompts"),
+        "{said}"
     );
+}
+
+#[test]
+fn steps_that_write_nothing_ask_whether_to_go_on() {
+    let toy = Toy::new(1);
+    let config = DecodeConfig {
+        length: 8,
+        steps: 4_000_000_000,
+        policy: policy("ancestral"),
+        temperature: 1.0,
+        ..config()
+    };
+    let mut steps = Vec::new();
+    let mut observer = |event: &StepEvent| {
+        if let StepEvent::Step {
+            step,
+            forwards,
+            committed,
+            ..
+        } = event
+        {
+            assert_eq!((*forwards, committed.len()), (0, 0));
+            steps.push(*step);
+        }
+        if steps.len() == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let decoder = Decoder::new(&toy, config).unwrap();
+    let written = decoder.run(&prompts()[..1], &mut observer).unwrap();
+    assert_eq!(steps, [4095, 8191, 12287]);
+    assert_eq!((written[0].steps, written[0].open), (12288, 8));
 }
 
 #[test]
@@ -458,6 +510,29 @@ fn templates_keep_their_text() {
         written
             .iter()
             .all(|w| w.ids[2] == 6 && w.ids[11] == 0 && w.prompt_tokens >= 2)
+    );
+}
+
+#[test]
+fn end_tokens_before_given_text_cut_nothing() {
+    // Published loops may write an end token before a given cell: here nothing else is allowed.
+    let config = DecodeConfig {
+        compat: Compat::LladaOfficial,
+        constraints: vec![
+            ConstraintConfig::Bans {
+                ids: (0..9).chain([10]).collect(),
+            },
+            ConstraintConfig::Fixed {
+                cells: BTreeMap::from([(5, 3)]),
+            },
+        ],
+        ..config()
+    };
+    let written = write(&Toy::new(3), &config, &[Prompt::new(vec![1, 2])]).remove(0);
+    assert_eq!(written.text, "9 9 9 9 9 3");
+    assert_eq!(
+        (written.kept, written.ended, written.new_tokens),
+        (6, true, 5)
     );
 }
 
@@ -524,6 +599,13 @@ fn a_text_stops_at_its_end_token() {
         );
         let end = full.ids.iter().position(|id| *id == 9 || *id == 10);
         assert_eq!(full.new_tokens, end.unwrap_or(12));
+        // Whether or not the loop stopped at it, an end token ends the text.
+        for written in [full, early] {
+            assert_eq!(
+                (written.kept, written.ended),
+                (end.unwrap_or(12), end.is_some())
+            );
+        }
         if early.finish == Finish::EndToken {
             stopped += 1;
             assert!(early.forwards <= full.forwards && early.ids[early.new_tokens] >= 9);

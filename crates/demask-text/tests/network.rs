@@ -318,6 +318,99 @@ fn left_to_right_keeps_constraints_and_stops() {
 }
 
 #[test]
+fn a_gap_that_was_left_its_space_begins_with_it() {
+    // A byte is a token, and one of them begins with a space.
+    let text = "a rab".bytes().map(|b| Some(u32::from(b)));
+    let mut prompt = Prompt::template(vec![258], text.chain([None; 4]).collect());
+    prompt.spaced = vec![5];
+    for seed in 0..4 {
+        let config = DecodeConfig { seed, ..config() };
+        let prompt = std::slice::from_ref(&prompt);
+        let left = ar::write(&autoregressive(), &config, prompt, &mut ()).unwrap();
+        let model = masked(false);
+        let decoder = Decoder::new(&model, config).unwrap();
+        let any = decoder.run(prompt, &mut ()).unwrap();
+        assert_eq!([left[0].ids[5], any[0].ids[5]], [32, 32]);
+    }
+}
+
+#[test]
+fn left_to_right_nothing_is_given_after_a_gap() {
+    let model = autoregressive();
+    let fixed = |cells: &[(usize, u32)]| DecodeConfig {
+        constraints: vec![ConstraintConfig::Fixed {
+            cells: cells.iter().copied().collect(),
+        }],
+        ..config()
+    };
+    let prompt = [Prompt::new(vec![258])];
+    let begin = ar::write(&model, &fixed(&[(0, 65), (1, 66)]), &prompt, &mut ()).unwrap();
+    assert!(begin[0].text.starts_with("AB"), "{}", begin[0].text);
+    let template = [Prompt::template(vec![258], vec![None, Some(65)])];
+    for (config, prompts) in [(fixed(&[(0, 65), (5, 66)]), &prompt), (config(), &template)] {
+        let error = ar::write(&model, &config, prompts, &mut ()).unwrap_err();
+        assert!(
+            error.to_string().contains("a gap with text after it"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn left_to_right_absurd_numbers_are_refused_or_begun_lazily() {
+    let model = autoregressive();
+    let endless = DecodeConfig {
+        length: usize::MAX,
+        steps: usize::MAX,
+        ..config()
+    };
+    let error = ar::write(&model, &endless, &prompts(&model), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("context has 48"), "{error}");
+    let uncountable = DecodeConfig {
+        samples: usize::MAX,
+        ..config()
+    };
+    let error = ar::write(&model, &uncountable, &prompts(&model), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("`samples`"), "{error}");
+    let many = DecodeConfig {
+        samples: 1_000_000_000_000,
+        ..config()
+    };
+    let mut stop = |event: &StepEvent| match event {
+        StepEvent::Step { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    // Those of the group that was begun, all of the shortest prompt.
+    let begun = ar::write(&model, &many, &prompts(&model), &mut stop).unwrap();
+    assert_eq!(begun.len(), 16);
+    assert!(
+        begun
+            .iter()
+            .all(|w| (w.prompt, w.new_tokens, w.open) == (1, 1, 9))
+    );
+}
+
+#[test]
+fn both_loops_say_alike_that_no_token_is_left() {
+    let config = DecodeConfig {
+        constraints: vec![ConstraintConfig::Bans {
+            ids: (0..259).collect(),
+        }],
+        ..config()
+    };
+    let prompt = [Prompt::new(vec![258])];
+    let left = ar::write(&autoregressive(), &config, &prompt, &mut ()).unwrap_err();
+    let model = masked(false);
+    let decoder = Decoder::new(&model, config).unwrap();
+    let any = decoder.run(&prompt, &mut ()).unwrap_err();
+    assert_eq!(left.to_string(), any.to_string());
+    assert!(
+        left.to_string().contains("(special tokens, bans)"),
+        "{left}"
+    );
+}
+
+#[test]
 fn the_configuration_of_a_model_follows_its_kind() {
     let block = json!({ "kind": "block_masked", "block": 4 });
     let block = model(block, json!({ "kind": "block_causal", "block": 4 }), false);

@@ -322,7 +322,7 @@ fn check_confidence(network: &Network, case: &Case) -> usize {
             source: &Recorded,
         };
         let candidates = Candidates::new(&open, &logits, VOCAB);
-        let proposals = case.sampler.score().propose(&step, &candidates);
+        let proposals = case.sampler.score().propose(&step, &candidates).unwrap();
         assert_eq!(proposals.len(), wanted.len(), "{}, step {total}", case.name);
         for (proposal, wanted) in proposals.iter().zip(wanted) {
             assert!(

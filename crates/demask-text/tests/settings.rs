@@ -132,12 +132,43 @@ fn bad_settings_are_errors_with_the_name_of_the_flag() {
             .contains("`bans` = 99")
     );
     assert!(said(|c| c.length = 60).contains("65 cells, the model's context has 64"));
+    // 5 + (2^64 - 1), which no machine word holds.
+    let endless = said(|c| c.length = usize::MAX);
+    assert!(
+        endless.contains("prompt 0") && endless.contains("18446744073709551620 cells"),
+        "{endless}"
+    );
     let outside = message(
         &toy,
         config(),
         &[Prompt::new(vec![1]), Prompt::new(vec![12])],
     );
     assert!(outside.contains("prompt 1: token 12"), "{outside}");
+}
+
+#[test]
+fn any_number_of_steps_may_be_asked_for() {
+    let toy = Toy::new(1);
+    for steps in [usize::MAX / 2, usize::MAX] {
+        let config = DecodeConfig {
+            steps,
+            plan: LengthConfig::SemiAutoregressive { block: 4 },
+            ..config()
+        };
+        let decoder = Decoder::new(&toy, config).unwrap();
+        // One cell in each of the first steps of a block.
+        let mut steps = 0;
+        let mut observer = |event: &StepEvent| {
+            steps += usize::from(matches!(event, StepEvent::Step { .. }));
+            if steps == 3 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let written = decoder.run(&prompts()[..1], &mut observer).unwrap();
+        assert_eq!((written[0].steps, written[0].open), (3, 9));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use demask::eval::{
     SamplesConfig, Subject, Writer, evaluate,
 };
 use demask::models::{Model, ModelKind, ModelSpec};
-use demask::text::{DecodeConfig, Finish, Prompt, StepEvent, Written, ar};
+use demask::text::{DecodeConfig, Prompt, StepEvent, Written, ar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -227,8 +227,8 @@ impl Writer for Author<'_> {
             return Err(EvalError::Stopped);
         }
         let sample = |text: Written| Sample {
-            ended: text.finish == Finish::EndToken,
-            ids: Some(text.ids[..text.new_tokens.min(text.ids.len())].to_vec()),
+            ended: text.ended,
+            ids: Some(text.ids[..text.kept].to_vec()),
             text: text.text,
         };
         Ok(written.into_iter().map(sample).collect())

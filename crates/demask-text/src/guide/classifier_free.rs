@@ -4,6 +4,8 @@
 //! On log-probabilities this is the mix `gamma log p_c + (1 - gamma) log p_u` of D-CFG (UDLM, arXiv
 //! 2412.10193) with `gamma = w + 1`: the two differ by a constant that the softmax removes.
 
+use demask_diffusion::sampling;
+
 use super::Guide;
 use crate::TextError;
 use crate::canvas::Row;
@@ -18,10 +20,6 @@ pub struct ClassifierFree {
 }
 
 impl Guide for ClassifierFree {
-    fn name(&self) -> &'static str {
-        "classifier_free"
-    }
-
     fn variants(&self, _row: &Row, visible: &[u32], given: &[bool]) -> Vec<Vec<u32>> {
         let hidden = visible.iter().zip(given);
         vec![
@@ -39,13 +37,7 @@ impl Guide for ClassifierFree {
         variants: &[&[f32]],
     ) -> Result<(), TextError> {
         let unconditional = variants.first().copied().unwrap_or_default();
-        let factor = self.scale as f32 + 1.0;
-        for (c, &u) in logits.iter_mut().zip(unconditional) {
-            // Equal values stay, minus infinities among them.
-            if *c != u {
-                *c = u + factor * (*c - u);
-            }
-        }
+        sampling::classifier_free(logits, unconditional, self.scale);
         Ok(())
     }
 }

@@ -18,9 +18,6 @@ pub use classifier_free::ClassifierFree;
 
 /// Changes the prediction of a row.
 pub trait Guide: Debug + Send + Sync {
-    /// The name in tables and messages.
-    fn name(&self) -> &'static str;
-
     /// Other versions of the row that shall be forwarded beside it in the same request: the ids of
     /// its cells, each as long as `visible`, the part of the row that is on the canvas. `given`
     /// tells for each cell of the row whether it held a token at the start.

@@ -16,10 +16,6 @@ pub struct Blocks {
 }
 
 impl LengthPlan for Blocks {
-    fn name(&self) -> &'static str {
-        "blocks"
-    }
-
     fn layout(&self, start: usize, length: usize) -> Vec<u32> {
         let offset = if self.aligned { start % self.block } else { 0 };
         (offset..offset + length)

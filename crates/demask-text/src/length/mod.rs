@@ -28,9 +28,6 @@ pub(crate) use share::share;
 
 /// How the answer is cut into blocks.
 pub trait LengthPlan: Debug + Send + Sync {
-    /// The name in tables and messages.
-    fn name(&self) -> &'static str;
-
     /// The block of each of `length` answer cells, rising from 0. `start` is the position of the
     /// first one in its row.
     fn layout(&self, start: usize, length: usize) -> Vec<u32>;

@@ -10,10 +10,6 @@ pub struct SemiAutoregressive {
 }
 
 impl LengthPlan for SemiAutoregressive {
-    fn name(&self) -> &'static str {
-        "semi_autoregressive"
-    }
-
     fn layout(&self, _start: usize, length: usize) -> Vec<u32> {
         (0..length).map(|i| (i / self.block) as u32).collect()
     }

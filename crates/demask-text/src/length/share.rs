@@ -4,10 +4,15 @@
 /// most by rounding, the first among equals. A block with open cells gets at least one step, a block
 /// without any gets none, whatever `steps` is.
 pub(crate) fn share(steps: usize, cells: &[usize]) -> Vec<usize> {
-    let total = cells.iter().sum::<usize>().max(1);
-    let mut shares: Vec<usize> = cells.iter().map(|c| steps * c / total).collect();
+    let total = cells.iter().sum::<usize>().max(1) as u128;
+    // Any number of steps may be asked for; the product of two numbers fits into 128 bits.
+    let product = |cells: usize| steps as u128 * cells as u128;
+    let mut shares: Vec<usize> = cells
+        .iter()
+        .map(|&c| (product(c) / total) as usize)
+        .collect();
     let mut order: Vec<usize> = (0..cells.len()).filter(|&b| cells[b] > 0).collect();
-    order.sort_by_key(|&b| (std::cmp::Reverse(steps * cells[b] % total), b));
+    order.sort_by_key(|&b| (std::cmp::Reverse(product(cells[b]) % total), b));
     let left = steps.saturating_sub(shares.iter().sum());
     order.iter().take(left).for_each(|&b| shares[b] += 1);
     // The least step of a small block is taken from the largest share.
@@ -32,6 +37,17 @@ mod tests {
         assert_eq!(share(6, &[4, 4, 4]), [2, 2, 2]);
         assert_eq!(share(7, &[4, 4, 4]), [3, 2, 2]);
         assert_eq!(share(6, &[4; 4]), [2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn any_number_of_steps_is_shared_out() {
+        assert_eq!(share(usize::MAX, &[4]), [usize::MAX]);
+        // 2^64 - 1 is a multiple of 3.
+        assert_eq!(
+            share(usize::MAX, &[4, 8]),
+            [usize::MAX / 3, usize::MAX / 3 * 2]
+        );
+        assert_eq!(share(1 << 63, &[1, 1]), [1 << 62, 1 << 62]);
     }
 
     #[test]

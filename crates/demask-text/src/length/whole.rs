@@ -7,10 +7,6 @@ use super::LengthPlan;
 pub struct Whole;
 
 impl LengthPlan for Whole {
-    fn name(&self) -> &'static str {
-        "whole"
-    }
-
     fn layout(&self, _start: usize, length: usize) -> Vec<u32> {
         vec![0; length]
     }

@@ -76,7 +76,7 @@ impl Policy for Ancestral {
             });
         }
         let Some(uniform) = self.uniform else {
-            let proposals = Score::Drawn.propose(step, c);
+            let proposals = Score::Drawn.propose(step, c)?;
             let all: Vec<usize> = (0..proposals.len()).collect();
             return Ok(Choice::write(&proposals, &all));
         };
@@ -92,6 +92,9 @@ impl Policy for Ancestral {
                 if z == f32::NEG_INFINITY {
                     *p = 0.0;
                 }
+            }
+            if !posterior.iter().any(|p| *p > 0.0) {
+                return Err(TextError::impossible(cell, step.total));
             }
             let token = categorical(&posterior, step.uniform(Use::Token, cell)) as u32;
             if token != present {

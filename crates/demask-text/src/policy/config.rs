@@ -221,21 +221,7 @@ impl PolicyConfig {
 
     /// Its name.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::LowConfidence {} => "low_confidence",
-            Self::Random {} => "random",
-            Self::Origin { .. } => "origin",
-            Self::MaskgitPlus { .. } => "maskgit_plus",
-            Self::TopkMargin { .. } => "topk_margin",
-            Self::Entropy { .. } => "entropy",
-            Self::Threshold { .. } => "threshold",
-            Self::Factor { .. } => "factor",
-            Self::EntropyBound { .. } => "entropy_bound",
-            Self::FirstHitting {} => "first_hitting",
-            Self::Ancestral { .. } => "ancestral",
-            Self::Analytic { .. } => "analytic",
-            Self::Euler { .. } => "euler",
-        }
+        self.info().name
     }
 
     /// Its key and value, if it has one.
@@ -257,10 +243,21 @@ impl PolicyConfig {
 
     /// Its entry in the table.
     pub fn info(&self) -> &'static PolicyInfo {
-        let name = self.name();
-        let found = registry().iter().find(|info| info.name == name);
-        // Every variant has an entry: a test walks them.
-        found.unwrap_or(&registry()[0])
+        match self {
+            Self::LowConfidence {} => &registry::LOW_CONFIDENCE,
+            Self::Random {} => &registry::RANDOM,
+            Self::Origin { .. } => &registry::ORIGIN,
+            Self::MaskgitPlus { .. } => &registry::MASKGIT_PLUS,
+            Self::TopkMargin { .. } => &registry::TOPK_MARGIN,
+            Self::Entropy { .. } => &registry::ENTROPY,
+            Self::Threshold { .. } => &registry::THRESHOLD,
+            Self::Factor { .. } => &registry::FACTOR,
+            Self::EntropyBound { .. } => &registry::ENTROPY_BOUND,
+            Self::FirstHitting {} => &registry::FIRST_HITTING,
+            Self::Ancestral { .. } => &registry::ANCESTRAL,
+            Self::Analytic { .. } => &registry::ANALYTIC,
+            Self::Euler { .. } => &registry::EULER,
+        }
     }
 
     /// Whether it keeps the pace of `steps`.

@@ -17,6 +17,6 @@ impl Policy for Entropy {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        Ok(dream(Score::NegEntropy, self.alg_temp, step, c))
+        dream(Score::NegEntropy, self.alg_temp, step, c)
     }
 }

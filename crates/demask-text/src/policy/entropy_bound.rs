@@ -19,7 +19,7 @@ impl Policy for EntropyBound {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let proposals = Score::Probability.propose(step, c);
+        let proposals = Score::Probability.propose(step, c)?;
         let entropies: Vec<f64> = proposals
             .iter()
             .zip(c.iter())

@@ -17,7 +17,7 @@ impl Policy for Factor {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let proposals = Score::Probability.propose(step, c);
+        let proposals = Score::Probability.propose(step, c)?;
         let chosen = select::factor(&scores(&proposals), self.f);
         Ok(Choice::write(&proposals, &chosen))
     }

@@ -37,6 +37,6 @@ impl Policy for FirstHitting {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        Ok(Choice::write(&Score::Drawn.propose(step, c), &[0]))
+        Ok(Choice::write(&Score::Drawn.propose(step, c)?, &[0]))
     }
 }

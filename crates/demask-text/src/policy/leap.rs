@@ -124,7 +124,12 @@ impl Leap {
     }
 
     /// The token of a cell after the step; `None` when it stays as it is.
-    fn token(&self, step: &Step<'_>, cell: usize, logits: &[f32]) -> Option<u32> {
+    fn token(
+        &self,
+        step: &Step<'_>,
+        cell: usize,
+        logits: &[f32],
+    ) -> Result<Option<u32>, TextError> {
         let present = step.row.ids()[cell];
         let mut weights = self.weights(step, present, logits);
         // Rounding and the noise floor must not bring forbidden tokens back.
@@ -143,7 +148,7 @@ impl Leap {
             let leave: f64 = weights.iter().sum();
             let chance = leave / (leave + stay);
             if !chance.is_finite() || step.uniform(Use::Reveal, cell) >= chance {
-                return None;
+                return Ok(None);
             }
         }
         let mut rows: Vec<f32> = weights.iter().map(|w| w.ln() as f32).collect();
@@ -152,8 +157,7 @@ impl Leap {
             rows = logits[..rows.len()].to_vec();
         }
         let distribution = step.draw.distribution(&rows);
-        let u = step.uniforms(Use::Token, cell, step.draw.uniforms(rows.len()));
-        Some(step.draw.token(&rows, &distribution, &u))
+        step.token(cell, &rows, &distribution).map(Some)
     }
 }
 
@@ -176,7 +180,7 @@ impl Policy for Leap {
         let provisional = self.graph == Graph::Uniform && !is_last(step);
         let mut write = Vec::new();
         for (cell, logits) in c.iter() {
-            let Some(token) = self.token(step, cell, logits) else {
+            let Some(token) = self.token(step, cell, logits)? else {
                 continue;
             };
             if provisional && token == step.row.ids()[cell] {
@@ -245,7 +249,7 @@ mod tests {
             sample: 0,
             source: &source,
         };
-        leap.token(&step, 0, logits)
+        leap.token(&step, 0, logits).unwrap()
     }
 
     /// A prediction of clean tokens that is 1/2, 1/4, 1/4.

@@ -15,7 +15,7 @@ impl Policy for LowConfidence {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let proposals = Score::Probability.propose(step, c);
+        let proposals = Score::Probability.propose(step, c)?;
         let chosen = select::top(&scores(&proposals), step.quota);
         Ok(Choice::write(&proposals, &chosen))
     }

@@ -17,6 +17,6 @@ impl Policy for MaskgitPlus {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        Ok(dream(Score::Drawn, self.alg_temp, step, c))
+        dream(Score::Drawn, self.alg_temp, step, c)
     }
 }

@@ -137,6 +137,21 @@ impl Step<'_> {
     pub fn uniform(&self, purpose: Use, cell: usize) -> f64 {
         self.uniforms(purpose, cell, 1)[0]
     }
+
+    /// A token for `cell`. `distribution` is that of `logits` ([`Draw::distribution`]).
+    ///
+    /// # Errors
+    /// Where it leaves no token.
+    pub fn token(
+        &self,
+        cell: usize,
+        logits: &[f32],
+        distribution: &[f64],
+    ) -> Result<u32, TextError> {
+        let u = self.uniforms(Use::Token, cell, self.draw.uniforms(logits.len()));
+        let at = (cell, self.total);
+        self.draw.token_at(at, logits, distribution, &u)
+    }
 }
 
 impl Ask {
@@ -220,8 +235,8 @@ fn dream(
     alg_temp: Option<f64>,
     step: &Step<'_>,
     candidates: &Candidates<'_>,
-) -> Choice {
-    let proposals = score.propose(step, candidates);
+) -> Result<Choice, TextError> {
+    let proposals = score.propose(step, candidates)?;
     let scores = scores(&proposals);
     let chosen = match alg_temp.filter(|t| *t > 0.0) {
         None => select::top(&scores, step.quota),
@@ -233,7 +248,7 @@ fn dream(
             select::noisy(&scores, step.quota, temperature, &u)
         }
     };
-    Choice::write(&proposals, &chosen)
+    Ok(Choice::write(&proposals, &chosen))
 }
 
 #[cfg(test)]

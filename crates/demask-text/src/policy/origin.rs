@@ -33,7 +33,7 @@ impl Policy for Origin {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let proposals = Score::Drawn.propose(step, c);
+        let proposals = Score::Drawn.propose(step, c)?;
         let all: Vec<usize> = (0..proposals.len()).collect();
         Ok(Choice::write(&proposals, &all))
     }

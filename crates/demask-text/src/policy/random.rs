@@ -32,7 +32,7 @@ impl Policy for Random {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let mut proposals = Score::Probability.propose(step, c);
+        let mut proposals = Score::Probability.propose(step, c)?;
         let cells: Vec<usize> = proposals.iter().map(|p| p.cell).collect();
         for (proposal, score) in proposals.iter_mut().zip(Self::scores(step, &cells)) {
             if !step.held_back.last.contains(&proposal.token) {

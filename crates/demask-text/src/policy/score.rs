@@ -3,7 +3,7 @@
 use demask_diffusion::sampling;
 
 use super::{Candidates, Step};
-use crate::uniforms::Use;
+use crate::TextError;
 
 /// What confidence is read from. Larger is surer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +34,23 @@ pub struct Proposal {
 
 impl Score {
     /// Draws a token for each candidate and scores it.
-    pub fn propose(self, step: &Step<'_>, candidates: &Candidates<'_>) -> Vec<Proposal> {
+    ///
+    /// # Errors
+    /// Where no token is possible.
+    pub fn propose(
+        self,
+        step: &Step<'_>,
+        candidates: &Candidates<'_>,
+    ) -> Result<Vec<Proposal>, TextError> {
         candidates
             .iter()
             .map(|(cell, logits)| self.one(step, cell, logits))
             .collect()
     }
 
-    fn one(self, step: &Step<'_>, cell: usize, logits: &[f32]) -> Proposal {
+    fn one(self, step: &Step<'_>, cell: usize, logits: &[f32]) -> Result<Proposal, TextError> {
         let distribution = step.draw.distribution(logits);
-        let u = step.uniforms(Use::Token, cell, step.draw.uniforms(logits.len()));
-        let token = step.draw.token(logits, &distribution, &u);
+        let token = step.token(cell, logits, &distribution)?;
         let probability = probability(logits, token, &[]);
         let held = step.held_back;
         let score = if held.last.contains(&token) {
@@ -58,12 +64,12 @@ impl Score {
                 Self::NegEntropy => sampling::confidence_neg_entropy(&distribution),
             }
         };
-        Proposal {
+        Ok(Proposal {
             cell,
             token,
             probability,
             score,
-        }
+        })
     }
 }
 

@@ -29,11 +29,21 @@ pub fn noisy(scores: &[f64], k: usize, temperature: f64, u: &[f64]) -> Vec<usize
     if temperature <= 0.0 {
         return top(scores, k);
     }
-    let perturbed: Vec<f64> = scores
-        .iter()
-        .zip(u)
-        .map(|(&score, &u)| score / temperature - (-u.ln()).ln())
-        .collect();
+    let perturb = |score: f64, u: f64| {
+        let noise = -(-u.ln()).ln();
+        (score / temperature + noise, score + temperature * noise)
+    };
+    let (perturbed, small): (Vec<f64>, Vec<f64>) =
+        scores.iter().zip(u).map(|(&s, &u)| perturb(s, u)).unzip();
+    // At a tiny temperature the quotient leaves the range of numbers. The other form has the same
+    // order, but rounds otherwise, and recorded choices are pinned to the bit.
+    let lost = scores.iter().zip(&perturbed);
+    if lost
+        .into_iter()
+        .any(|(s, p)| s.is_finite() && !p.is_finite())
+    {
+        return top(&small, k);
+    }
     top(&perturbed, k)
 }
 
@@ -114,7 +124,9 @@ mod tests {
         assert_eq!(noisy(&P, 1, 0.0, &[0.999, 0.5, 0.5, 0.5, 0.5]), [1]);
         // .3 - ln(-ln .999) = 7.2 beats .95 + .37.
         assert_eq!(noisy(&P, 1, 1.0, &[0.999, 0.5, 0.5, 0.5, 0.5]), [0]);
-        // Cold: the noise no longer matters.
+        // Cold: the noise no longer matters, though .95/T is no number.
+        assert_eq!(noisy(&P, 1, 1e-320, &[0.999, 0.5, 0.5, 0.5, 0.5]), [1]);
+        assert_eq!(noisy(&P.map(|p| p - 1.0), 2, 1e-320, &[0.5; 5]), [1, 2]);
         assert_eq!(noisy(&P, 1, 1e-3, &[0.999, 0.5, 0.5, 0.5, 0.5]), [1]);
     }
 

@@ -17,7 +17,7 @@ impl Policy for Threshold {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        let proposals = Score::Probability.propose(step, c);
+        let proposals = Score::Probability.propose(step, c)?;
         let chosen = select::threshold(&scores(&proposals), self.tau);
         Ok(Choice::write(&proposals, &chosen))
     }

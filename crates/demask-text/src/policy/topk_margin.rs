@@ -17,6 +17,6 @@ impl Policy for TopkMargin {
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
-        Ok(dream(Score::Margin, self.alg_temp, step, c))
+        dream(Score::Margin, self.alg_temp, step, c)
     }
 }

@@ -16,7 +16,9 @@ mod exact_count;
 mod greedy;
 mod report;
 
+use burn::tensor::{Tensor, TensorData};
 use demask_diffusion::Noise;
+use demask_diffusion::sampling::classifier_free;
 use demask_models::ModelKind;
 use demask_nn::{Asked, AttentionMask, Input};
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,7 @@ pub use greedy::{GreedyMatch, greedy_match};
 pub(crate) use report::{Answers, Greedy};
 
 use crate::data::Pair;
-use crate::score::{Canvases, logits, mask_of, nats};
+use crate::score::{Canvases, host_f32, logits, mask_of, nats};
 use crate::{EvalError, LanguageModel};
 
 const METRIC: &str = "likelihood";
@@ -110,11 +112,11 @@ impl LikelihoodConfig {
             let needed = format!("a positive multiple of likelihood.round = {}", self.round);
             return Err(EvalError::setting("likelihood.mc_num", self.mc_num, needed));
         }
-        if !self.cfg.is_finite() {
+        if !(self.cfg.is_finite() && self.cfg >= 0.0) {
             return Err(EvalError::setting(
                 "likelihood.cfg",
                 self.cfg,
-                "a finite number",
+                "a finite number, 0 (off) or larger",
             ));
         }
         if let Rule::Dream { eps, .. } = self.rule
@@ -398,7 +400,7 @@ fn guided(
     noisy: &[Vec<u32>],
     clean: &[Vec<u32>],
     asked: &[(usize, usize)],
-) -> Result<burn::tensor::Tensor<2>, EvalError> {
+) -> Result<Tensor<2>, EvalError> {
     let kind = model.kind();
     let conditional = logits(
         model,
@@ -425,7 +427,10 @@ fn guided(
         }
         .input(kind),
     )?;
-    Ok(free.clone() + (conditional - free) * (request.cfg + 1.0))
+    let (device, shape) = (conditional.device(), conditional.dims());
+    let mut found = host_f32(conditional)?;
+    classifier_free(&mut found, &host_f32(free)?, request.cfg);
+    Ok(Tensor::from_data(TensorData::new(found, shape), &device))
 }
 
 fn row_losses(

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use demask_models::{Frame, SpecialIds};
 use demask_nn::{Output, Rows};
 use serde::Deserialize;
@@ -209,6 +209,35 @@ fn guidance_mixes_logits_with_those_without_a_prompt() {
     };
     let found = log_likelihood(&toy, &TEXT[..3], &TEXT[3..], &config, 8, Noise::new(0)).unwrap();
     assert!((found.value - wanted).abs() < 1e-5);
+}
+
+#[test]
+fn guidance_leaves_impossible_letters_impossible() {
+    // Only letter 1 can stand in the second cell, whether or not the prompt is seen.
+    let impossible = f32::NEG_INFINITY;
+    let only = vec![vec![0.0; 4], vec![impossible, 0.0, impossible, impossible]];
+    let model = Recorded {
+        vocab: 4,
+        ids: SpecialIds {
+            mask: Some(3),
+            ..SpecialIds::default()
+        },
+        logits: ["2 3", "3 3"]
+            .map(|row| (row.to_owned(), only.clone()))
+            .into(),
+    };
+    let config = LikelihoodConfig {
+        cfg: 1.0,
+        ..config(LLADA)
+    };
+    let found = log_likelihood(&model, &[2], &[1], &config, 8, Noise::new(0)).unwrap();
+    assert!(found.value.abs() < 1e-6, "{}", found.value);
+    let negative = LikelihoodConfig {
+        cfg: -0.5,
+        ..config
+    };
+    let error = negative.check().unwrap_err().to_string();
+    assert!(error.contains("likelihood.cfg"), "{error}");
 }
 
 #[test]

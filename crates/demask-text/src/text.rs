@@ -1,0 +1,162 @@
+//! One text on its way, as every loop knows it: what may stand in it, what it took, and why it
+//! ended. In which order its cells are written is the business of the loop.
+
+use crate::TextError;
+use crate::canvas::{Cell, Row};
+use crate::config::DecodeConfig;
+use crate::constraint::Constraint;
+use crate::denoiser::Denoiser;
+use crate::eos::cut;
+use crate::event::{Finish, StepEvent};
+use crate::forbid::Forbid;
+use crate::prompt::{Prompt, Written};
+
+/// A text besides its row.
+pub(crate) struct Text {
+    /// Which text of the run.
+    pub index: usize,
+    pub prompt: usize,
+    pub sample: usize,
+    constraints: Vec<Box<dyn Constraint>>,
+    /// Cells of the row whose token must begin with a space.
+    spaced: Vec<usize>,
+    /// Steps taken, skipped ones included.
+    pub steps: usize,
+    pub forwards: usize,
+    pub rows: usize,
+    pub finish: Option<Finish>,
+    pub notes: Vec<String>,
+}
+
+impl Text {
+    /// Text `index` of a run, and the cells of its answer: what the prompt and the constraints give.
+    /// The prompt has been [checked](Prompt::check).
+    pub fn start(
+        config: &DecodeConfig,
+        vocab: usize,
+        prompts: &[Prompt],
+        index: usize,
+    ) -> Result<(Self, Vec<Option<u32>>), TextError> {
+        let (number, sample) = (index / config.samples, index % config.samples);
+        let prompt = &prompts[number];
+        let mut answer = prompt.cells.clone();
+        if answer.is_empty() {
+            answer = vec![None; config.length];
+        }
+        let mut constraints = Vec::new();
+        for config in &config.constraints {
+            let mut constraint = config.build(vocab)?;
+            constraint.fix(&mut answer)?;
+            constraints.push(constraint);
+        }
+        let start = prompt.ids.len();
+        let text = Self {
+            index,
+            prompt: number,
+            sample,
+            constraints,
+            spaced: prompt.spaced.iter().map(|cell| start + cell).collect(),
+            steps: 0,
+            forwards: 0,
+            rows: 0,
+            finish: None,
+            notes: Vec::new(),
+        };
+        Ok((text, answer))
+    }
+
+    /// The event that begins this text.
+    pub fn start_event(&self, row: &Row) -> StepEvent {
+        StepEvent::Start {
+            row: self.index,
+            prompt: self.prompt,
+            sample: self.sample,
+            start: row.start(),
+            ids: row.ids().to_vec(),
+            cells: row.cells().to_vec(),
+            blocks: row.blocks().to_vec(),
+        }
+    }
+
+    /// Forbids what must not be written into a cell in this step, and checks what is left.
+    pub fn constrain(
+        &mut self,
+        forbid: &Forbid,
+        row: &Row,
+        cell: usize,
+        logits: &mut [f32],
+    ) -> Result<(), TextError> {
+        let step = self.steps;
+        let broken = |reason| TextError::Logits { cell, step, reason };
+        let impossible = |logits: &[f32]| logits.iter().all(|z| *z == f32::NEG_INFINITY);
+        if logits.iter().any(|z| z.is_nan()) {
+            return Err(broken("is not a number"));
+        }
+        if logits.contains(&f32::INFINITY) {
+            return Err(broken("is infinite"));
+        }
+        if impossible(logits) {
+            return Err(TextError::impossible(cell, step));
+        }
+        forbid.apply(row, cell, self.spaced.contains(&cell), logits);
+        for constraint in &mut self.constraints {
+            constraint.forbid(row, cell, logits);
+        }
+        if impossible(logits) {
+            let mut names = vec!["special tokens"];
+            names.extend(self.constraints.iter().map(|c| c.name()));
+            let constraints = names.join(", ");
+            return Err(TextError::Constraint {
+                cell,
+                step,
+                constraints,
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends the text.
+    pub fn end(&mut self, finish: Finish, emit: &mut dyn FnMut(&StepEvent)) {
+        self.finish = Some(finish);
+        emit(&StepEvent::Finished {
+            row: self.index,
+            finish,
+        });
+    }
+
+    /// The text as it stands. `ends` are the tokens that end one.
+    pub fn written(
+        self,
+        denoiser: &dyn Denoiser,
+        ends: &[u32],
+        row: &Row,
+    ) -> Result<Written, TextError> {
+        let cut = cut(row, ends);
+        let kept = row.start()..cut.unwrap_or(row.length());
+        let cell = |i: &usize| row.cells()[*i];
+        let shown: Vec<u32> = kept
+            .clone()
+            .filter(|i| cell(i) != Cell::Open)
+            .map(|i| row.ids()[i])
+            .collect();
+        let given = (row.start()..row.length()).filter(|i| cell(i) == Cell::Fixed);
+        let new = |i: &usize| !matches!(cell(i), Cell::Open | Cell::Fixed);
+        let unsettled = row.cells().iter().filter(|cell| cell.is_unsettled());
+        Ok(Written {
+            prompt: self.prompt,
+            sample: self.sample,
+            text: denoiser.text(&shown)?,
+            ids: row.answer().to_vec(),
+            kept: kept.len(),
+            ended: cut.is_some(),
+            prompt_tokens: row.start() + given.count(),
+            new_tokens: kept.filter(new).count(),
+            open: unsettled.count(),
+            steps: self.steps,
+            forwards: self.forwards,
+            rows: self.rows,
+            finish: self.finish.unwrap_or(Finish::Stopped),
+            notes: self.notes,
+        })
+    }
+}
