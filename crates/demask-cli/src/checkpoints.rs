@@ -1,4 +1,5 @@
-//! Where models come from: a folder, a built-in checkpoint, or the one inside the binary.
+//! Where models come from: a folder, a built-in checkpoint, the one inside the binary, or the local
+//! cache of the Hugging Face hub ([`hub`]).
 //!
 //! Built-in checkpoints are folders below these places, the first one that has the name wins:
 //! 1. `$DEMASK_CHECKPOINTS`,
@@ -14,9 +15,13 @@ use anyhow::Result;
 use demask::models::{Checkpoint, EmbeddedCheckpoint, Model, ModelError, OpenOptions};
 
 use crate::error::{usage, with_advice};
+use crate::hub;
 
 /// The model that is used when none is named.
 pub const DEFAULT: &str = env!("DEMASK_DEFAULT_MODEL");
+
+/// The models that come with the repository.
+const SHIPPED: [&str; 3] = ["story", "story-ar", "sudoku"];
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -30,12 +35,41 @@ pub fn options() -> OpenOptions {
     }
 }
 
-/// Finds and checks a checkpoint by folder or name.
+/// Finds and checks a checkpoint by folder, name, or name on the hub.
 ///
 /// # Errors
 /// A usage error with advice when there is none, a failure when it cannot be read.
 pub fn find(name: &str) -> Result<Checkpoint> {
+    if hub::is_name(name) && !Path::new(name).exists() {
+        return from_hub(name, hub::cache().as_deref());
+    }
     Checkpoint::open(name, &options()).map_err(|error| explain(error, EMBEDDED.is_some()))
+}
+
+/// A model in the cache of the hub. Nothing is downloaded.
+fn from_hub(name: &str, cache: Option<&Path>) -> Result<Checkpoint> {
+    match cache.and_then(|cache| hub::snapshot(cache, name)) {
+        Some(folder) => Checkpoint::open(folder, &options()).map_err(|error| match error {
+            ModelError::NotFound { .. } => with_advice(
+                error.into(),
+                format!("`hf download {name}` fetches what is missing"),
+            ),
+            other => other.into(),
+        }),
+        None => {
+            let cache = match cache {
+                Some(cache) => format!("the Hugging Face cache {}", cache.display()),
+                None => "a Hugging Face cache (set HF_HOME)".to_owned(),
+            };
+            Err(with_advice(
+                usage(format!("no checkpoint `{name}`")),
+                format!(
+                    "there is no such folder, and {cache} does not hold it; fetch it with \
+                     `hf download {name}`"
+                ),
+            ))
+        }
+    }
 }
 
 /// Opens a model by folder or name.
@@ -71,7 +105,19 @@ fn explain(error: ModelError, embedded: bool) -> anyhow::Error {
              checkpoints, or give a checkpoint folder with --model",
         ),
         ModelError::NotFound { name, hint } => {
-            with_advice(usage(format!("no checkpoint `{name}`")), hint)
+            let inside = Path::new(&name).join("checkpoint");
+            let advice = if inside.join("config.json").is_file() {
+                let inside = inside.display();
+                format!("`{name}` is the folder of a training; give `{inside}`")
+            } else if SHIPPED.contains(&name.as_str()) {
+                "it comes with the repository and is looked for in $DEMASK_CHECKPOINTS, in \
+                 checkpoints/ of the current folder and the folders above it, and in \
+                 ../share/demask/checkpoints/ beside the binary"
+                    .to_owned()
+            } else {
+                hint
+            };
+            with_advice(usage(format!("no checkpoint `{name}`")), advice)
         }
         other => other.into(),
     }
@@ -96,5 +142,16 @@ mod tests {
                 .to_string()
                 .contains("neither in this binary")
         );
+    }
+
+    #[test]
+    fn the_shipped_models_are_those_of_the_repository() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints");
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, SHIPPED);
     }
 }

@@ -6,6 +6,7 @@ mod checkpoints;
 mod cli;
 mod command;
 mod error;
+mod hub;
 mod memory;
 mod proof;
 mod terminal;

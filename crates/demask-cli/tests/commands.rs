@@ -151,6 +151,22 @@ fn models_are_measured() {
     assert!(stderr.contains("--data"), "{stderr}");
     let stderr = at.refused(1, ["eval", "--model", "tiny", "--data", "nowhere.txt"]);
     assert!(stderr.contains("nowhere.txt"), "{stderr}");
+    let stderr = at.refused(1, ["eval", "--model", "tiny", "--data", "nowhere"]);
+    assert!(stderr.contains("cannot read nowhere: No such"), "{stderr}");
+}
+
+#[test]
+fn data_that_the_model_has_no_tokens_for_are_named() {
+    let at = Workplace::new();
+    let sudoku = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints/sudoku");
+    std::fs::write(at.file("grid.txt"), "12x34 56").unwrap();
+    let words = ["eval", "--model", sudoku, "--data", "grid.txt", "--json"];
+    let object = at.json(words);
+    let notes = object["notes"].to_string();
+    assert!(notes.contains("no token for `x` and the space"), "{notes}");
+    std::fs::write(at.file("grid.txt"), "123456").unwrap();
+    let notes = at.json(words)["notes"].to_string();
+    assert!(!notes.contains("no token"), "{notes}");
 }
 
 #[test]

@@ -149,6 +149,28 @@ fn values_that_cannot_work_are_refused_before_anything_is_loaded() {
         let stderr = at.refused(2, ["generate", "--model", "tiny", &argument]);
         assert!(stderr.contains(said), "{argument}: {stderr}");
     }
+    for (flag, said) in [
+        ("--temperature", "must be a finite number, 0 or larger"),
+        ("--top-p", "must be above 0"),
+        ("--top-k", "must be at least 1"),
+        ("--length", "must be at least 1"),
+        ("--seed", "must be a whole number from 0"),
+    ] {
+        let stderr = at.refused(2, ["generate", "--model", "tiny", flag, "-1"]);
+        assert!(stderr.contains(said), "{flag}: {stderr}");
+    }
+    for (assignment, said) in [
+        (
+            "decode.length=-3",
+            "`-3`, expected a whole number, 0 or larger",
+        ),
+        ("decode.temperature=true", "expected a number"),
+        ("decode.plan=3", "expected an object with a `kind`"),
+        ("decode.plan.kind=semi_autoregressive", "add --block N"),
+    ] {
+        let stderr = at.refused(2, ["generate", "--model", "tiny", "--set", assignment]);
+        assert!(stderr.contains(said), "{assignment}: {stderr}");
+    }
     let stderr = at.refused(2, ["generate", "--json", "--plain"]);
     assert!(stderr.contains("cannot be used with"), "{stderr}");
 }
@@ -162,12 +184,117 @@ fn models_that_do_not_open_say_what_would() {
         "{stderr}"
     );
     let stderr = at.refused(2, ["generate", "--model", "GSAI-ML/LLaDA-8B-Base"]);
-    assert!(stderr.contains("download"), "{stderr}");
+    let command = "`hf download GSAI-ML/LLaDA-8B-Base`";
+    assert!(stderr.contains(command), "{stderr}");
+    assert!(
+        stderr.contains(&at.file("hub").display().to_string()),
+        "{stderr}"
+    );
+    let stderr = at.refused(2, ["generate", "--model", "sudoku"]);
+    assert!(stderr.contains("$DEMASK_CHECKPOINTS"), "{stderr}");
+    let run = at.file("runs/mine");
+    std::fs::create_dir_all(&run).unwrap();
+    std::fs::rename(at.file("checkpoints/judge"), run.join("checkpoint")).unwrap();
+    let stderr = at.refused(2, ["generate", "--model", "runs/mine"]);
+    assert!(stderr.contains("give `runs/mine/checkpoint`"), "{stderr}");
     let weights = at.file("checkpoints/tiny/model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     let stderr = at.refused(1, ["generate", "--model", "tiny"]);
     assert!(stderr.contains("model.safetensors"), "{stderr}");
+}
+
+#[test]
+fn a_model_of_the_hub_opens_from_its_cache() {
+    let at = Workplace::new();
+    let model = at.file("hub/models--org--small");
+    std::fs::create_dir_all(model.join("snapshots")).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::fs::write(model.join("refs/main"), "0a1b").unwrap();
+    std::fs::rename(at.file("checkpoints/tiny"), model.join("snapshots/0a1b")).unwrap();
+    let object = at.json([
+        "generate",
+        "--model",
+        "org/small",
+        "--length",
+        "2",
+        "--json",
+    ]);
+    assert_eq!(object["model"], "org/small");
+    std::fs::remove_file(model.join("snapshots/0a1b/model.safetensors")).unwrap();
+    let stderr = at.refused(1, ["generate", "--model", "org/small"]);
+    assert!(
+        stderr.contains("`hf download org/small` fetches"),
+        "{stderr}"
+    );
+}
+
+/// The model of 6 by 6 Sudokus: the digits 1 to 6 and the line feed are all it has tokens for.
+const SUDOKU: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints/sudoku");
+
+#[test]
+fn text_that_the_tokenizer_lacks_is_named() {
+    let at = Workplace::new();
+    let stderr = at.refused(2, ["infill", "Hello [[3]] 12", "--model", SUDOKU]);
+    for said in ["`H`, `e`, `l`, `o` and the space", SUDOKU] {
+        assert!(stderr.contains(said), "{stderr}");
+    }
+    let filled = at.stdout(["infill", "1[[2]]\n3", "--model", SUDOKU]);
+    assert!(
+        filled.starts_with('1') && filled.ends_with("\n3\n"),
+        "{filled:?}"
+    );
+    let words = ["generate", "1 é", "--model", SUDOKU, "--length", "2"];
+    let output = at.demask(words).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && stderr.contains("no token for the space and `é`"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_length_that_nobody_asked_for_fits_the_context() {
+    let at = Workplace::new();
+    let words = ["generate", "12", "--model", SUDOKU, "--json"];
+    let output = at.demask(words).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("length 39 instead of 41"), "{stderr}");
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let decode = &object["config"]["decode"];
+    assert_eq!(
+        (&decode["length"], &decode["steps"]),
+        (&39.into(), &39.into())
+    );
+    for asked in ["--length=41", "--set=decode.length=41"] {
+        let stderr = at.refused(2, words.into_iter().chain([asked]));
+        assert!(stderr.contains("error: prompt: "), "{stderr}");
+    }
+    let stderr = at.refused(2, ["infill", "[[60000]] a", "--model", "tiny"]);
+    assert!(
+        stderr.contains("60000 of them in gaps") && stderr.contains("--gap"),
+        "{stderr}"
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn standard_output_that_is_full_is_named() {
+    let at = Workplace::new();
+    for words in [tiny(&[]), tiny(&["--json"]), vec!["policies"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_demask"))
+            .current_dir(at.path())
+            .args(words)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::fs::File::create("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        let stderr = refused(1, output);
+        assert!(
+            stderr.contains("cannot write to standard output: No space"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]
@@ -193,20 +320,39 @@ fn input_that_cannot_be_used_is_refused() {
     std::fs::write(at.file("bad.json"), r#"{"decode": {"lenght": 3}}"#).unwrap();
     let stderr = at.refused(2, tiny(&["--config", "bad.json"]));
     assert!(stderr.contains("lenght"), "{stderr}");
+    for text in ["# A page", "[1]"] {
+        std::fs::write(at.file("page.md"), text).unwrap();
+        let stderr = at.refused(2, tiny(&["--config", "page.md"]));
+        assert!(
+            stderr.contains("JSON") && stderr.contains("that --json printed"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]
 fn steps_that_do_not_divide_are_said() {
     let at = Workplace::new();
-    let output = at
-        .demask(tiny(&["--block", "4", "--steps", "5"]))
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        output.status.success() && stderr.contains("note: "),
-        "{stderr}"
-    );
+    let notes = |words: &[&str]| {
+        let output = at.demask(tiny(words)).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        let notes = stderr.lines().filter(|line| line.starts_with("note: "));
+        notes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (words, said) in [
+        (&["--block=4", "--steps=5"][..], "5 steps do not divide"),
+        (&["--steps=3"], "8 cells in 3 steps: 3, 3, 2"),
+        (
+            &["--block=3", "--steps=4"],
+            "the last block has 2 cells of 3; blocks of 3, 3, 2 cells took 2, 1, 1 steps",
+        ),
+    ] {
+        let notes = notes(words);
+        assert!(notes.len() == 1 && notes[0].contains(said), "{notes:?}");
+    }
+    assert_eq!(notes(&["--steps=4"]), [""; 0]);
+    assert_eq!(notes(&[]), [""; 0]);
 }
 
 /// A reader that goes away early is no failure: `demask … | head -c 1`.

@@ -25,6 +25,8 @@ pub mod task;
 #[cfg(test)]
 mod toy;
 
+/// Where the tensors of a [`LanguageModel`] live.
+pub use burn::tensor::Device;
 pub use config::{DataConfig, EvalConfig, SamplesConfig};
 pub use error::EvalError;
 pub use evaluate::{Bench, Sample, Subject, Writer, evaluate};

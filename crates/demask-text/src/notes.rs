@@ -7,7 +7,7 @@ use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::draw::DrawKind;
-use crate::length::PaceConfig;
+use crate::length::{PaceConfig, share};
 
 /// The notes of a text that begins. `open` holds the open cells of each block, as its steps were
 /// shared out by them.
@@ -15,8 +15,16 @@ pub(crate) fn at_start(config: &DecodeConfig, row: &Row, open: &[usize]) -> Vec<
     let mut notes = Vec::new();
     let policy = config.policy.name();
     if config.policy.is_paced() {
-        notes.extend(sharing(config.steps, open));
-        notes.extend(short_block(config, row, open));
+        // Published loops share the steps out in ways of their own.
+        let counted = config.compat == Compat::None
+            && config.policy.reads_pace()
+            && config.effective_pace() == PaceConfig::Fixed;
+        notes.extend(sharing(config.steps, open, counted));
+        let uneven = unequal_blocks(config.steps, open, counted);
+        notes.extend(match (short_block(config, row, open), uneven) {
+            (Some(short), Some(uneven)) => Some(format!("{short}; {uneven}")),
+            (short, uneven) => short.or(uneven),
+        });
     }
     if config.policy.reads_pace() {
         notes.extend(idle_steps(config, row));
@@ -55,9 +63,10 @@ pub(crate) fn at_end(config: &DecodeConfig, taken: usize) -> Option<String> {
     })
 }
 
-/// Steps that do not come out even. Blocks of different sizes differ in steps anyway.
-fn sharing(steps: usize, open: &[usize]) -> Option<String> {
-    let cells: Vec<usize> = open.iter().copied().filter(|&cells| cells > 0).collect();
+/// Steps that do not come out even among blocks of one size, or among the cells of such a block when
+/// the pace counts them (`counted`).
+fn sharing(steps: usize, open: &[usize], counted: bool) -> Option<String> {
+    let cells = written(open);
     let blocks = cells.len();
     if steps < blocks {
         return Some(format!(
@@ -65,12 +74,63 @@ fn sharing(steps: usize, open: &[usize]) -> Option<String> {
         ));
     }
     let equal = cells.iter().all(|c| *c == cells[0]);
-    (blocks > 0 && equal && !steps.is_multiple_of(blocks)).then(|| {
+    if blocks == 0 || !equal {
+        return None;
+    }
+    if !steps.is_multiple_of(blocks) {
         let more = steps % blocks;
-        format!(
+        return Some(format!(
             "{steps} steps do not divide by {blocks} blocks: the first {more} took one step more"
-        )
+        ));
+    }
+    let (cells, steps) = (cells[0], steps / blocks);
+    (counted && is_uneven(cells, steps)).then(|| {
+        let each = if blocks > 1 { "each block has " } else { "" };
+        let (less, more) = (cells / steps, cells % steps);
+        let counts = if steps <= LISTED {
+            list((0..steps).map(|step| less + usize::from(step < more)))
+        } else {
+            format!("{} in the first {more}, {less} in the others", less + 1)
+        };
+        format!("{each}{cells} cells in {steps} steps: {counts}")
     })
+}
+
+/// The steps of blocks that differ in their open cells, when cells and steps do not come out even.
+fn unequal_blocks(steps: usize, open: &[usize], counted: bool) -> Option<String> {
+    let cells = written(open);
+    let total: usize = cells.iter().sum();
+    if steps < cells.len() || cells.iter().all(|c| *c == cells[0]) {
+        return None;
+    }
+    let shares = share(steps, &cells);
+    let uneven = |(&cells, &share): (&usize, &usize)| {
+        !(steps * cells).is_multiple_of(total) || (counted && is_uneven(cells, share))
+    };
+    // More steps than cells are another matter.
+    (steps < total && cells.iter().zip(&shares).any(uneven)).then(|| {
+        let (cells, shares) = (list(cells.iter().copied()), list(shares.iter().copied()));
+        format!("blocks of {cells} cells took {shares} steps")
+    })
+}
+
+/// The open cells of the blocks that have any.
+fn written(open: &[usize]) -> Vec<usize> {
+    open.iter().copied().filter(|&cells| cells > 0).collect()
+}
+
+/// Whether some steps write more cells than others.
+fn is_uneven(cells: usize, steps: usize) -> bool {
+    steps < cells && !cells.is_multiple_of(steps)
+}
+
+/// Numbers that a note lists; there are more behind an ellipsis.
+const LISTED: usize = 8;
+
+fn list(numbers: impl ExactSizeIterator<Item = usize>) -> String {
+    let rest = if numbers.len() > LISTED { ", …" } else { "" };
+    let named: Vec<String> = numbers.take(LISTED).map(|n| n.to_string()).collect();
+    named.join(", ") + rest
 }
 
 /// A last block, of those with open cells, that the answer does not fill. A template has the length
@@ -102,4 +162,58 @@ fn idle_steps(config: &DecodeConfig, row: &Row) -> Option<String> {
             config.steps
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_do_not_divide_are_listed() {
+        let said = |steps, open: &[usize]| sharing(steps, open, true).unwrap_or_default();
+        assert_eq!(said(3, &[10]), "10 cells in 3 steps: 4, 3, 3");
+        assert_eq!(said(7, &[12]), "12 cells in 7 steps: 2, 2, 2, 2, 2, 1, 1");
+        assert_eq!(
+            said(64, &[100]),
+            "100 cells in 64 steps: 2 in the first 36, 1 in the others"
+        );
+        assert_eq!(
+            said(8, &[6, 0, 6]),
+            "each block has 6 cells in 4 steps: 2, 2, 1, 1"
+        );
+        assert!(said(5, &[4, 4, 4]).contains("the first 2 took one step more"));
+        for (steps, open) in [
+            (5, &[10][..]),
+            (10, &[10]),
+            (20, &[10]),
+            (4, &[4, 4]),
+            (1, &[]),
+        ] {
+            assert_eq!(said(steps, open), "", "{steps} {open:?}");
+        }
+        // A pace that draws its counts has none to tell.
+        assert_eq!(sharing(3, &[10], false), None);
+    }
+
+    #[test]
+    fn blocks_that_differ_tell_their_steps() {
+        let said = |steps, open: &[usize]| unequal_blocks(steps, open, true).unwrap_or_default();
+        assert_eq!(
+            said(4, &[4, 4, 2]),
+            "blocks of 4, 4, 2 cells took 2, 1, 1 steps"
+        );
+        let many: Vec<usize> = (1..=10).collect();
+        assert_eq!(
+            said(11, &many),
+            "blocks of 1, 2, 3, 4, 5, 6, 7, 8, … cells took 1, 1, 1, 1, 1, 1, 1, 1, … steps"
+        );
+        for (steps, open) in [
+            (5, &[4, 4, 2][..]),
+            (10, &[4, 4, 2]),
+            (20, &[4, 4, 2]),
+            (2, &[4, 4, 2]),
+        ] {
+            assert_eq!(said(steps, open), "", "{steps} {open:?}");
+        }
+    }
 }

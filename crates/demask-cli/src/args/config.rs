@@ -90,27 +90,51 @@ fn refused(place: impl std::fmt::Display, error: &serde_json::Error) -> anyhow::
         .next()
         .filter(|_| unknown)
         .and_then(|word| nearest(word, names));
-    let error = usage(format!("{place}: {message}"));
+    let error = usage(format!("{place}: {}", plain(&message)));
     match meant {
         Some(near) => with_advice(error, format!("did you mean `{near}`?")),
+        // A kind alone is not a plan: its block has no default.
+        None if message.starts_with("missing field `block`") => with_advice(
+            error,
+            "add --block N (of `generate` and `infill`), or write the plan whole, as in \
+             --set 'decode.plan={\"kind\":\"blocks\",\"block\":32}'",
+        ),
         None => error,
     }
+}
+
+/// The message of serde without names of Rust types.
+fn plain(message: &str) -> String {
+    let Some((before, wanted)) = message.rsplit_once("expected ") else {
+        return message.to_owned();
+    };
+    let wanted = match wanted {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or larger",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        other if other.starts_with("internally tagged enum") => "an object with a `kind`",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{before}expected {wanted}")
 }
 
 /// Reads a configuration: the object itself, or the output of `--json` that holds it.
 fn read(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    let bad = |error: serde_json::Error| usage(format!("{}: {error}", path.display()));
-    let mut value: Value = serde_json::from_str(&text).map_err(bad)?;
+    let advice = "give a file that --json printed, or an object of the same form";
+    let bad = |what: &str| {
+        let message = format!("{}: the configuration {what}", path.display());
+        with_advice(usage(message), advice)
+    };
+    let mut value: Value =
+        serde_json::from_str(&text).map_err(|error| bad(&format!("is not JSON: {error}")))?;
     if let Some(config) = value.get_mut("config") {
         value = config.take();
     }
     if !value.is_object() {
-        return Err(usage(format!(
-            "{}: the configuration is not an object",
-            path.display()
-        )));
+        return Err(bad("is not a JSON object"));
     }
     Ok(value)
 }
@@ -218,9 +242,20 @@ mod tests {
         };
         let error = args.layer(&base).unwrap_err();
         assert!(
-            format!("{error:?}").contains("did you mean `length`?"),
+            format!("{error:#?}").contains("did you mean `length`?"),
             "{error:?}"
         );
+    }
+
+    #[test]
+    fn a_message_names_no_rust_type() {
+        let message =
+            |wanted: &str| plain(&format!("invalid type: string \"x\", expected {wanted}"));
+        assert!(message("usize").ends_with("expected a whole number, 0 or larger"));
+        assert!(message("f64").ends_with("\"x\", expected a number"));
+        assert!(message("internally tagged enum P").ends_with("an object with a `kind`"));
+        assert!(message("a boolean").ends_with("expected a boolean"));
+        assert_eq!(plain("missing field `x`"), "missing field `x`");
     }
 
     #[test]

@@ -10,11 +10,11 @@ use super::value;
 #[command(next_help_heading = "Decoding")]
 pub struct DecodeArgs {
     /// Denoising steps over the whole text, shared out among its blocks
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
     pub steps: Option<usize>,
 
     /// Cells of a block that is finished before the next one starts
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
     pub block: Option<usize>,
 
     /// Which cells are written in a step (see `demask policies`)
@@ -22,15 +22,15 @@ pub struct DecodeArgs {
     pub policy: Option<String>,
 
     /// 0 takes the most likely token, 1 samples from the model
-    #[arg(short, long, value_name = "T", value_parser = value::non_negative)]
+    #[arg(short, long, value_name = "T", value_parser = value::non_negative, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
 
     /// Keep the most likely tokens up to this share of the probability
-    #[arg(long, value_name = "P", value_parser = value::share)]
+    #[arg(long, value_name = "P", value_parser = value::share, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
 
     /// Keep this many of the most likely tokens
-    #[arg(long, value_name = "K", value_parser = value::count)]
+    #[arg(long, value_name = "K", value_parser = value::count, allow_negative_numbers = true)]
     pub top_k: Option<usize>,
 
     /// Classifier-free guidance against the masked prompt; 0 is off
@@ -38,11 +38,11 @@ pub struct DecodeArgs {
     pub cfg: Option<f64>,
 
     /// Seed of everything random [default: a new one each time; the summary names it]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
 
     /// How many texts to write
-    #[arg(short = 'n', long, value_name = "N", value_parser = value::count)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
     pub samples: Option<usize>,
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 
+use crate::terminal::on_stdout;
 use crate::terminal::table::Table;
 
 /// A table for people or for programs.
@@ -19,10 +20,12 @@ impl ListingArgs {
     pub fn print(&self, table: &Table, json: &impl serde::Serialize) -> Result<()> {
         let mut out = io::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, json)?;
-            return Ok(writeln!(out)?);
+            serde_json::to_writer_pretty(&mut out, json).map_err(on_stdout)?;
+            return Ok(writeln!(out).map_err(on_stdout)?);
         }
-        Ok(out.write_all(table.text(width()).as_bytes())?)
+        Ok(out
+            .write_all(table.text(width()).as_bytes())
+            .map_err(on_stdout)?)
     }
 }
 

@@ -6,11 +6,12 @@ use super::value;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A checkpoint folder or a built-in model (`demask models`) [default: story]
-    #[arg(short, long, value_name = "DIR|NAME")]
+    /// A checkpoint folder, a built-in model (`demask models`), or a model of the Hugging Face hub
+    /// that is in its local cache (`hf download ORG/NAME`) [default: story]
+    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
     pub model: Option<String>,
 
     /// Threads [default: all cores]; the result does not depend on it
-    #[arg(long, value_name = "N", value_parser = value::threads)]
+    #[arg(long, value_name = "N", value_parser = value::threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }

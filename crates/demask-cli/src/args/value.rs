@@ -34,8 +34,15 @@ pub fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) => Ok(n),
+        Err(_) if text.parse::<i64>().is_ok_and(|n| n < 0) => Err("must be at least 1".into()),
         Err(_) => Err("is not a whole number".into()),
     }
+}
+
+/// A seed.
+pub fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("must be a whole number from 0 to {}", u64::MAX))
 }
 
 /// A number of threads that a machine can have.
@@ -74,6 +81,9 @@ mod tests {
         for bad in ["0", "-1", "2.5"] {
             assert!(count(bad).is_err(), "{bad}");
         }
+        assert_eq!(count("-1"), Err("must be at least 1".into()));
+        assert_eq!(seed("0"), Ok(0));
+        assert!(seed("-1").is_err_and(|said| said.contains("from 0 to")));
         assert_eq!(threads("2"), Ok(2));
         for bad in ["0", "1000000"] {
             assert!(threads(bad).is_err(), "{bad}");

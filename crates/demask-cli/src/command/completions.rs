@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::terminal::on_stdout;
 
 /// Print a completion script for a shell
 #[derive(Debug, Clone, clap::Args)]
@@ -25,6 +26,6 @@ impl Completions {
     pub fn run(&self) -> Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "demask", &mut script);
-        Ok(io::stdout().lock().write_all(&script)?)
+        Ok(io::stdout().lock().write_all(&script).map_err(on_stdout)?)
     }
 }

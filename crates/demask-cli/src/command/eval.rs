@@ -1,5 +1,7 @@
 //! `demask eval`
 
+mod reading;
+
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ use crate::terminal::note;
 use crate::terminal::table::Table;
 use crate::threads;
 use crate::writing::{self, plan};
+use reading::Reading;
 
 /// Measure a model: likelihood of held-out text, quality and variety of written text
 #[derive(Debug, Clone, clap::Args)]
@@ -37,8 +40,9 @@ Examples:
   demask eval --model story --metric entropy --set eval.samples.decode.temperature=0.8
   demask eval --model story --data test.txt --set eval.nelbo.draws=16 --json")]
 pub struct Eval {
-    /// The model under evaluation: a checkpoint folder or a built-in model [default: story]
-    #[arg(short, long, value_name = "DIR|NAME")]
+    /// The model under evaluation: a checkpoint folder, a built-in model, or a model in the local
+    /// cache of the Hugging Face hub [default: story]
+    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
     model: Option<String>,
 
     /// Text to score or to compare with: .txt or .jsonl, either with .gz
@@ -51,11 +55,11 @@ pub struct Eval {
     metric: Vec<MetricName>,
 
     /// An autoregressive model that judges written text (gen-ppl, mauve)
-    #[arg(long, value_name = "DIR|NAME")]
+    #[arg(long, value_name = "DIR|NAME|ORG/NAME")]
     judge: Option<String>,
 
     /// How many texts the model writes for metrics of written text
-    #[arg(short = 'n', long, value_name = "N", value_parser = value::count)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
     samples: Option<usize>,
 
     /// Judge the texts in this file instead of letting the model write
@@ -63,11 +67,11 @@ pub struct Eval {
     samples_file: Option<PathBuf>,
 
     /// Seed of everything random
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value::seed, allow_negative_numbers = true)]
     seed: Option<u64>,
 
     /// Threads [default: all cores]; no number depends on it
-    #[arg(long, value_name = "N", value_parser = value::threads)]
+    #[arg(long, value_name = "N", value_parser = value::threads, allow_negative_numbers = true)]
     threads: Option<usize>,
 
     #[command(flatten)]
@@ -166,12 +170,13 @@ impl Eval {
         threads::limit(plan.threads)?;
         let model = checkpoint.load(&checkpoints::options())?;
         let judge = plan.judge.as_deref().map(checkpoints::open).transpose()?;
-        let judge = judge.as_ref().map(|judge| judge as &dyn LanguageModel);
+        let reading = Reading::new(&model);
+        let judge = judge.as_ref().map(Reading::new);
         let author = Author { model: &model };
         let subject = Subject {
-            judge,
+            judge: judge.as_ref().map(|judge| judge as &dyn LanguageModel),
             writer: Some(&author),
-            ..Subject::new(&model)
+            ..Subject::new(&reading)
         };
 
         let listener = Listener::new();
@@ -180,7 +185,10 @@ impl Eval {
         let report = evaluate(subject, &plan.eval, &mut watcher);
         drop(listener);
         watcher.finish();
-        let report = report.map_err(explain)?;
+        let mut report = report.map_err(explain)?;
+        let judged = judge.as_ref().zip(plan.judge.as_ref());
+        report.notes.extend(reading.remark(&plan.model));
+        (report.notes).extend(judged.and_then(|(judge, name)| judge.remark(name)));
         let seconds = begin.elapsed().as_secs_f64();
         for remark in &report.notes {
             note(remark);

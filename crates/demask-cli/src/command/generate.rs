@@ -9,7 +9,9 @@ use crate::args::model::ModelArgs;
 use crate::args::output::OutputArgs;
 use crate::args::{input, value};
 use crate::checkpoints;
+use crate::terminal::note;
 use crate::writing::plan::{Chance, PlanChanges, WritePlan, model};
+use crate::writing::unknown::Unknown;
 use crate::writing::{self, prompt, report};
 
 /// Write text after a prompt, or from nothing
@@ -47,7 +49,7 @@ pub struct Generate {
     pub model: ModelArgs,
 
     /// New tokens
-    #[arg(short, long, value_name = "N", value_parser = value::count, help_heading = "Decoding")]
+    #[arg(short, long, value_name = "N", value_parser = value::count, allow_negative_numbers = true, help_heading = "Decoding")]
     length: Option<usize>,
 
     #[command(flatten)]
@@ -87,9 +89,18 @@ impl Generate {
         let text = input::text(self.prompt.as_deref())?;
         let name = model(self.model.model.as_deref(), &self.config)?;
         let checkpoint = checkpoints::find(&name)?;
-        let plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
+        let mut plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
         let model = writing::load(checkpoint, &plan)?;
         let prompt = prompt::encode(&model, &plan)?;
+        let text = plan.prompt.as_deref().unwrap_or_default();
+        let mut remarks = Vec::new();
+        remarks.extend(Unknown::of(&model.tokenizer).remark(&plan.model, text)?);
+        if self.length.is_none() && !self.config.names("decode.length")? {
+            remarks.extend(plan.fit(prompt.ids.len(), model.spec.network.max_length)?);
+        }
+        for remark in remarks {
+            note(format!("note: {remark}"));
+        }
         let outcome = writing::write(&model, &plan, &prompt, output)?;
         // A chat answer stands alone; a continuation is read with what it continues.
         let given = plan

@@ -12,6 +12,7 @@ use crate::args::{input, value};
 use crate::checkpoints;
 use crate::error::{usage, with_advice};
 use crate::writing::plan::{Chance, PlanChanges, WritePlan, model};
+use crate::writing::unknown::Unknown;
 use crate::writing::{self, explain, prompt, report};
 
 /// Fill the gaps of a text
@@ -34,7 +35,7 @@ pub struct Infill {
     pub model: ModelArgs,
 
     /// Size of a gap that names none, in tokens [default: 8]
-    #[arg(long, value_name = "N", value_parser = value::count, help_heading = "Decoding")]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true, help_heading = "Decoding")]
     gap: Option<usize>,
 
     #[command(flatten)]
@@ -86,6 +87,21 @@ impl Infill {
         let prompt = template
             .prompt(&model.tokenizer, prompt::begin(&model, &plan))
             .map_err(explain)?;
+        Unknown::of(&model.tokenizer).refuse(&plan.model, &template, &prompt)?;
+        let (cells, context) = (
+            prompt.ids.len() + prompt.cells.len(),
+            model.spec.network.max_length,
+        );
+        if cells > context {
+            return Err(with_advice(
+                usage(format!(
+                    "the text takes {cells} cells, {} of them in gaps; the context of `{}` has {context}",
+                    template.open(),
+                    plan.model
+                )),
+                "shorten the text or its gaps; N in [[N]] and --gap are their sizes",
+            ));
+        }
         let outcome = writing::write(&model, &plan, &prompt, output)?;
         report::show(&plan, &outcome, output, "")?;
         outcome.exit()

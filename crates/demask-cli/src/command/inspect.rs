@@ -17,8 +17,8 @@ Examples:
   demask inspect ./LLaDA-8B-Instruct
   demask inspect runs/mine/checkpoint --json")]
 pub struct Inspect {
-    /// A checkpoint folder or a built-in model
-    #[arg(value_name = "DIR|NAME")]
+    /// A checkpoint folder, a built-in model, or a model in the local cache of the Hugging Face hub
+    #[arg(value_name = "DIR|NAME|ORG/NAME")]
     model: String,
 
     #[command(flatten)]

@@ -12,7 +12,8 @@ use crate::terminal::table::Table;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Built-in models are looked for in $DEMASK_CHECKPOINTS, in checkpoints/ of the current folder and the
-folders above it, and in ../share/demask/checkpoints/ beside the binary.
+folders above it, and in ../share/demask/checkpoints/ beside the binary. A model ORG/NAME of the
+Hugging Face hub opens when `hf download ORG/NAME` has put it in the local cache.
 
 Examples:
   demask models

@@ -41,7 +41,7 @@ pub struct Proof {
     list: bool,
 
     /// Independent repetitions, each with its own seed [default: the proof's own]
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
     seeds: Option<usize>,
 
     /// Where the models that proofs train are kept

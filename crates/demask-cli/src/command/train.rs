@@ -10,6 +10,7 @@ use demask::train::{Recipe, RunDir, TrainOptions, TrainSummary};
 use crate::args::value;
 use crate::error::{Interrupted, usage};
 use crate::terminal::interrupt::Listener;
+use crate::terminal::line;
 use crate::terminal::progress::TrainProgress;
 
 /// Train a model from a recipe
@@ -86,7 +87,7 @@ impl Train {
 
 /// Says on stdout where the model is, and on stderr how to go on.
 fn report(summary: &TrainSummary) -> Result<()> {
-    writeln!(io::stdout().lock(), "{}", summary.checkpoint.display())?;
+    line(&summary.checkpoint.display().to_string())?;
     let mut stderr = io::stderr().lock();
     if let Some(command) = summary.resume_command() {
         writeln!(

@@ -14,7 +14,16 @@ pub mod view;
 /// # Errors
 /// Writing failed; a closed pipe among others.
 pub fn line(text: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    writeln!(io::stdout().lock(), "{text}").map_err(on_stdout)
+}
+
+/// A failure to write to standard output, which it names.
+pub fn on_stdout(error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    io::Error::new(
+        error.kind(),
+        format!("cannot write to standard output: {error}"),
+    )
 }
 
 /// A line on stderr for people: a summary, or what is being done.

@@ -1,11 +1,12 @@
 //! From a prompt to a text on the screen: what `generate` and `infill` share.
 //!
 //! [`plan`] resolves flags and files to one value, [`prompt`] makes tokens of it, [`watch`] shows
-//! the work, [`report`] what came of it.
+//! the work, [`report`] what came of it; [`unknown`] knows what a tokenizer cannot write.
 
 pub mod plan;
 pub mod prompt;
 pub mod report;
+pub mod unknown;
 pub mod watch;
 
 use std::io::{self, IsTerminal};
@@ -111,8 +112,9 @@ pub fn explain(error: TextError) -> anyhow::Error {
         TextError::Setting { .. }
         | TextError::Unknown { .. }
         | TextError::Unsupported { .. }
-        | TextError::Template { .. }
-        | TextError::Prompt { .. } => usage(error.to_string()),
+        | TextError::Template { .. } => usage(error.to_string()),
+        // A command has one prompt.
+        TextError::Prompt { reason, .. } => usage(format!("prompt: {reason}")),
         other => other.into(),
     }
 }

@@ -143,6 +143,23 @@ impl WritePlan {
         Ok(plan)
     }
 
+    /// Cuts the length to what a prompt leaves of the model's context, and says so. For a length
+    /// that nobody asked for.
+    pub fn fit(&mut self, prompt: usize, context: usize) -> Result<Option<String>> {
+        let (length, room) = (self.decode.length, context.saturating_sub(prompt));
+        if length <= room || room == 0 {
+            return Ok(None);
+        }
+        let changes = DecodeChanges {
+            length: Some(room),
+            ..DecodeChanges::default()
+        };
+        self.decode = self.decode.with(&changes).map_err(explain)?;
+        Ok(Some(format!(
+            "length {room} instead of {length}: the prompt takes {prompt} of the model's {context} cells"
+        )))
+    }
+
     /// The plan, unless it holds what only `demask infill` reads.
     pub fn for_generate(self) -> Result<Self> {
         let infill = [

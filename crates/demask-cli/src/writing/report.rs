@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::output::Output;
 use crate::terminal::layout::harmless;
-use crate::terminal::{note, style};
+use crate::terminal::{note, on_stdout, style};
 use crate::writing::Outcome;
 use crate::writing::plan::WritePlan;
 
@@ -17,10 +17,10 @@ pub fn show(plan: &WritePlan, outcome: &Outcome, output: Output, given: &str) ->
     match output {
         Output::Json => {
             let mut out = io::stdout().lock();
-            serde_json::to_writer_pretty(&mut out, &object(plan, outcome))?;
-            writeln!(out)?;
+            serde_json::to_writer_pretty(&mut out, &object(plan, outcome)).map_err(on_stdout)?;
+            writeln!(out).map_err(on_stdout)?;
         }
-        Output::Watch | Output::Plain => text(outcome, given)?,
+        Output::Watch | Output::Plain => text(outcome, given).map_err(on_stdout)?,
     }
     let mut told: Vec<&str> = Vec::new();
     for remark in outcome.written.iter().flat_map(|written| &written.notes) {

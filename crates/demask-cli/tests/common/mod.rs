@@ -53,6 +53,8 @@ impl Workplace {
             .write_stdin("");
         command
             .env_remove("DEMASK_CHECKPOINTS")
+            // No model of this machine's hub cache.
+            .env("HF_HUB_CACHE", self.file("hub"))
             .env_remove("NO_COLOR");
         command
     }

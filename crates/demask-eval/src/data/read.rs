@@ -76,6 +76,11 @@ enum Kind {
 }
 
 fn kind(path: &Path) -> Result<Kind, EvalError> {
+    // That a file does not exist is more useful than what its name would mean.
+    let about = std::fs::metadata(path).map_err(|source| read_error(path, source))?;
+    if about.is_dir() {
+        return Err(read_error(path, std::io::ErrorKind::IsADirectory.into()));
+    }
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().to_lowercase())
@@ -284,10 +289,13 @@ mod tests {
             read_documents(&path, "text"),
             Err(EvalError::Read { .. })
         ));
-        let missing = folder.path().join("missing.txt");
-        assert!(matches!(
-            read_documents(&missing, "text"),
-            Err(EvalError::Read { .. })
-        ));
+        // A name without an ending that says what it is may be a slip of the key.
+        for missing in ["missing.txt", "missing", ""] {
+            let missing = folder.path().join(missing);
+            assert!(matches!(
+                read_documents(&missing, "text"),
+                Err(EvalError::Read { .. })
+            ));
+        }
     }
 }
