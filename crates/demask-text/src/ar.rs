@@ -48,9 +48,9 @@ pub fn write(
     check(&model.spec, config)?;
     total(prompts, config)?;
     let writer = Writer::new(model, config, prompts);
-    for index in 0..prompts.len() {
-        prompts[index].check(index, model, config.length)?;
-        check_begun(index, &prompts[index])?;
+    for (index, prompt) in prompts.iter().enumerate() {
+        prompt.check(index, model, config.length)?;
+        check_begun(index, prompt)?;
         // What cannot be laid out is refused before the first forward pass.
         writer.start(index * config.samples)?;
     }
