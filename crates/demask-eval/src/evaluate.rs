@@ -1,6 +1,7 @@
 //! Running the metrics of a configuration.
 
 use demask_diffusion::Noise;
+use demask_models::ModelKind;
 use demask_text::DecodeConfig;
 
 use crate::data::{Pair, Window, read_documents, read_pairs, windows};
@@ -77,13 +78,16 @@ pub fn evaluate(
         nelbo: None,
         notes: Vec::new(),
     };
-    let mut rows = Vec::new();
     let mut metrics: Vec<MetricName> = Vec::new();
     for &name in &config.metrics {
         if !metrics.contains(&name) {
+            name.metric().check(&bench)?;
             metrics.push(name);
-            rows.extend(name.metric().measure(&mut bench)?);
         }
+    }
+    let mut rows = Vec::new();
+    for name in metrics {
+        rows.extend(name.metric().measure(&mut bench)?);
     }
     let notes = bench.notes;
     Ok(Report {
@@ -136,10 +140,20 @@ impl<'a> Bench<'a> {
 
     /// The judge, or an error that says who needs it.
     pub fn judge(&self, metric: MetricName) -> Result<&'a dyn LanguageModel, EvalError> {
-        self.subject.judge.ok_or(EvalError::Needs {
+        let needs = |needed: &str| EvalError::Needs {
             metric: metric.info().name,
-            needed: "a judge: name an autoregressive model with --judge".into(),
-        })
+            needed: needed.into(),
+        };
+        let judge = self.subject.judge.ok_or_else(|| {
+            needs("a judge: name an autoregressive model with --judge, for example story-ar")
+        })?;
+        if judge.kind() == ModelKind::Autoregressive {
+            Ok(judge)
+        } else {
+            Err(needs(
+                "an autoregressive judge, for example story-ar; this one writes in another order",
+            ))
+        }
     }
 
     /// The windows of the data file.
@@ -209,7 +223,7 @@ impl<'a> Bench<'a> {
             .ok_or_else(|| EvalError::Data("nothing was measured".into()))
     }
 
-    fn path(&self, metric: MetricName) -> Result<&'a std::path::Path, EvalError> {
+    pub(crate) fn path(&self, metric: MetricName) -> Result<&'a std::path::Path, EvalError> {
         self.config
             .data
             .path

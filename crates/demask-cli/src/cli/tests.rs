@@ -87,6 +87,7 @@ impl World {
             (_, "json") => &["--json"],
             (_, "run_dir") => &["--run-dir", "elsewhere"],
             (_, "data") => &["--data", "file.txt"],
+            (_, "limit") => &["--limit", "5"],
             (_, "metric") => &["--metric", "entropy"],
             (_, "judge") => &["--judge", "other"],
             (_, "list") => &["--list"],

@@ -5,7 +5,7 @@ mod reading;
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use demask::eval::{
@@ -34,7 +34,7 @@ use reading::Reading;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
-  demask eval --model story --data data/books/test.jsonl.gz
+  demask eval --model story --data data/books/test.jsonl.gz --limit 50
   demask eval --model story --data pairs.jsonl --metric likelihood
   demask eval --model story --metric gen-ppl,entropy --judge story-ar --samples 64
   demask eval --model story --metric entropy --set eval.samples.decode.temperature=0.8
@@ -48,6 +48,11 @@ pub struct Eval {
     /// Text to score or to compare with: .txt or .jsonl, either with .gz
     #[arg(short, long, value_name = "FILE")]
     data: Option<PathBuf>,
+
+    /// How much of the data file is taken: windows of text, or pairs of prompt and answer, from the
+    /// beginning [default: all]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
+    limit: Option<usize>,
 
     /// What is measured: nelbo, ppl, likelihood, greedy-match, gen-ppl, entropy, mauve
     /// [default: nelbo,ppl]
@@ -138,6 +143,10 @@ impl Eval {
             plan.eval.metrics.clone_from(&self.metric);
         }
         plan.eval.data.path = self.data.clone().or(plan.eval.data.path);
+        if self.limit.is_some() {
+            plan.eval.data.window.limit = self.limit;
+            plan.eval.data.pairs = self.limit;
+        }
         if self.samples.is_some() && matches!(plan.eval.samples, SamplesConfig::File { .. }) {
             plan.eval.samples = written;
         }
@@ -243,11 +252,15 @@ impl Writer for Author<'_> {
     }
 }
 
-/// A bar for each metric on a terminal, nothing elsewhere.
+/// A bar for each metric on a terminal, a line now and then elsewhere.
 struct Watcher {
     bar: Option<ProgressBar>,
     stage: &'static str,
+    said: Instant,
 }
+
+/// Time between two lines where there is no bar: short measurements say nothing.
+const SILENCE: Duration = Duration::from_secs(10);
 
 impl Watcher {
     fn new() -> Self {
@@ -256,7 +269,11 @@ impl Watcher {
         let bar = io::stderr()
             .is_terminal()
             .then(|| ProgressBar::new(0).with_style(style));
-        Self { bar, stage: "" }
+        Self {
+            bar,
+            stage: "",
+            said: Instant::now(),
+        }
     }
 
     fn finish(&self) {
@@ -276,6 +293,12 @@ impl EvalObserver for Watcher {
             }
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);
+        } else if self.said.elapsed() >= SILENCE {
+            self.said = Instant::now();
+            note(format!(
+                "{} {}/{}",
+                progress.stage, progress.done, progress.total
+            ));
         }
         interrupt::flow()
     }

@@ -23,7 +23,7 @@ stderr. The seed is new each time unless it is given; the summary and `--json` n
 
 Examples:
   demask generate \"Once upon a time\"
-  demask generate \"Once upon a time\" --temperature 0.8 --steps 32 --length 128
+  demask generate \"Once upon a time\" --temperature 0.8 --steps 32 --length 96
   echo \"The old house\" | demask generate --policy entropy:alg_temp=0.2
   demask generate --samples 4 --json > out.json
   demask generate --config out.json --seed 7

@@ -21,14 +21,14 @@ bits as a training that was never stopped. A second Ctrl-C ends at once.
 
 Examples:
   demask train recipes/story.toml
-  demask train recipes/story.toml --set run.steps=100 --set optimizer.lr=1e-3
+  demask train recipes/story.toml --set run.steps=300 --set optimizer.lr=1e-3
   demask train --resume runs/story")]
 pub struct Train {
     /// The recipe; not needed with --resume
     #[arg(value_name = "RECIPE.toml", required_unless_present = "resume")]
     recipe: Option<PathBuf>,
 
-    /// Change one value of the recipe, for example run.steps=100 (repeatable)
+    /// Change one value of the recipe, for example run.steps=300 (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = value::assignment)]
     set: Vec<String>,
 

@@ -211,6 +211,10 @@ fn ratio_error(texts: &[(f64, usize)], ratio: f64) -> Option<f64> {
 pub(crate) struct Judged;
 
 impl Metric for Judged {
+    fn check(&self, bench: &Bench<'_>) -> Result<(), EvalError> {
+        bench.judge(MetricName::GenPpl).map(|_| ())
+    }
+
     fn measure(&self, bench: &mut Bench<'_>) -> Result<Vec<Row>, EvalError> {
         let metric = MetricName::GenPpl;
         let judge = bench.judge(metric)?;

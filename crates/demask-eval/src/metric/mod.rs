@@ -26,6 +26,12 @@ use crate::{EvalError, Row};
 
 /// Something that can be measured.
 pub trait Metric {
+    /// Whether the bench has what the metric needs; asked of every metric before the first one
+    /// works, so that no text is written for a measure that cannot be taken.
+    fn check(&self, _bench: &Bench<'_>) -> Result<(), EvalError> {
+        Ok(())
+    }
+
     /// The rows of the report. The bench holds model, judge, data, samples and settings, and makes
     /// each only when a metric asks for it.
     fn measure(&self, bench: &mut Bench<'_>) -> Result<Vec<Row>, EvalError>;

@@ -103,7 +103,7 @@ impl RateConfig {
     pub(crate) fn validate(&self, steps: u64) -> Result<(), TrainError> {
         if self.warmup > steps {
             return Err(TrainError::recipe(format!(
-                "schedule.warmup = {} is longer than run.steps = {steps}",
+                "schedule.warmup = {} is longer than run.steps = {steps}; shorten it, too",
                 self.warmup
             )));
         }

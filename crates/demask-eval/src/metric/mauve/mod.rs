@@ -217,6 +217,11 @@ pub fn features(
 pub(crate) struct Compared;
 
 impl Metric for Compared {
+    fn check(&self, bench: &Bench<'_>) -> Result<(), EvalError> {
+        bench.judge(MetricName::Mauve)?;
+        bench.path(MetricName::Mauve).map(|_| ())
+    }
+
     fn measure(&self, bench: &mut Bench<'_>) -> Result<Vec<Row>, EvalError> {
         let metric = MetricName::Mauve;
         let judge = bench.judge(metric)?;
