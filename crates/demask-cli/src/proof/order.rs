@@ -102,7 +102,7 @@ impl Proof for Order {
     }
 
     fn cost(&self) -> Cost {
-        Cost::Trains("2 hours")
+        Cost::Trains("an hour")
     }
 
     fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {

@@ -53,7 +53,7 @@ impl Proof for Variance {
     }
 
     fn cost(&self) -> Cost {
-        Cost::Trains("40 minutes, 20 of them shared with `order`")
+        Cost::Trains("25 minutes, a third of them shared with `order`")
     }
 
     fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
