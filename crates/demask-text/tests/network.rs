@@ -1,15 +1,16 @@
 //! The decoder and the autoregressive writer on the real network, with tiny random weights.
 
-use std::ops::ControlFlow;
+mod common;
 
 use burn::tensor::Device;
+use common::stop_after;
 use demask_models::tokenizer::byte_bpe::bytes_only;
 use demask_models::{Model, ModelKind, ModelSpec, Predicts};
 use demask_nn::{Asked, AttentionMask, Input, Transformer};
 use demask_text::infill::Template;
 use demask_text::{
     Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig,
-    LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent, TextError, Written, ar,
+    LengthConfig, PaceConfig, PolicyConfig, Prompt, TextError, Written, ar,
 };
 use serde_json::json;
 
@@ -297,16 +298,8 @@ fn left_to_right_keeps_constraints_and_stops() {
         );
         assert_eq!((written.forwards, written.open), (2, 8));
     }
-    let mut steps = 0;
-    let mut observer = |event: &StepEvent| {
-        steps += usize::from(matches!(event, StepEvent::Step { .. }));
-        if steps == 3 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    };
-    let stopped = ar::write(&model, &config(), &prompts(&model)[..1], &mut observer).unwrap();
+    let mut stop = stop_after(3);
+    let stopped = ar::write(&model, &config(), &prompts(&model)[..1], &mut stop).unwrap();
     assert_eq!(
         (stopped[0].finish, stopped[0].new_tokens, stopped[0].open),
         (Finish::Stopped, 3, 7)
@@ -376,12 +369,8 @@ fn left_to_right_absurd_numbers_are_refused_or_begun_lazily() {
         samples: 1_000_000_000_000,
         ..config()
     };
-    let mut stop = |event: &StepEvent| match event {
-        StepEvent::Step { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
     // Those of the group that was begun, all of the shortest prompt.
-    let begun = ar::write(&model, &many, &prompts(&model), &mut stop).unwrap();
+    let begun = ar::write(&model, &many, &prompts(&model), &mut stop_after(1)).unwrap();
     assert_eq!(begun.len(), 16);
     assert!(
         begun

@@ -4,7 +4,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{Toy, config, message, prompts};
+use common::{Toy, config, message, prompts, stop_after};
 use demask_text::{
     Compat, ConstraintConfig, Crossing, DecodeChanges, DecodeConfig, Decoder, DrawKind,
     GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, StepEvent,
@@ -157,16 +157,7 @@ fn any_number_of_steps_may_be_asked_for() {
         };
         let decoder = Decoder::new(&toy, config).unwrap();
         // One cell in each of the first steps of a block.
-        let mut steps = 0;
-        let mut observer = |event: &StepEvent| {
-            steps += usize::from(matches!(event, StepEvent::Step { .. }));
-            if steps == 3 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let written = decoder.run(&prompts()[..1], &mut observer).unwrap();
+        let written = decoder.run(&prompts()[..1], &mut stop_after(3)).unwrap();
         assert_eq!((written[0].steps, written[0].open), (3, 9));
     }
 }

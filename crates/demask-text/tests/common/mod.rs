@@ -2,11 +2,13 @@
 //! numbers of the recorded samplers, and a small configuration.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::ops::ControlFlow;
+
 use demask_models::{ModelKind, SpecialIds};
 use demask_text::uniforms::{At, Uniforms};
 use demask_text::{
     DecodeConfig, Decoder, DenoiseRequest, Denoiser, EosConfig, PolicyConfig, Prediction, Prompt,
-    Sight, TextError,
+    Sight, StepEvent, TextError,
 };
 
 /// Logits of a cell: a table for each neighbour within reach and one for every visible cell.
@@ -179,6 +181,19 @@ pub fn prompts() -> Vec<Prompt> {
     ]
     .map(Prompt::new)
     .into()
+}
+
+/// An observer that stops the run when it has seen this many steps.
+pub fn stop_after(steps: usize) -> impl FnMut(&StepEvent) -> ControlFlow<()> {
+    let mut seen = 0;
+    move |event| {
+        seen += usize::from(matches!(event, StepEvent::Step { .. }));
+        if seen >= steps {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
 }
 
 /// What a run that must fail says.
