@@ -1,20 +1,116 @@
 //! Keys and values of cells that were already forwarded.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops::on_cpu;
 use crate::{NnError, TransformerConfig};
 
-/// Keys and values of every layer for the cells before a request.
+/// Keys and values of every layer for the cells of one sequence that stand before a request.
 ///
-/// Shapes per layer: `[batch, cached, n_kv_heads, head_dim]`, keys already rotated. A network that
-/// predicts cell `i` at cell `i - 1` keeps its final hidden states as well, `[batch, cached, d_model]`:
-/// the first cell of the next request is predicted at the last one here. Appending is
-/// what a forward pass with this cache does; a decoder that forwards cells it may still change
-/// cuts them off again with [`truncate`](Self::truncate).
+/// Keys are kept rotated. A network that predicts cell `i` at cell `i - 1` keeps its final hidden
+/// states as well: the first cell of the next request is predicted at the last one here. Appending
+/// is what a forward pass with this cache does; a decoder that forwards cells it may still change
+/// cuts them off again with [`truncate`](Self::truncate). Caches of one request need not be equally
+/// long. No gradient flows through one.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
-    hidden: Option<Tensor<3>>,
+    layers: Vec<CachedLayer>,
+    /// `[cached, d_model]`.
+    hidden: Option<CachedRows>,
+    /// `[n_kv_heads, head_dim]`, once there is anything.
+    heads: [usize; 2],
+}
+
+/// Keys and values of one layer, each `[cached, n_kv_heads * head_dim]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CachedLayer {
+    pub keys: CachedRows,
+    pub values: CachedRows,
+}
+
+/// Rows that grow at the end. On the CPU they are plain memory, so that a step writes its own rows and
+/// copies none of those before.
+#[derive(Debug, Clone)]
+pub(crate) enum CachedRows {
+    /// Row-major.
+    Host {
+        /// The values.
+        values: Vec<f32>,
+        /// Width of a row.
+        width: usize,
+    },
+    /// `[rows, width]`.
+    Device(Tensor<2>),
+}
+
+impl Default for CachedRows {
+    fn default() -> Self {
+        Self::Host {
+            values: Vec::new(),
+            width: 0,
+        }
+    }
+}
+
+impl CachedRows {
+    /// Number of rows and their width.
+    fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Host { values, width } => [values.len() / (*width).max(1), *width],
+            Self::Device(rows) => rows.dims(),
+        }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        match self {
+            Self::Host { values, width } => values.truncate(length * *width),
+            Self::Device(rows) if rows.dims()[0] > length => {
+                *rows = rows.clone().narrow(0, 0, length);
+            }
+            Self::Device(_) => {}
+        }
+    }
+
+    /// Appends rows that lie in memory, of width `new_width`.
+    pub(crate) fn append_values(&mut self, new: &[f32], new_width: usize) {
+        if let Self::Host { values, width } = self {
+            *width = new_width;
+            values.extend_from_slice(new);
+        }
+    }
+
+    /// Appends `[rows, width]` wherever they live.
+    pub(crate) fn append(&mut self, new: Tensor<2>) {
+        let [_, width] = new.dims();
+        match self {
+            Self::Device(old) => *old = Tensor::cat(vec![old.clone(), new], 0),
+            Self::Host { .. } if on_cpu(&new.device()) => {
+                let data = new.into_data();
+                self.append_values(data.as_slice::<f32>().expect("rows are f32"), width);
+            }
+            Self::Host { .. } => *self = Self::Device(new),
+        }
+    }
+
+    /// The values, where they lie in memory.
+    pub(crate) fn values(&self) -> &[f32] {
+        match self {
+            Self::Host { values, .. } => values,
+            Self::Device(_) => &[],
+        }
+    }
+
+    /// The rows from `from` on as a tensor.
+    pub(crate) fn tensor(&self, from: usize, device: &Device) -> Tensor<2> {
+        let [rows, width] = self.dims();
+        match self {
+            Self::Host { values, .. } => {
+                let values = values[from * width..].to_vec();
+                Tensor::from_data(TensorData::new(values, [rows - from, width]), device)
+            }
+            Self::Device(all) => all.clone().narrow(0, from, rows - from),
+        }
+    }
 }
 
 impl KvCache {
@@ -25,7 +121,7 @@ impl KvCache {
 
     /// Number of cached cells.
     pub fn length(&self) -> usize {
-        self.layers.first().map_or(0, |(k, _)| k.dims()[1])
+        self.layers.first().map_or(0, |layer| layer.keys.dims()[0])
     }
 
     /// Forgets the cells at and past `length`.
@@ -34,31 +130,21 @@ impl KvCache {
             *self = Self::default();
             return;
         }
-        for (k, v) in &mut self.layers {
-            if k.dims()[1] > length {
-                *k = k.clone().narrow(1, 0, length);
-                *v = v.clone().narrow(1, 0, length);
-            }
+        for layer in &mut self.layers {
+            layer.keys.truncate(length);
+            layer.values.truncate(length);
         }
-        if let Some(hidden) = &mut self.hidden
-            && hidden.dims()[1] > length
-        {
-            *hidden = hidden.clone().narrow(1, 0, length);
+        if let Some(hidden) = &mut self.hidden {
+            hidden.truncate(length);
         }
     }
 
-    /// Whether a network of this configuration can go on from here with `batch` sequences; an empty
-    /// cache fits every one.
-    pub(crate) fn check(&self, batch: usize, config: &TransformerConfig) -> Result<(), NnError> {
-        let Some((first, _)) = self.layers.first() else {
+    /// Whether a network of this configuration can go on from here; an empty cache fits every one.
+    pub(crate) fn check(&self, config: &TransformerConfig) -> Result<(), NnError> {
+        if self.layers.is_empty() {
             return Ok(());
-        };
-        let [found, cached, kv_heads, head_dim] = first.dims();
-        if found != batch {
-            return Err(NnError::Input(format!(
-                "a cache of {found} sequences for a batch of {batch}"
-            )));
         }
+        let [kv_heads, head_dim] = self.heads;
         let found = [self.layers.len(), kv_heads, head_dim];
         let wanted = [config.n_layers, config.n_kv_heads, config.head_dim];
         if found != wanted {
@@ -67,48 +153,35 @@ impl KvCache {
                  {wanted:?} here; begin with an empty one"
             )));
         }
-        let hidden = self.hidden.as_ref().map(Tensor::dims);
-        if config.logit_shift && hidden != Some([batch, cached, config.d_model]) {
+        let hidden = self.hidden.as_ref().map(CachedRows::dims);
+        let wanted = [self.length(), config.d_model];
+        if config.logit_shift && hidden != Some(wanted) {
             return Err(NnError::Input(format!(
                 "the cache is of another network: its hidden states are {hidden:?}, this network needs \
-                 [{batch}, {cached}, {}]; begin with an empty one",
-                config.d_model
+                 {wanted:?}; begin with an empty one"
             )));
         }
         Ok(())
     }
 
-    /// Final hidden states of the last cached cells, `[batch, d_model]`, where they are kept.
-    pub(crate) fn last_hidden(&self) -> Option<Tensor<2>> {
-        self.hidden.as_ref().map(|hidden| {
-            let [batch, cached, width] = hidden.dims();
-            let last = hidden.clone().narrow(1, cached - 1, 1);
-            last.reshape([batch, width])
-        })
+    /// Final hidden state of the last cached cell, `[1, d_model]`, where it is kept.
+    pub(crate) fn last_hidden(&self, device: &Device) -> Option<Tensor<2>> {
+        let hidden = self.hidden.as_ref()?;
+        let [rows, _] = hidden.dims();
+        Some(hidden.tensor(rows.checked_sub(1)?, device))
     }
 
-    /// Appends the final hidden states of a request, `[batch, length, d_model]`.
-    pub(crate) fn append_hidden(&mut self, new: Tensor<3>) {
-        self.hidden = Some(match self.hidden.take() {
-            Some(old) => Tensor::cat(vec![old, new], 1),
-            None => new,
-        });
+    /// Appends the final hidden states of a request, `[length, d_model]`.
+    pub(crate) fn append_hidden(&mut self, new: Tensor<2>) {
+        self.hidden.get_or_insert_default().append(new);
     }
 
-    /// Appends the keys and values of `layer` and gives all of that layer.
-    pub(crate) fn append(
-        &mut self,
-        layer: usize,
-        k: Tensor<4>,
-        v: Tensor<4>,
-    ) -> (Tensor<4>, Tensor<4>) {
+    /// The keys and values of `layer`, of `heads` heads of `width` each.
+    pub(crate) fn layer(&mut self, layer: usize, heads: [usize; 2]) -> &mut CachedLayer {
+        self.heads = heads;
         if layer == self.layers.len() {
-            self.layers.push((k, v));
-        } else {
-            let (old_k, old_v) = &mut self.layers[layer];
-            *old_k = Tensor::cat(vec![old_k.clone(), k], 1);
-            *old_v = Tensor::cat(vec![old_v.clone(), v], 1);
+            self.layers.push(CachedLayer::default());
         }
-        self.layers[layer].clone()
+        &mut self.layers[layer]
     }
 }

@@ -30,8 +30,9 @@ pub struct Input<'a> {
     pub mask: AttentionMask,
     /// The noise level, for networks with a time input. Ignored by networks without one.
     pub time: Option<NoiseLevel>,
-    /// Keys and values of earlier cells; the request's own are appended.
-    pub cache: Option<&'a mut KvCache>,
+    /// Keys and values of the earlier cells of each sequence, which need not be equally many; the
+    /// request's own are appended. Without a cache: none.
+    pub caches: Vec<&'a mut KvCache>,
     /// Inner values to hand out.
     pub taps: &'a [Tap],
     /// The cells whose logits are wanted.
@@ -66,7 +67,7 @@ pub enum Rows {
 /// Positions of the cells of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Positions {
-    /// 0, 1, 2 … in each sequence, going on after the cached cells.
+    /// 0, 1, 2 … in each sequence, going on after its cached cells.
     Sequential,
     /// Given for each cell, `[batch, length]` row-major.
     Explicit(Vec<u32>),
@@ -130,7 +131,7 @@ impl Input<'_> {
             positions: Positions::Sequential,
             mask: AttentionMask::full(),
             time: None,
-            cache: None,
+            caches: Vec::new(),
             taps: &[],
             asked: Asked::All,
             dropout: None,

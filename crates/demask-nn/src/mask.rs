@@ -36,7 +36,8 @@ pub enum MaskKind {
     },
     /// A query sees the keys whose block is not after its own.
     BlockCausal {
-        /// Block of each key, cached ones included.
+        /// Block of each key, cached ones included. In a request whose sequences have caches of
+        /// different lengths, of the longest.
         blocks: Vec<u32>,
     },
     /// The three-part mask of block diffusion (BD3-LM, arXiv 2503.09573, §3.1) over the rows
@@ -87,6 +88,7 @@ impl AttentionMask {
         let keys = cached + queries;
         let expected = match &self.kind {
             MaskKind::Full | MaskKind::Causal | MaskKind::Opening { .. } => None,
+            MaskKind::BlockCausal { blocks } if blocks.len() > keys => None,
             MaskKind::BlockCausal { blocks } => Some((blocks.len(), keys)),
             MaskKind::Bd3 { blocks } => {
                 if cached > 0 {

@@ -8,7 +8,7 @@ use burn::tensor::{Device, TensorData};
 use common::llama;
 use demask_nn::transformer::{MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig};
 use demask_nn::{
-    Asked, AttentionMask, Input, KvCache, NnError, NoiseLevel, ParamSource, Positions, Tap,
+    Asked, AttentionMask, Input, KvCache, MaskKind, NnError, NoiseLevel, ParamSource, Positions, Tap,
     Transformer, TransformerConfig,
 };
 
@@ -230,7 +230,7 @@ fn a_cache_continues_a_causal_sequence() {
             let part = ids(10)[range.clone()].to_vec();
             let input = Input {
                 mask: mask(),
-                cache: Some(&mut cache),
+                caches: vec![&mut cache],
                 ..Input::ids(part, 1, range.len())
             };
             parts.extend(logits(&network, input));
@@ -242,7 +242,7 @@ fn a_cache_continues_a_causal_sequence() {
         // From the middle again: a network that shifts reads the fourth cell for the fifth.
         let input = Input {
             mask: mask(),
-            cache: Some(&mut cache),
+            caches: vec![&mut cache],
             asked: Asked::Rows(vec![0, 5]),
             ..Input::ids(ids(10)[4..].to_vec(), 1, 6)
         };
@@ -262,11 +262,11 @@ fn a_shift_reads_each_sequence_s_own_cache() {
     let mask = AttentionMask::causal;
     let (one, two) = (ids(7), (0..7).map(|i| 39 - i).collect::<Vec<u32>>());
     let both = |range: std::ops::Range<usize>| [&one[range.clone()], &two[range]].concat();
-    let mut cache = KvCache::new();
+    let mut caches = [KvCache::new(), KvCache::new()];
     for (range, expected) in [(0..4, 4), (4..7, 7)] {
         let input = Input {
             mask: mask(),
-            cache: Some(&mut cache),
+            caches: caches.iter_mut().collect(),
             ..Input::ids(both(range.clone()), 2, range.len())
         };
         let found = logits(&network, input);
@@ -283,11 +283,76 @@ fn a_shift_reads_each_sequence_s_own_cache() {
 }
 
 #[test]
+fn sequences_with_caches_of_different_lengths_are_those_alone() {
+    let shift = TransformerConfig {
+        logit_shift: true,
+        ..llama()
+    };
+    let block = 2;
+    let mask = |cells: usize| AttentionMask {
+        kind: MaskKind::BlockCausal {
+            blocks: (0..cells).map(|i| (i / block) as u32).collect(),
+        },
+        key_lengths: None,
+    };
+    let configs = shapes().into_iter().map(|(_, config)| config);
+    for config in configs.chain([shift]) {
+        let network = network(&config);
+        // Nothing, one block and three blocks are cached; two more blocks are forwarded.
+        let cached = [0, 2, 6];
+        let text = |b: usize| -> Vec<u32> { (0..10).map(|i| ((7 * i + 11 * b) % 40) as u32).collect() };
+        let mut caches = Vec::new();
+        for (b, &n) in cached.iter().enumerate() {
+            let mut cache = KvCache::new();
+            if n > 0 {
+                let input = Input {
+                    mask: mask(n),
+                    caches: vec![&mut cache],
+                    ..Input::ids(text(b)[..n].to_vec(), 1, n)
+                };
+                network.forward(input).unwrap();
+            }
+            caches.push(cache);
+        }
+        let ids = cached.iter().enumerate().flat_map(|(b, &n)| text(b)[n..n + 4].to_vec());
+        let found = logits(
+            &network,
+            Input {
+                mask: mask(10),
+                caches: caches.iter_mut().collect(),
+                ..Input::ids(ids.collect(), 3, 4)
+            },
+        );
+        for (b, &n) in cached.iter().enumerate() {
+            assert_eq!(caches[b].length(), n + 4);
+            let input = Input {
+                mask: mask(n + 4),
+                ..Input::ids(text(b)[..n + 4].to_vec(), 1, n + 4)
+            };
+            let alone = logits(&network, input);
+            assert_eq!(found[b * 160..][..160], alone[n * 40..], "{n} cached");
+        }
+    }
+}
+
+#[test]
+fn sequences_with_caches_take_no_padding() {
+    let mut cache = KvCache::new();
+    let input = Input {
+        mask: AttentionMask::full().with_key_lengths(vec![2]),
+        caches: vec![&mut cache],
+        ..Input::ids(ids(3), 1, 3)
+    };
+    let said = network(&llama()).forward(input).unwrap_err().to_string();
+    assert!(said.contains("no padding"), "{said}");
+}
+
+#[test]
 fn a_cache_of_another_network_is_refused() {
     let filled = |config: &TransformerConfig| {
         let mut cache = KvCache::new();
         let input = Input {
-            cache: Some(&mut cache),
+            caches: vec![&mut cache],
             ..Input::ids(ids(3), 1, 3)
         };
         network(config).forward(input).unwrap();
@@ -295,7 +360,7 @@ fn a_cache_of_another_network_is_refused() {
     };
     let refuse = |config: &TransformerConfig, mut cache: KvCache, batch: usize| {
         let input = Input {
-            cache: Some(&mut cache),
+            caches: vec![&mut cache],
             ..Input::ids(ids(2 * batch), batch, 2)
         };
         network(config).forward(input).unwrap_err().to_string()
@@ -319,8 +384,8 @@ fn a_cache_of_another_network_is_refused() {
         logit_shift: true,
         ..llama()
     };
-    assert!(refuse(&shifted, filled(&llama()), 1).contains("this network needs [1, 3, 32]"));
-    assert!(refuse(&llama(), filled(&llama()), 2).contains("1 sequences for a batch of 2"));
+    assert!(refuse(&shifted, filled(&llama()), 1).contains("this network needs [3, 32]"));
+    assert!(refuse(&llama(), filled(&llama()), 2).contains("1 caches for 2 sequences"));
 }
 
 #[test]

@@ -202,33 +202,32 @@ impl<'a> Writer<'a> {
         for (text, row) in group.iter() {
             tell(observer, &mut stopped, &text.start_event(row));
         }
-        let mut cache = KvCache::new();
+        let mut caches = vec![KvCache::new(); group.len()];
         let mut from = 0;
         let mut to = group[0].1.start();
-        while !stopped && group.iter().any(|(text, _)| text.finish.is_none()) {
-            let (batch, length) = (group.len(), to - from);
-            let cell = |row: &Row, c: usize| {
-                // A finished text may end before its neighbours: its row goes on with blanks.
-                row.ids().get(c).copied().unwrap_or(self.blank)
-            };
-            let ids = group
-                .iter()
-                .flat_map(|(_, row)| (from..to).map(move |c| cell(row, c)))
-                .collect();
+        while !stopped {
+            // A finished text takes no part any more; each sequence has a cache of its own.
+            let open = group.iter_mut().zip(&mut caches);
+            let (mut texts, caches): (Vec<_>, Vec<_>) = open
+                .filter(|((text, _), _)| text.finish.is_none())
+                .unzip();
+            if texts.is_empty() {
+                break;
+            }
+            let (batch, length) = (texts.len(), to - from);
+            let ids = texts.iter().flat_map(|(_, row)| row.ids()[from..to].to_vec());
             let last = (0..batch).map(|b| ((b + 1) * length - 1) as u32).collect();
             let output = self.model.network.forward(Input {
                 mask: AttentionMask::causal(),
-                cache: Some(&mut cache),
+                caches,
                 asked: Asked::Rows(last),
-                ..Input::ids(ids, batch, length)
+                ..Input::ids(ids.collect(), batch, length)
             })?;
             let mut logits = host(output)?;
             let rows = logits.chunks_exact_mut(self.model.vocab_size());
             let mut emit = |event: &StepEvent| tell(observer, &mut stopped, event);
-            for ((text, row), logits) in group.iter_mut().zip(rows) {
-                if text.finish.is_none() {
-                    self.step(text, row, to, length, logits, &mut emit)?;
-                }
+            for ((text, row), logits) in texts.iter_mut().zip(rows) {
+                self.step(text, row, to, length, logits, &mut emit)?;
             }
             (from, to) = (to, to + 1);
         }

@@ -5,6 +5,7 @@
 //! | views | `heads.rs` | `[batch, length, heads, head_dim]` with any strides |
 //! | key ranges | `ranges.rs` | which keys a query sees, as intervals |
 //! | forward | `forward.rs` | online softmax: Milakov & Gimelshein, 2018; Rabe & Staats, 2021; Dao et al., 2022 |
+//! | sequences | `sequences.rs` | sequences with keys of their own, side by side |
 //! | backward | `backward.rs` | recomputation from the log-sum-exp: Dao, 2023 |
 //!
 //! Tiles of keys begin at multiples of a fixed width, counted from key 0, and every sum runs over
@@ -17,6 +18,7 @@ mod backward;
 mod forward;
 mod heads;
 mod ranges;
+mod sequences;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ pub use backward::attention_backward;
 pub use forward::attention_forward;
 pub use heads::{HeadsMut, HeadsRef};
 pub use ranges::KeyRanges;
+pub use sequences::{Sequence, attention_sequences};
 
 use crate::gemm::micro::TILE;
 

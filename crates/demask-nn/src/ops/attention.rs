@@ -21,7 +21,7 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -
     }
 }
 
-fn portable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
+pub(super) fn portable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
     let [batch, queries, heads, head] = q.dims();
     let [_, keys, kv_heads, _] = k.dims();
     let repeat = heads / kv_heads;

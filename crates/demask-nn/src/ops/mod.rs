@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`linear`](fn@linear) | `x Wᵀ + b` |
 //! | [`attention`](fn@attention) | `softmax(q kᵀ / √h + mask) v`, grouped key heads |
+//! | `cached_attention` | the same over keys and values that were kept, and the new ones |
 //! | [`rms_norm`] | `x / √(mean x² + ε) · g` |
 //! | [`layer_norm`] | `(x - mean x) / √(var x + ε) · g` |
 //! | [`swiglu`] | `silu(gate) · up` |
@@ -20,6 +21,7 @@
 
 mod activation;
 mod attention;
+mod cached_attention;
 mod cpu;
 mod cross_entropy;
 mod dropout;
@@ -30,6 +32,7 @@ mod rotary;
 
 pub use activation::{gelu_tanh, swiglu};
 pub use attention::attention;
+pub(crate) use cached_attention::cached_attention;
 pub use cpu::PackedWeight;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;

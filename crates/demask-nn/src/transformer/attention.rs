@@ -28,9 +28,11 @@ pub struct Attention {
 
 /// What all blocks of one forward pass share.
 pub(super) struct Pass<'a> {
-    pub mask: &'a RequestMask<'a>,
+    /// The mask of the request; with caches, one for each sequence.
+    pub masks: &'a [RequestMask<'a>],
     pub rotary: Option<Arc<RotaryTable>>,
-    pub cache: Option<&'a mut KvCache>,
+    /// The cache of each sequence, or none.
+    pub caches: Vec<&'a mut KvCache>,
     /// `[batch, length]` of the request.
     pub dims: [usize; 2],
     /// Seed of the dropout of the pass.
@@ -107,15 +109,19 @@ impl Attention {
             self.kv_heads,
             &self.k_norm,
         );
-        let mut v = heads(project(&self.v, x, Projection::V), self.kv_heads, &None);
+        let v = heads(project(&self.v, x, Projection::V), self.kv_heads, &None);
         if let Some(table) = &pass.rotary {
             q = ops::rotary(q, table);
             k = ops::rotary(k, table);
         }
-        if let Some(cache) = &mut pass.cache {
-            (k, v) = cache.append(layer, k, v);
-        }
-        let y = ops::attention(q, k, v, pass.mask);
+        let y = if pass.caches.is_empty() {
+            ops::attention(q, k, v, &pass.masks[0])
+        } else {
+            let heads = [self.kv_heads, self.head_dim];
+            let caches = pass.caches.iter_mut();
+            let mut layers: Vec<_> = caches.map(|cache| cache.layer(layer, heads)).collect();
+            ops::cached_attention(q, k, v, &mut layers, pass.masks)
+        };
         let y = y.reshape([batch * length, self.heads * self.head_dim]);
         project(&self.o, y, Projection::O)
     }

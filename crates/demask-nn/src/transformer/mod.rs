@@ -276,7 +276,6 @@ impl Transformer {
     /// [`NnError::Input`] when the request does not fit the network or itself.
     pub fn forward(&self, input: Input) -> Result<Output, NnError> {
         let [batch, length] = input.rows.dims();
-        let cached = input.cache.as_ref().map_or(0, |cache| cache.length());
         self.check(&input)?;
         let device = self.device();
         let Input {
@@ -284,21 +283,28 @@ impl Transformer {
             positions,
             mask,
             time,
-            cache,
+            caches,
             taps,
             asked,
             dropout,
             rotary,
         } = input;
 
-        let mask = mask.for_request(batch, length, cached)?;
+        let cached: Vec<usize> = caches.iter().map(|cache| cache.length()).collect();
+        let masks = match cached.as_slice() {
+            [] => vec![mask.for_request(batch, length, 0)?],
+            cached => cached
+                .iter()
+                .map(|&cached| mask.for_request(1, length, cached))
+                .collect::<Result<_, _>>()?,
+        };
         let mut x = match rows {
             Rows::Ids { ids, .. } => ops::embedding(self.embed.val(), &ids),
             Rows::Vectors(vectors) => vectors.reshape([batch * length, self.config.d_model]),
         };
         let rotary = rotary.or(self.config.rotary).map(|config| {
             let positions = match positions {
-                Positions::Sequential => (cached as u32..(cached + length) as u32).collect(),
+                Positions::Sequential => sequential(&cached, length),
                 Positions::Explicit(positions) => positions,
             };
             Arc::new(RotaryTable::new(&config, self.config.head_dim, &positions))
@@ -308,9 +314,9 @@ impl Transformer {
             embedding.forward(&level, [batch, length], &device)
         });
         let mut pass = Pass {
-            mask: &mask,
+            masks: &masks,
             rotary,
-            cache,
+            caches,
             dims: [batch, length],
             seed: dropout,
         };
@@ -336,12 +342,12 @@ impl Transformer {
             tap(Tap::Block(i), &x);
         }
         let hidden = self.final_hidden(x, cond);
-        let mut before = None;
-        if let Some(cache) = pass.cache
-            && self.config.logit_shift
-        {
-            before = cache.last_hidden();
-            cache.append_hidden(hidden.clone().reshape(shape));
+        let mut before = Vec::new();
+        if self.config.logit_shift {
+            for (b, cache) in pass.caches.iter_mut().enumerate() {
+                before.push(cache.last_hidden(&device));
+                cache.append_hidden(hidden.clone().narrow(0, b * length, length));
+            }
         }
         let logits = self.logits(&hidden, before, &asked, [batch, length]);
         let taps = tapped.into_iter().flatten().collect();
@@ -363,12 +369,12 @@ impl Transformer {
         }
     }
 
-    /// Logits of the asked cells, `[asked, vocab_size]`. `before` is the hidden state of the cell before
-    /// each sequence of the request, `[batch, d_model]`, where there is one and the network shifts.
+    /// Logits of the asked cells, `[asked, vocab_size]`. `before` holds for each sequence the hidden
+    /// state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
     fn logits(
         &self,
         hidden: &Tensor<2>,
-        before: Option<Tensor<2>>,
+        before: Vec<Option<Tensor<2>>>,
         asked: &Asked,
         [batch, length]: [usize; 2],
     ) -> Option<Tensor<2>> {
@@ -382,28 +388,25 @@ impl Transformer {
             None => hidden.clone(),
             Some(cells) if !self.config.logit_shift => ops::embedding(hidden.clone(), &cells),
             Some(mut cells) => {
-                // Cell i is predicted at i - 1; the first cell of a text at itself.
-                let sequence = |cell: u32| cell / length as u32;
-                let first = |cell: u32| cell.is_multiple_of(length as u32);
-                let rows = match before {
-                    None => {
-                        cells
-                            .iter_mut()
-                            .for_each(|cell| *cell -= u32::from(!first(*cell)));
-                        hidden.clone()
-                    }
-                    // The cells before the request stand in front of the hidden states.
-                    Some(before) => {
-                        cells.iter_mut().for_each(|cell| {
-                            *cell = match first(*cell) {
-                                true => sequence(*cell),
-                                false => batch as u32 + *cell - 1,
-                            };
-                        });
-                        Tensor::cat(vec![before, hidden.clone()], 0)
-                    }
-                };
-                ops::embedding(rows, &cells)
+                // Cell i is predicted at i - 1; the first cell of a sequence at the one cached before
+                // it, and at itself where there is none. Cached ones stand in front of the others.
+                let mut rows: Vec<Tensor<2>> = Vec::new();
+                let mut place = vec![None; batch];
+                for (place, row) in place.iter_mut().zip(before) {
+                    *place = row.as_ref().map(|_| rows.len() as u32);
+                    rows.extend(row);
+                }
+                let ahead = rows.len() as u32;
+                for cell in &mut cells {
+                    let (sequence, within) = (*cell / length as u32, *cell % length as u32);
+                    *cell = match (within, place[sequence as usize]) {
+                        (0, Some(place)) => place,
+                        (0, None) => ahead + *cell,
+                        _ => ahead + *cell - 1,
+                    };
+                }
+                rows.push(hidden.clone());
+                ops::embedding(Tensor::cat(rows, 0), &cells)
             }
         };
         Some(match &self.head {
@@ -466,8 +469,19 @@ impl Transformer {
         if let Some(rotary) = &input.rotary {
             rotary.validate(self.config.head_dim)?;
         }
-        if let Some(cache) = &input.cache {
-            cache.check(batch, &self.config)?;
+        if !input.caches.is_empty() {
+            if input.caches.len() != batch {
+                let found = input.caches.len();
+                return refuse(format!(
+                    "{found} caches for {batch} sequences: each has one of its own"
+                ));
+            }
+            if input.mask.key_lengths.is_some() {
+                return refuse("sequences with caches take no padding".into());
+            }
+            for cache in &input.caches {
+                cache.check(&self.config)?;
+            }
         }
         if let Asked::Rows(cells) = &input.asked
             && let Some(cell) = cells.iter().find(|&&cell| cell as usize >= batch * length)
@@ -482,6 +496,17 @@ impl Transformer {
             return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
         }
         Ok(())
+    }
+}
+
+/// Positions of `length` new cells after the cached ones of each sequence: those of one sequence when
+/// all have the same.
+fn sequential(cached: &[usize], length: usize) -> Vec<u32> {
+    let after = |from: usize| from as u32..(from + length) as u32;
+    match cached {
+        [] => after(0).collect(),
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => after(*first).collect(),
+        _ => cached.iter().flat_map(|&from| after(from)).collect(),
     }
 }
 

@@ -3,15 +3,17 @@ use std::sync::Arc;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 use demask_kernels::attention::{
-    HeadsMut, HeadsRef, KeyRanges, attention_backward, attention_forward,
+    HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
+    attention_sequences,
 };
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
 use crate::RequestMask;
+use crate::cache::CachedLayer;
 
 #[backend_extension(Flex, Autodiff)]
 trait AttentionBackend: Backend {
@@ -28,6 +30,41 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
     let y = <Dispatch as AttentionBackend>::attention(q, k, v, mask.ranges());
     Tensor::from_dispatch(y)
+}
+
+/// Attention over cached and new keys; as in `ops::cached_attention`.
+pub fn cached_attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    layers: &mut [&mut CachedLayer],
+    masks: &[RequestMask],
+) -> Tensor<4> {
+    let (q_dims, [_, queries, kv_heads, head], device) = (q.dims(), k.dims(), q.device());
+    let [q, k, v] = [q, k, v].map(Tensor::into_data);
+    let [q, k, v] = [&q, &k, &v].map(|x| x.as_slice::<f32>().expect("activations are f32"));
+    let (width, new) = (kv_heads * head, queries * kv_heads * head);
+    for (b, layer) in layers.iter_mut().enumerate() {
+        layer.keys.append_values(&k[b * new..][..new], width);
+        layer.values.append_values(&v[b * new..][..new], width);
+    }
+    let mut out = vec![0.0; q.len()];
+    let [_, _, heads, _] = q_dims;
+    let row = queries * heads * head;
+    let ranges: Vec<Arc<KeyRanges>> = masks.iter().map(RequestMask::ranges).collect();
+    let sequences = out.chunks_exact_mut(row).enumerate().map(|(b, out)| {
+        let keys = [1, ranges[b].k_len(), kv_heads, head];
+        let own = [1, queries, heads, head];
+        Sequence {
+            q: HeadsRef::new(&q[b * row..][..row], own),
+            k: HeadsRef::new(layers[b].keys.values(), keys),
+            v: HeadsRef::new(layers[b].values.values(), keys),
+            ranges: &ranges[b],
+            out: HeadsMut::new(out, own),
+        }
+    });
+    attention_sequences(sequences.collect(), scale(q_dims));
+    Tensor::from_data(TensorData::new(out, q_dims), &device)
 }
 
 impl AttentionBackend for Flex {

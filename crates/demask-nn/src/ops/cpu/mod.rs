@@ -15,7 +15,7 @@ mod rotary;
 mod storage;
 
 pub use activation::{gelu_tanh, swiglu};
-pub use attention::attention;
+pub use attention::{attention, cached_attention};
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
 pub use linear::{PackedWeight, linear};
