@@ -8,8 +8,8 @@ use burn::tensor::{Device, TensorData};
 use common::llama;
 use demask_nn::transformer::{MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig};
 use demask_nn::{
-    Asked, AttentionMask, Input, KvCache, MaskKind, NnError, NoiseLevel, ParamSource, Positions, Tap,
-    Transformer, TransformerConfig,
+    Asked, AttentionMask, Input, KvCache, MaskKind, NnError, NoiseLevel, ParamSource, Positions,
+    Tap, Transformer, TransformerConfig,
 };
 
 /// One configuration of each shape of network that a family has.
@@ -300,7 +300,8 @@ fn sequences_with_caches_of_different_lengths_are_those_alone() {
         let network = network(&config);
         // Nothing, one block and three blocks are cached; two more blocks are forwarded.
         let cached = [0, 2, 6];
-        let text = |b: usize| -> Vec<u32> { (0..10).map(|i| ((7 * i + 11 * b) % 40) as u32).collect() };
+        let text =
+            |b: usize| -> Vec<u32> { (0..10).map(|i| ((7 * i + 11 * b) % 40) as u32).collect() };
         let mut caches = Vec::new();
         for (b, &n) in cached.iter().enumerate() {
             let mut cache = KvCache::new();
@@ -314,7 +315,10 @@ fn sequences_with_caches_of_different_lengths_are_those_alone() {
             }
             caches.push(cache);
         }
-        let ids = cached.iter().enumerate().flat_map(|(b, &n)| text(b)[n..n + 4].to_vec());
+        let ids = cached
+            .iter()
+            .enumerate()
+            .flat_map(|(b, &n)| text(b)[n..n + 4].to_vec());
         let found = logits(
             &network,
             Input {

@@ -49,7 +49,7 @@ pub fn write(
     total(prompts, config)?;
     let writer = Writer::new(model, config, prompts);
     for (index, prompt) in prompts.iter().enumerate() {
-        prompt.check(index, model, config.length)?;
+        prompt.check(index, model, config.length, config.plan)?;
         check_begun(index, prompt)?;
         // What cannot be laid out is refused before the first forward pass.
         writer.start(index * config.samples)?;
@@ -85,7 +85,8 @@ pub fn write(
 }
 
 /// Refuses what has no meaning from left to right and is not what `spec` has anyway: plan, pace,
-/// policy, guides, the order of end tokens, compatibility modes, and steps that are not a token each.
+/// policy, guides, cache (its own is always on), repetition, the order of end tokens, compatibility modes,
+/// and steps that are not a token each.
 ///
 /// # Errors
 /// [`TextError::Unsupported`] with the name of the setting.
@@ -102,6 +103,8 @@ pub fn check(spec: &ModelSpec, config: &DecodeConfig) -> Result<(), TextError> {
         ("policy", config.policy != usual.policy),
         ("guides (cfg)", config.guides != usual.guides),
         ("eos.confidence_eos_eot_inf", held(config) != held(&usual)),
+        ("cache", config.cache != usual.cache),
+        ("repetition", config.repetition != usual.repetition),
         ("compat", config.compat != usual.compat),
     ];
     match set.into_iter().find(|(_, set)| *set) {
@@ -208,14 +211,15 @@ impl<'a> Writer<'a> {
         while !stopped {
             // A finished text takes no part any more; each sequence has a cache of its own.
             let open = group.iter_mut().zip(&mut caches);
-            let (mut texts, caches): (Vec<_>, Vec<_>) = open
-                .filter(|((text, _), _)| text.finish.is_none())
-                .unzip();
+            let (mut texts, caches): (Vec<_>, Vec<_>) =
+                open.filter(|((text, _), _)| text.finish.is_none()).unzip();
             if texts.is_empty() {
                 break;
             }
             let (batch, length) = (texts.len(), to - from);
-            let ids = texts.iter().flat_map(|(_, row)| row.ids()[from..to].to_vec());
+            let ids = texts
+                .iter()
+                .flat_map(|(_, row)| row.ids()[from..to].to_vec());
             let last = (0..batch).map(|b| ((b + 1) * length - 1) as u32).collect();
             let output = self.model.network.forward(Input {
                 mask: AttentionMask::causal(),

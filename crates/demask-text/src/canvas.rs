@@ -88,6 +88,12 @@ impl Row {
             .collect()
     }
 
+    /// The first unsettled cell of `range`, or its end.
+    pub fn first_unsettled(&self, range: std::ops::Range<usize>) -> usize {
+        let unsettled = |&i: &usize| self.cells[i].is_unsettled();
+        range.clone().find(unsettled).unwrap_or(range.end)
+    }
+
     /// Number of cells of `block` that are not given.
     pub fn block_size(&self, block: u32) -> usize {
         let cells = self.cells.iter().zip(&self.blocks);

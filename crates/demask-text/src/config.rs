@@ -5,6 +5,7 @@ use demask_models::{ModelKind, ModelSpec, Predicts};
 use serde::{Deserialize, Serialize};
 
 use crate::TextError;
+use crate::cache::CacheConfig;
 use crate::compat::Compat;
 use crate::constraint::ConstraintConfig;
 use crate::draw::{Draw, DrawKind};
@@ -12,6 +13,7 @@ use crate::eos::EosConfig;
 use crate::guide::GuideConfig;
 use crate::length::{LengthConfig, PaceConfig};
 use crate::policy::PolicyConfig;
+use crate::repetition::RepetitionConfig;
 
 /// Everything that decides what is written, apart from the model and the prompt. The same value
 /// with the same model and prompt gives the same bits, in any batch and on any number of threads.
@@ -49,8 +51,12 @@ pub struct DecodeConfig {
     pub guides: Vec<GuideConfig>,
     /// What may stand where.
     pub constraints: Vec<ConstraintConfig>,
+    /// Whose keys and values are reused from step to step.
+    pub cache: CacheConfig,
     /// The rules about end tokens.
     pub eos: EosConfig,
+    /// What becomes of a text that repeats itself; `null` lets it.
+    pub repetition: Option<RepetitionConfig>,
     /// Quirks of a published sampler to reproduce.
     pub compat: Compat,
     /// Seed of everything random.
@@ -75,7 +81,9 @@ impl Default for DecodeConfig {
             draw: DrawKind::Gumbel,
             guides: Vec::new(),
             constraints: Vec::new(),
+            cache: CacheConfig::None,
             eos: EosConfig::default(),
+            repetition: None,
             compat: Compat::None,
             seed: 0,
             samples: 1,
@@ -123,7 +131,10 @@ impl DecodeConfig {
         base.length = base.length.min((spec.network.max_length / 2).max(1));
         base.steps = base.length;
         match spec.kind {
-            ModelKind::BlockMasked { block } => base.plan = LengthConfig::Blocks { block },
+            ModelKind::BlockMasked { block } => {
+                base.plan = LengthConfig::Blocks { block, slide: true };
+                base.cache = CacheConfig::Block;
+            }
             ModelKind::Uniform => {
                 base.policy = PolicyConfig::parse(match spec.predicts {
                     Predicts::Clean => "ancestral",
@@ -242,6 +253,9 @@ impl DecodeConfig {
         }
         for guide in &self.guides {
             guide.check()?;
+        }
+        if let Some(repetition) = &self.repetition {
+            repetition.check()?;
         }
         self.policy.check()
     }

@@ -1,8 +1,10 @@
 //! The loop: length plan, denoiser, guides, constraints, policy, commit.
 
 use demask_diffusion::Noise;
+use demask_nn::KvCache;
 
 use crate::TextError;
+use crate::cache::CacheConfig;
 use crate::canvas::{Canvas, Grid};
 use crate::config::DecodeConfig;
 use crate::denoiser::{DenoiseRequest, Denoiser};
@@ -78,7 +80,7 @@ impl<'a> Decoder<'a> {
     ) -> Result<Vec<Written>, TextError> {
         let shared = Shared::new(self.denoiser, &self.config, self.source.as_ref(), prompts)?;
         for (index, prompt) in prompts.iter().enumerate() {
-            prompt.check(index, self.denoiser, self.config.length)?;
+            prompt.check(index, self.denoiser, self.config.length, self.config.plan)?;
         }
         let mut run = Run {
             shared: &shared,
@@ -154,10 +156,16 @@ impl Run<'_> {
     fn prepare(&mut self, observer: &mut dyn Observer) -> Result<Vec<Work>, TextError> {
         let mut works = Vec::new();
         let stopped = &mut self.stopped;
-        for (session, row) in self.sessions.iter_mut().zip(self.canvas.rows()) {
+        for (i, session) in self.sessions.iter_mut().enumerate() {
             while !*stopped {
+                let row = self.canvas.row_mut(i);
                 match session.prepare(self.shared, row, &mut |e| tell(observer, stopped, e))? {
                     Next::Skip => {}
+                    Next::Again => {
+                        (*session, *row) = session.again(self.shared, self.prompts)?;
+                        let event = session.text.start_event(row);
+                        tell(observer, stopped, &event);
+                    }
                     Next::Forward(work) => {
                         works.push(work);
                         break;
@@ -173,7 +181,11 @@ impl Run<'_> {
     fn step(&mut self, works: &[Work], observer: &mut dyn Observer) -> Result<(), TextError> {
         let request = self.request(works);
         let vocab = self.shared.denoiser.vocab_size();
-        let prediction = self.shared.denoiser.predict(&request)?;
+        let denoiser = self.shared.denoiser;
+        let prediction = match self.shared.config.cache {
+            CacheConfig::None => denoiser.predict(&request)?,
+            CacheConfig::Block => denoiser.predict_cached(&request, self.caches(works))?,
+        };
         let (logits, rows) = (prediction.logits, prediction.rows);
         if logits.len() != request.asked.len() * vocab || rows.len() != request.batch {
             return Err(TextError::Denoiser(format!(
@@ -217,6 +229,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The caches of the rows of [`request`](Self::request).
+    fn caches(&mut self, works: &[Work]) -> Vec<&mut KvCache> {
+        let (mut own, mut versions) = (Vec::new(), Vec::new());
+        for (session, work) in self.sessions.iter_mut().zip(works) {
+            let mut caches = session.caches(work).iter_mut();
+            own.extend(caches.next());
+            versions.extend(caches);
+        }
+        own.append(&mut versions);
+        own
+    }
+
     /// The request for a forward pass: the visible part of each row, then all other versions.
     fn request(&self, works: &[Work]) -> DenoiseRequest {
         let own = self
@@ -224,7 +248,7 @@ impl Run<'_> {
             .rows()
             .iter()
             .zip(works)
-            .map(|(row, w)| &row.ids()[..w.visible]);
+            .map(|(row, w)| &row.ids()[w.visible.clone()]);
         let versions = works
             .iter()
             .flat_map(|w| w.variants.iter().flatten().map(Vec::as_slice));
@@ -232,11 +256,12 @@ impl Run<'_> {
         let owners = works
             .iter()
             .flat_map(|w| std::iter::repeat_n(w, w.variants.iter().flatten().count()));
-        let (mut asked, mut levels) = (Vec::new(), Vec::new());
+        let (mut asked, mut levels, mut clean) = (Vec::new(), Vec::new(), Vec::new());
         for (b, work) in works.iter().chain(owners).enumerate() {
-            let base = b * grid.length;
-            asked.extend(work.ask.cells.iter().map(|&cell| (base + cell) as u32));
+            let place = |&cell: &usize| (b * grid.length + cell - work.visible.start) as u32;
+            asked.extend(work.ask.cells.iter().map(place));
             levels.push(work.level);
+            clean.push(work.clean);
         }
         let Grid {
             ids,
@@ -251,6 +276,7 @@ impl Run<'_> {
             key_lengths,
             sight: self.shared.sight,
             levels,
+            clean,
             asked,
         }
     }

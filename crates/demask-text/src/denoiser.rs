@@ -1,6 +1,7 @@
 //! What the decoder asks of a network.
 
 use demask_models::{ModelKind, Predicts, SpecialIds};
+use demask_nn::KvCache;
 
 use crate::TextError;
 
@@ -31,6 +32,23 @@ pub trait Denoiser {
     /// # Errors
     /// When the request does not fit the network.
     fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError>;
+
+    /// The same with what was kept of each row: `caches` holds a cache a row, with the cells from its
+    /// first one on that were forwarded before and have not changed since. They are not forwarded
+    /// again. Each cache is left with the [`clean`](DenoiseRequest::clean) cells of its row.
+    ///
+    /// A denoiser that keeps nothing forwards everything: the prediction is the same.
+    ///
+    /// # Errors
+    /// When the request does not fit the network.
+    fn predict_cached(
+        &self,
+        request: &DenoiseRequest,
+        caches: Vec<&mut KvCache>,
+    ) -> Result<Prediction, TextError> {
+        let _ = caches;
+        self.predict(request)
+    }
 
     /// Ids below [`vocab_size`](Self::vocab_size) that stand for no token (spare rows of the
     /// output matrix) and are therefore never written.
@@ -73,6 +91,10 @@ pub struct DenoiseRequest {
     /// hit. With full sight it is that of the visible answer, later blocks included; with
     /// block-causal sight that of the block being written. Only networks with a time input read it.
     pub levels: Vec<f64>,
+    /// Cells at the beginning of each row that will not change any more, `[batch]`: those of finished
+    /// blocks. Under block-causal sight a network with a time input is told level 0 of them, as in
+    /// training; with full sight it is 0 cells, for there is one level for all.
+    pub clean: Vec<usize>,
     /// The cells whose prediction is wanted, each as `row * length + cell`, rising.
     pub asked: Vec<u32>,
 }

@@ -13,7 +13,7 @@ use crate::canvas::{Cell, Row};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum StepEvent {
-    /// A text was begun.
+    /// A text was begun, or begun anew because it repeated itself.
     Start {
         /// Which text of the run.
         row: usize,
@@ -90,6 +90,8 @@ pub enum Finish {
     Length,
     /// An end token was written, and everything before it.
     EndToken,
+    /// It repeated itself ([`RepetitionConfig`](crate::RepetitionConfig)).
+    Repetition,
     /// The observer stopped the run.
     Stopped,
 }

@@ -6,6 +6,7 @@
 //! - a [`denoiser`] maps the canvas to a prediction for the asked cells;
 //! - a length plan ([`length`]) says how long the next block is and how its cells are shared out
 //!   among steps;
+//! - a [`cache`] says which cells are forwarded again and whose keys and values are reused;
 //! - a [`guide`] changes a prediction;
 //! - a [`constraint`] says what may stand where;
 //! - a [`policy`] says which cells are committed, with which tokens, and which are opened again;
@@ -19,6 +20,7 @@
 //! models and scores texts with them.
 
 pub mod ar;
+pub mod cache;
 pub mod canvas;
 pub mod compat;
 mod config;
@@ -37,11 +39,13 @@ mod model;
 mod notes;
 pub mod policy;
 mod prompt;
+mod repetition;
 mod session;
 mod shared;
 mod text;
 pub mod uniforms;
 
+pub use cache::CacheConfig;
 pub use canvas::{Canvas, Cell, Grid, Row};
 pub use compat::Compat;
 pub use config::{DecodeChanges, DecodeConfig};
@@ -57,3 +61,4 @@ pub use guide::{Guide, GuideConfig};
 pub use length::{LengthConfig, PaceConfig};
 pub use policy::{Policy, PolicyConfig, PolicyInfo};
 pub use prompt::{Prompt, Written};
+pub use repetition::{RepetitionConfig, Then};

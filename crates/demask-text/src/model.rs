@@ -1,7 +1,9 @@
 //! A checkpoint as a denoiser.
 
+use std::collections::BTreeMap;
+
 use demask_models::{Model, ModelKind, Predicts, SpecialIds};
-use demask_nn::{Asked, AttentionMask, Input, MaskKind, NoiseLevel, Output};
+use demask_nn::{Asked, AttentionMask, Input, KvCache, MaskKind, NoiseLevel, Output};
 
 use crate::denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
 use crate::{Prompt, TextError};
@@ -32,31 +34,93 @@ impl Denoiser for Model {
     }
 
     fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError> {
-        let kind = match request.sight {
-            Sight::Full => MaskKind::Full,
-            Sight::BlockCausal { block } => MaskKind::BlockCausal {
-                blocks: (0..request.length).map(|i| (i / block) as u32).collect(),
-            },
-        };
         let padded = request.key_lengths.iter().any(|&n| n != request.length);
         let key_lengths = padded.then(|| request.key_lengths.clone());
-        let time = self
-            .spec
-            .time_conditioning
-            .then(|| NoiseLevel::PerSequence(request.levels.iter().map(|&p| sigma(p)).collect()));
-        let asked = match request.asked.as_slice() {
-            [] => Asked::None,
-            asked => Asked::Rows(asked.to_vec()),
-        };
+        let time = self.spec.time_conditioning.then(|| {
+            let rows = (0..request.batch).map(|b| (b, 0));
+            level(request, rows, request.length)
+        });
         let output = self.network.forward(Input {
-            mask: AttentionMask { kind, key_lengths },
+            mask: AttentionMask {
+                kind: mask(request),
+                key_lengths,
+            },
             time,
-            asked,
+            asked: asked(request.asked.clone()),
             ..Input::ids(request.ids.clone(), request.batch, request.length)
         })?;
         Ok(Prediction {
             logits: host(output)?,
             rows: request.key_lengths.clone(),
+        })
+    }
+
+    fn predict_cached(
+        &self,
+        request: &DenoiseRequest,
+        mut caches: Vec<&mut KvCache>,
+    ) -> Result<Prediction, TextError> {
+        let vocab = self.spec.network.vocab_size;
+        let mut logits = vec![0.0; request.asked.len() * vocab];
+        let mut from = Vec::with_capacity(request.batch);
+        // Rows that forward equally many cells share a pass, so that there is no padding.
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (b, cache) in caches.iter_mut().enumerate() {
+            // A cell that was opened again takes its block and all after it out of the cache.
+            cache.truncate(request.clean[b].min(cache.length()));
+            from.push(cache.length());
+            groups
+                .entry(request.key_lengths[b] - cache.length())
+                .or_default()
+                .push(b);
+        }
+        let mut caches: Vec<Option<&mut KvCache>> = caches.into_iter().map(Some).collect();
+        for (length, rows) in groups.into_iter().filter(|(length, _)| *length > 0) {
+            let cells =
+                |b: usize| b * request.length + from[b]..b * request.length + from[b] + length;
+            let ids = rows.iter().flat_map(|&b| request.ids[cells(b)].to_vec());
+            let time = self.spec.time_conditioning.then(|| {
+                let rows = rows.iter().map(|&b| (b, from[b]));
+                level(request, rows, length)
+            });
+            // Where each asked cell stands in this pass, and where its logits belong.
+            let (mut wanted, mut places) = (Vec::new(), Vec::new());
+            for (row, &b) in rows.iter().enumerate() {
+                let cells = cells(b);
+                let begin = request
+                    .asked
+                    .partition_point(|&a| (a as usize) < cells.start);
+                let end = request.asked.partition_point(|&a| (a as usize) < cells.end);
+                let own = &request.asked[begin..end];
+                wanted.extend(
+                    own.iter()
+                        .map(|&a| (row * length + a as usize - cells.start) as u32),
+                );
+                places.extend(begin..end);
+            }
+            let mut own: Vec<&mut KvCache> =
+                rows.iter().filter_map(|&b| caches[b].take()).collect();
+            let output = self.network.forward(Input {
+                mask: AttentionMask {
+                    kind: mask(request),
+                    key_lengths: None,
+                },
+                time,
+                caches: own.iter_mut().map(|cache| &mut **cache).collect(),
+                asked: asked(wanted),
+                ..Input::ids(ids.collect(), rows.len(), length)
+            })?;
+            for (&place, row) in places.iter().zip(host(output)?.chunks_exact(vocab)) {
+                logits[place * vocab..][..vocab].copy_from_slice(row);
+            }
+            for (cache, &b) in own.into_iter().zip(&rows) {
+                cache.truncate(request.clean[b]);
+            }
+        }
+        let forwarded = from.iter().zip(&request.key_lengths);
+        Ok(Prediction {
+            rows: forwarded.map(|(from, length)| length - from).collect(),
+            logits,
         })
     }
 
@@ -73,6 +137,42 @@ impl Denoiser for Model {
     fn text(&self, ids: &[u32]) -> Result<String, TextError> {
         Ok(self.tokenizer.decode_without_special(ids)?)
     }
+}
+
+/// Who sees whom in the cells of a request.
+fn mask(request: &DenoiseRequest) -> MaskKind {
+    match request.sight {
+        Sight::Full => MaskKind::Full,
+        Sight::BlockCausal { block } => MaskKind::BlockCausal {
+            blocks: (0..request.length).map(|i| (i / block) as u32).collect(),
+        },
+    }
+}
+
+fn asked(cells: Vec<u32>) -> Asked {
+    if cells.is_empty() {
+        Asked::None
+    } else {
+        Asked::Rows(cells)
+    }
+}
+
+/// What a network with a time input is told of `length` cells of these rows, each with its first cell.
+/// Clean cells are told that they are clean, as in training (`demask_models::pass`).
+fn level(
+    request: &DenoiseRequest,
+    rows: impl Iterator<Item = (usize, usize)>,
+    length: usize,
+) -> NoiseLevel {
+    if request.sight == Sight::Full {
+        return NoiseLevel::PerSequence(rows.map(|(b, _)| sigma(request.levels[b])).collect());
+    }
+    let cell = |b: usize, cell: usize| {
+        let clean = cell < request.clean[b];
+        if clean { 0.0 } else { sigma(request.levels[b]) }
+    };
+    let row = |(b, from): (usize, usize)| (from..from + length).map(move |c| cell(b, c));
+    NoiseLevel::PerCell(rows.flat_map(row).collect())
 }
 
 /// The total noise `-ln(1 - p)` of a noise level, whatever the schedule that led there.

@@ -11,8 +11,20 @@ use crate::length::{PaceConfig, share};
 
 /// The notes of a text that begins. `open` holds the open cells of each block, as its steps were
 /// shared out by them.
-pub(crate) fn at_start(config: &DecodeConfig, row: &Row, open: &[usize]) -> Vec<String> {
+pub(crate) fn at_start(
+    config: &DecodeConfig,
+    row: &Row,
+    open: &[usize],
+    context: usize,
+) -> Vec<String> {
     let mut notes = Vec::new();
+    if row.length() > context {
+        notes.push(format!(
+            "{} cells are more than the model's context of {context}: each block sees the {context} up \
+             to its own end",
+            row.length()
+        ));
+    }
     let policy = config.policy.name();
     if config.policy.is_paced() {
         // Published loops share the steps out in ways of their own.
@@ -53,7 +65,17 @@ pub(crate) fn at_start(config: &DecodeConfig, row: &Row, open: &[usize]) -> Vec<
 
 /// The note of a text that took more steps than it was given, under a policy that does not count
 /// them (Fast-dLLM's rules and their kin run until all is written).
-pub(crate) fn at_end(config: &DecodeConfig, taken: usize) -> Option<String> {
+///
+/// A text that was begun anew says how often; its steps are those of all attempts.
+pub(crate) fn at_end(config: &DecodeConfig, taken: usize, tries: usize) -> Option<String> {
+    if tries > 0 {
+        let times = if tries == 1 { "once" } else { "more than once" };
+        return Some(format!(
+            "begun anew {times} because it repeated itself: {} attempts are counted in its steps and \
+             forward passes",
+            tries + 1
+        ));
+    }
     (!config.policy.is_paced() && taken > config.steps).then(|| {
         format!(
             "policy `{}` takes as many steps as it needs: {taken}, where `steps` says {}",

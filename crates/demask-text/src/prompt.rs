@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::TextError;
 use crate::denoiser::Denoiser;
 use crate::event::Finish;
+use crate::length::LengthConfig;
 
 /// What a text starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,13 +38,14 @@ impl Prompt {
         }
     }
 
-    /// Checks this prompt, number `index` of a run, against a model; `length` is that of an answer
-    /// without a template.
+    /// Checks this prompt, number `index` of a run, against a model and the plan of a text; `length` is
+    /// that of an answer without a template.
     pub(crate) fn check(
         &self,
         index: usize,
         denoiser: &dyn Denoiser,
         length: usize,
+        plan: LengthConfig,
     ) -> Result<(), TextError> {
         let refuse = |reason| Err(TextError::Prompt { index, reason });
         let vocab = denoiser.vocab_size();
@@ -51,7 +53,8 @@ impl Prompt {
         if let Some(id) = ids.find(|&&id| id as usize >= vocab) {
             return refuse(format!("token {id} is outside the vocabulary of {vocab}"));
         }
-        let (given, limit) = (self.ids.len(), denoiser.max_length());
+        let (given, context) = (self.ids.len(), denoiser.max_length());
+        let limit = plan.max_length(context);
         let answer = if self.cells.is_empty() {
             length
         } else {
@@ -59,6 +62,12 @@ impl Prompt {
         };
         // Nothing has been laid out yet, so that a length may be anything.
         let total = given as u128 + answer as u128;
+        if total > limit as u128 && limit > context {
+            return refuse(format!(
+                "{given} tokens and {answer} new ones are {total} cells, more than the {limit} of the \
+                 longest text; lower `length`"
+            ));
+        }
         if total > limit as u128 {
             return refuse(format!(
                 "{given} tokens and {answer} new ones are {total} cells, the model's context has \

@@ -1,8 +1,12 @@
 //! One text on its way from the first step to the last.
 
+use std::ops::Range;
+
 use demask_diffusion::process::Uniform;
+use demask_nn::KvCache;
 
 use crate::TextError;
+use crate::cache::Caches;
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
@@ -13,6 +17,7 @@ use crate::length::{Pace, share};
 use crate::notes;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
 use crate::prompt::{Prompt, Written};
+use crate::repetition::Then;
 use crate::shared::Shared;
 use crate::text::Text;
 use crate::uniforms::{At, Use};
@@ -27,6 +32,9 @@ pub(crate) struct Session {
     steps: Vec<usize>,
     block: u32,
     clock: Clock,
+    /// How often the text was begun anew.
+    tries: usize,
+    caches: Caches,
 }
 
 /// Where a block is.
@@ -44,8 +52,10 @@ pub(crate) struct Work {
     pub quota: usize,
     pub ask: Ask,
     pub level: f64,
-    /// Cells of the row that are on the canvas.
-    pub visible: usize,
+    /// The cells of the row that are on the canvas.
+    pub visible: Range<usize>,
+    /// How many of them, from the first on, will not change any more.
+    pub clean: usize,
     /// Other versions of the row, guide by guide.
     pub variants: Vec<Vec<Vec<u32>>>,
 }
@@ -56,6 +66,8 @@ pub(crate) enum Next {
     Forward(Work),
     /// It goes on skipping steps that write nothing; whoever watches has been asked.
     Skip,
+    /// It repeats itself and is begun anew.
+    Again,
     /// It is finished.
     Done,
 }
@@ -70,9 +82,31 @@ impl Session {
         prompts: &[Prompt],
         index: usize,
     ) -> Result<(Self, Row), TextError> {
+        Self::begin(shared, prompts, index, 0)
+    }
+
+    /// Lays out the row of this text anew. What was spent on it stays counted, and the random numbers
+    /// go on where they were.
+    pub fn again(&self, shared: &Shared<'_>, prompts: &[Prompt]) -> Result<(Self, Row), TextError> {
+        let (text, tries) = (&self.text, self.tries + 1);
+        let (mut session, row) = Self::begin(shared, prompts, text.index, text.steps)?;
+        session.text.forwards = text.forwards;
+        session.text.rows = text.rows;
+        session.tries = tries;
+        Ok((session, row))
+    }
+
+    /// Lays out the row of text `index`, whose first step is number `step`.
+    fn begin(
+        shared: &Shared<'_>,
+        prompts: &[Prompt],
+        index: usize,
+        step: usize,
+    ) -> Result<(Self, Row), TextError> {
         let config = shared.config;
         let (kind, vocab) = (shared.denoiser.kind(), shared.denoiser.vocab_size());
         let (mut text, answer) = Text::start(config, vocab, prompts, index)?;
+        text.steps = step;
         let (prompt, sample) = (&prompts[text.prompt], text.sample);
 
         let start = prompt.ids.len();
@@ -102,7 +136,7 @@ impl Session {
             None => {
                 let at = At {
                     sample,
-                    step: 0,
+                    step,
                     cell,
                     purpose: Use::Prior,
                 };
@@ -114,7 +148,7 @@ impl Session {
         let row = Row::new(ids, cells, blocks, start);
 
         let open_cells = open_cells(config, &row);
-        text.notes = notes::at_start(config, &row, &open_cells);
+        text.notes = notes::at_start(config, &row, &open_cells, shared.denoiser.max_length());
         let mut session = Self {
             text,
             given,
@@ -125,6 +159,8 @@ impl Session {
                 pace: Pace::new(config.effective_pace(), 0, 1),
                 at: 0,
             },
+            tries: 0,
+            caches: Caches::default(),
         };
         session.enter(shared, &row);
         Ok((session, row))
@@ -163,6 +199,9 @@ impl Session {
                     block: self.block,
                     end,
                 });
+                if let Some(next) = self.repeats(shared, row, end, emit) {
+                    return Ok(next);
+                }
                 if self.block == row.last_block() {
                     self.text.end(Finish::Length, emit);
                     return Ok(Next::Done);
@@ -205,21 +244,64 @@ impl Session {
                 return Ok(Next::Skip);
             }
             let visible = shared.plan.visible(row, self.block);
-            let level = self.level(shared.sight, row, window.len(), ask.level, visible);
-            let variants = shared
-                .guides
-                .iter()
-                .map(|guide| guide.variants(row, &row.ids()[..visible], &self.given))
-                .collect();
+            if let Some(cell) = ask.cells.iter().find(|cell| !visible.contains(cell)) {
+                return Err(TextError::Unsupported {
+                    what: format!("the open cell {cell} of text {}", self.text.index),
+                    with: format!("a canvas that begins at cell {}", visible.start),
+                    reason: "the model's context has moved past it; shorten the prompt".into(),
+                });
+            }
+            let level = self.level(shared.sight, row, window.len(), ask.level, &visible);
+            let clean = match shared.sight {
+                Sight::Full => 0,
+                Sight::BlockCausal { block } => {
+                    let settled = row.first_unsettled(visible.clone()) - visible.start;
+                    settled - settled % block
+                }
+            };
+            let (ids, given) = (&row.ids()[visible.clone()], &self.given[visible.clone()]);
+            let variants = shared.guides.iter();
+            let variants = variants.map(|guide| guide.variants(row, ids, given));
             return Ok(Next::Forward(Work {
                 window,
                 quota,
                 ask,
                 level,
+                clean,
+                variants: variants.collect(),
                 visible,
-                variants,
             }));
         }
+    }
+
+    /// What becomes of the text if it repeats itself at the end of a block.
+    fn repeats(
+        &mut self,
+        shared: &Shared<'_>,
+        row: &Row,
+        end: usize,
+        emit: &mut dyn FnMut(&StepEvent),
+    ) -> Option<Next> {
+        let rule = shared
+            .config
+            .repetition
+            .filter(|rule| rule.holds(row, end))?;
+        match rule.then {
+            Then::Again if self.tries < rule.tries => return Some(Next::Again),
+            Then::Again => self.text.notes.push(format!(
+                "the text repeats itself in every one of {} attempts; this is the last one",
+                self.tries + 1
+            )),
+            Then::Cut => self.text.cut = Some(end - rule.window),
+        }
+        self.text.end(Finish::Repetition, emit);
+        Some(Next::Done)
+    }
+
+    /// The caches of the row and of its other versions.
+    pub fn caches(&mut self, work: &Work) -> &mut [KvCache] {
+        let versions = work.variants.iter().map(Vec::len).sum();
+        self.caches.rows(work.visible.start, versions)
     }
 
     /// The noise level the network is told.
@@ -234,20 +316,20 @@ impl Session {
         row: &Row,
         open: usize,
         share: Option<f64>,
-        visible: usize,
+        visible: &Range<usize>,
     ) -> f64 {
         let size = row.block_size(self.block).max(open).max(1);
         let share = share.unwrap_or(open as f64 / size as f64);
         if sight != Sight::Full {
             return share;
         }
-        let later = (0..visible).filter(|&i| row.blocks()[i] > self.block);
+        let later = visible.clone().filter(|&i| row.blocks()[i] > self.block);
         let later = later.filter(|&i| row.cells()[i].is_unsettled()).count();
         if later == 0 && self.block == 0 {
             // All there is: the share itself, to the bit.
             return share;
         }
-        let answer = row.cells()[..visible]
+        let answer = row.cells()[visible.clone()]
             .iter()
             .filter(|cell| **cell != Cell::Fixed)
             .count();
@@ -310,7 +392,7 @@ impl Session {
 
     /// The text as it stands.
     pub fn written(mut self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
-        let said = notes::at_end(shared.config, self.text.steps);
+        let said = notes::at_end(shared.config, self.text.steps, self.tries);
         self.text.notes.extend(said);
         self.text
             .written(shared.denoiser, shared.forbid.ends(), row)

@@ -65,6 +65,7 @@ impl<'a> Shared<'a> {
             mask: ids.mask,
             noise: noise.transpose()?,
         };
+        config.cache.check(kind)?;
         // Made once here so that a policy that does not fit is refused before the first text.
         config.policy.build(&target)?;
         let guides = config
@@ -75,7 +76,7 @@ impl<'a> Shared<'a> {
             denoiser,
             config,
             source,
-            plan: config.plan.build(kind)?,
+            plan: config.plan.build(kind, denoiser.max_length())?,
             sight: match kind {
                 ModelKind::BlockMasked { block } => Sight::BlockCausal { block },
                 _ => Sight::Full,

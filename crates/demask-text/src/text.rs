@@ -25,6 +25,8 @@ pub(crate) struct Text {
     pub forwards: usize,
     pub rows: usize,
     pub finish: Option<Finish>,
+    /// The cell that a text which repeats itself is cut before.
+    pub cut: Option<usize>,
     pub notes: Vec<String>,
 }
 
@@ -60,6 +62,7 @@ impl Text {
             forwards: 0,
             rows: 0,
             finish: None,
+            cut: None,
             notes: Vec::new(),
         };
         Ok((text, answer))
@@ -132,7 +135,11 @@ impl Text {
         row: &Row,
     ) -> Result<Written, TextError> {
         let cut = cut(row, ends);
-        let kept = row.start()..cut.unwrap_or(row.length());
+        let end = cut.unwrap_or(row.length());
+        let kept = row.start()
+            ..self
+                .cut
+                .map_or(end, |before| end.min(before.max(row.start())));
         let cell = |i: &usize| row.cells()[*i];
         let shown: Vec<u32> = kept
             .clone()
@@ -148,7 +155,7 @@ impl Text {
             text: denoiser.text(&shown)?,
             ids: row.answer().to_vec(),
             kept: kept.len(),
-            ended: cut.is_some(),
+            ended: cut == Some(kept.end),
             prompt_tokens: row.start() + given.count(),
             new_tokens: kept.filter(new).count(),
             open: unsettled.count(),

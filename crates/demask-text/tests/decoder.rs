@@ -30,7 +30,10 @@ fn a_text_is_the_same_alone_and_in_any_batch() {
         for plan in [
             LengthConfig::Whole,
             LengthConfig::SemiAutoregressive { block: 5 },
-            LengthConfig::Blocks { block: 4 },
+            LengthConfig::Blocks {
+                block: 4,
+                slide: false,
+            },
         ] {
             let config = DecodeConfig {
                 policy: policy(info.name),
@@ -108,7 +111,10 @@ fn a_block_causal_model_writes_the_same_whatever_stands_after_its_block() {
     let mut toy = Toy::new(2);
     toy.kind = ModelKind::BlockMasked { block: 4 };
     let config = DecodeConfig {
-        plan: LengthConfig::Blocks { block: 4 },
+        plan: LengthConfig::Blocks {
+            block: 4,
+            slide: false,
+        },
         steps: 12,
         ..config()
     };
@@ -168,7 +174,10 @@ fn counts_by_hand() {
     assert_eq!((dream.steps, dream.forwards < 13), (30, true));
     // Blocks of the growing canvas: 2 steps each on 3+4, 3+8, 3+12 cells.
     let blocks = written(DecodeConfig {
-        plan: LengthConfig::Blocks { block: 4 },
+        plan: LengthConfig::Blocks {
+            block: 4,
+            slide: false,
+        },
         ..config()
     });
     assert_eq!(counts(&blocks), (6, 6, 2 * (7 + 11 + 15), 3));
@@ -230,7 +239,10 @@ fn the_steps_of_a_template_go_to_the_blocks_with_gaps() {
     };
     for plan in [
         LengthConfig::SemiAutoregressive { block: 8 },
-        LengthConfig::Blocks { block: 8 },
+        LengthConfig::Blocks {
+            block: 8,
+            slide: false,
+        },
     ] {
         let written = run(12, plan);
         assert_eq!((written.steps, written.open), (12, 0), "a step a cell");

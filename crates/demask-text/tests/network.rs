@@ -2,41 +2,16 @@
 
 mod common;
 
-use burn::tensor::Device;
-use common::stop_after;
-use demask_models::tokenizer::byte_bpe::bytes_only;
+use common::{model, stop_after};
 use demask_models::{Model, ModelKind, ModelSpec, Predicts};
-use demask_nn::{Asked, AttentionMask, Input, Transformer};
+use demask_nn::{Asked, AttentionMask, Input};
 use demask_text::infill::Template;
 use demask_text::{
-    Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, EosConfig, Finish, GuideConfig,
-    LengthConfig, PaceConfig, PolicyConfig, Prompt, TextError, Written, ar,
+    CacheConfig, Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, EosConfig, Finish,
+    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, RepetitionConfig, TextError,
+    Written, ar,
 };
 use serde_json::json;
-
-/// A model over the 256 bytes with `<mask>` 256, `<eos>` 257, `<bos>` 258 and one spare row.
-fn model(kind: serde_json::Value, attention: serde_json::Value, time: bool) -> Model {
-    let mut network = json!({
-        "vocab_size": 260, "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
-        "head_dim": 8, "d_ff": 48, "max_length": 48, "attention": attention,
-    });
-    if time {
-        network["time"] = json!({ "frequencies": 16, "cond": 16 });
-    }
-    let spec: ModelSpec = serde_json::from_value(json!({
-        "model_type": "demask", "kind": kind, "network": network, "time_conditioning": time,
-        "ids": { "mask": 256, "eos": 257, "bos": 258 },
-    }))
-    .unwrap();
-    let network = Transformer::init(&spec.network, 3, &Device::flex()).unwrap();
-    let tokenizer = bytes_only(&["<mask>", "<eos>", "<bos>"]).unwrap();
-    Model {
-        network,
-        spec,
-        tokenizer,
-        unusual: Vec::new(),
-    }
-}
 
 fn masked(time: bool) -> Model {
     model(json!({ "kind": "masked" }), json!({ "kind": "full" }), time)
@@ -80,7 +55,13 @@ fn the_real_network_writes_the_same_alone_and_in_any_batch() {
     for (model, plan) in [
         (masked(false), LengthConfig::Whole),
         (masked(true), LengthConfig::SemiAutoregressive { block: 4 }),
-        (block, LengthConfig::Blocks { block: 4 }),
+        (
+            block,
+            LengthConfig::Blocks {
+                block: 4,
+                slide: false,
+            },
+        ),
     ] {
         let guides = vec![GuideConfig::ClassifierFree { scale: 0.7 }];
         let policy = PolicyConfig::parse("first_hitting").unwrap();
@@ -206,9 +187,18 @@ fn from_left_to_right_what_has_no_meaning_is_refused() {
         ar::check(&spec, &config).unwrap();
     }
     type Change = fn(&mut DecodeConfig);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 9] = [
+        ("cache", |c| c.cache = CacheConfig::Block),
+        ("repetition", |c| {
+            c.repetition = Some(RepetitionConfig::default())
+        }),
         ("steps", |c| c.steps = 5),
-        ("plan", |c| c.plan = LengthConfig::Blocks { block: 2 }),
+        ("plan", |c| {
+            c.plan = LengthConfig::Blocks {
+                block: 2,
+                slide: false,
+            }
+        }),
         ("pace", |c| c.pace = PaceConfig::Expected { eps: 0.1 }),
         ("policy", |c| c.policy = PolicyConfig::Random {}),
         ("guides", |c| {
@@ -406,7 +396,14 @@ fn the_configuration_of_a_model_follows_its_kind() {
     let config = DecodeConfig::for_model(&block.spec).unwrap();
     assert_eq!(
         (config.plan, config.length, config.steps),
-        (LengthConfig::Blocks { block: 4 }, 24, 24)
+        (
+            LengthConfig::Blocks {
+                block: 4,
+                slide: true
+            },
+            24,
+            24
+        )
     );
     let mut spec = masked(false).spec;
     spec.generation.length = Some(16);

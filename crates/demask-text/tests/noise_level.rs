@@ -45,7 +45,10 @@ fn eighths(levels: &[f64]) -> Vec<f64> {
 }
 
 const SEMI: LengthConfig = LengthConfig::SemiAutoregressive { block: 4 };
-const BLOCKS: LengthConfig = LengthConfig::Blocks { block: 4 };
+const BLOCKS: LengthConfig = LengthConfig::Blocks {
+    block: 4,
+    slide: false,
+};
 
 fn prompt() -> Prompt {
     Prompt::new(vec![3, 1, 4, 1])

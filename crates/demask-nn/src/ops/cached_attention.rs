@@ -79,7 +79,10 @@ mod tests {
             &mut [&mut CachedLayer],
             &[RequestMask],
         ) -> Tensor<4>;
-        for (op, host) in [(cpu::cached_attention as Op, true), (one_by_one as Op, false)] {
+        for (op, host) in [
+            (cpu::cached_attention as Op, true),
+            (one_by_one as Op, false),
+        ] {
             let mut layers: Vec<CachedLayer> = Vec::new();
             let mut expected = Vec::new();
             for (b, &n) in cached.iter().enumerate() {

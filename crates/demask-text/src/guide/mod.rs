@@ -20,7 +20,8 @@ pub use classifier_free::ClassifierFree;
 pub trait Guide: Debug + Send + Sync {
     /// Other versions of the row that shall be forwarded beside it in the same request: the ids of
     /// its cells, each as long as `visible`, the part of the row that is on the canvas. `given`
-    /// tells for each cell of the row whether it held a token at the start.
+    /// tells for each of them whether it held a token at the start. Under a cache the cells of finished
+    /// blocks must stand in a version as they stood in the step before.
     fn variants(&self, row: &Row, visible: &[u32], given: &[bool]) -> Vec<Vec<u32>>;
 
     /// Changes the logits of the asked cells in place, `[asked, vocab]` row-major. `variants` holds

@@ -1,6 +1,8 @@
 //! Blocks from left to right, each on the canvas only once it is reached (BD3-LM, arXiv 2503.09573;
 //! SDAR, arXiv 2510.06303).
 
+use std::ops::Range;
+
 use super::LengthPlan;
 use crate::canvas::Row;
 
@@ -13,6 +15,11 @@ pub struct Blocks {
     /// Blocks are counted from position 0 of the row, as a block-causal network sees them: the
     /// first block of the answer holds what the prompt left of its own last block.
     pub aligned: bool,
+    /// Cells that a network holds, if the answer may be longer: the canvas is then a window over the
+    /// row, which gives up whole blocks at its beginning. bd3lms slides its context of 1024 the same
+    /// way; with its cache it keeps keys and values that have seen the blocks given up, where we
+    /// forward the window anew (once a block), so that the text is the same with and without a cache.
+    pub context: Option<usize>,
 }
 
 impl LengthPlan for Blocks {
@@ -23,8 +30,12 @@ impl LengthPlan for Blocks {
             .collect()
     }
 
-    fn visible(&self, row: &Row, block: u32) -> usize {
-        row.end_of(block)
+    fn visible(&self, row: &Row, block: u32) -> Range<usize> {
+        let end = row.end_of(block);
+        let over = self
+            .context
+            .map_or(0, |context| end.saturating_sub(context));
+        over.next_multiple_of(self.block)..end
     }
 }
 
@@ -35,7 +46,14 @@ mod tests {
 
     #[test]
     fn aligned_blocks_end_where_the_network_ends_them() {
-        let layout = |aligned| Blocks { block: 4, aligned }.layout(6, 7);
+        let layout = |aligned| {
+            let plan = Blocks {
+                block: 4,
+                aligned,
+                context: None,
+            };
+            plan.layout(6, 7)
+        };
         assert_eq!(layout(true), [0, 0, 1, 1, 1, 1, 2]);
         assert_eq!(layout(false), [0, 0, 0, 0, 1, 1, 1]);
     }
@@ -46,7 +64,21 @@ mod tests {
         let plan = Blocks {
             block: 2,
             aligned: false,
+            context: None,
         };
-        assert_eq!((plan.visible(&row, 0), plan.visible(&row, 1)), (3, 5));
+        assert_eq!((plan.visible(&row, 0), plan.visible(&row, 1)), (0..3, 0..5));
+    }
+
+    #[test]
+    fn the_window_gives_up_whole_blocks() {
+        let blocks = [0, 0, 0, 0, 1, 1, 2, 2, 3];
+        let row = Row::new(vec![0; 9], vec![Cell::Open; 9], blocks.to_vec(), 2);
+        let plan = Blocks {
+            block: 2,
+            aligned: true,
+            context: Some(5),
+        };
+        let seen: Vec<Range<usize>> = (0..4).map(|block| plan.visible(&row, block)).collect();
+        assert_eq!(seen, [0..4, 2..6, 4..8, 4..9]);
     }
 }

@@ -16,6 +16,7 @@ mod share;
 pub mod whole;
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use demask_models::ModelKind;
 use serde::{Deserialize, Serialize};
@@ -32,12 +33,15 @@ pub trait LengthPlan: Debug + Send + Sync {
     /// first one in its row.
     fn layout(&self, start: usize, length: usize) -> Vec<u32>;
 
-    /// How many cells of the row are on the canvas while `block` is being written.
-    fn visible(&self, row: &Row, block: u32) -> usize {
+    /// The cells of the row that are on the canvas while `block` is being written.
+    fn visible(&self, row: &Row, block: u32) -> Range<usize> {
         let _ = block;
-        row.length()
+        0..row.length()
     }
 }
+
+/// Most cells of a text that is longer than its model's context.
+const MAX_CELLS: usize = 1 << 20;
 
 /// A length plan as it stands in a configuration.
 #[derive(
@@ -63,6 +67,10 @@ pub enum LengthConfig {
     Blocks {
         /// Cells in a block.
         block: usize,
+        /// A text may be longer than the model's context: each block sees as many of the blocks
+        /// before it as the context holds.
+        #[serde(default)]
+        slide: bool,
     },
 }
 
@@ -71,7 +79,7 @@ impl LengthConfig {
     pub fn block(&self) -> Option<usize> {
         match *self {
             Self::Whole => None,
-            Self::SemiAutoregressive { block } | Self::Blocks { block } => Some(block),
+            Self::SemiAutoregressive { block } | Self::Blocks { block, .. } => Some(block),
         }
     }
 
@@ -79,15 +87,24 @@ impl LengthConfig {
     pub fn with_block(self, block: usize) -> Self {
         match self {
             Self::Whole | Self::SemiAutoregressive { .. } => Self::SemiAutoregressive { block },
-            Self::Blocks { .. } => Self::Blocks { block },
+            Self::Blocks { slide, .. } => Self::Blocks { block, slide },
         }
     }
 
-    /// The plan for a model of this kind.
+    /// Most cells of a row under a model with a context of `context` cells.
+    pub fn max_length(&self, context: usize) -> usize {
+        match self {
+            Self::Blocks { slide: true, .. } => MAX_CELLS.max(context),
+            _ => context,
+        }
+    }
+
+    /// The plan for a model of this kind with a context of `context` cells.
     ///
     /// # Errors
-    /// A block of 0 cells, or a plan the network was not trained for.
-    pub fn build(&self, kind: ModelKind) -> Result<Box<dyn LengthPlan>, TextError> {
+    /// A block of 0 cells or one that the context does not hold, or a plan the network was not
+    /// trained for.
+    pub fn build(&self, kind: ModelKind, context: usize) -> Result<Box<dyn LengthPlan>, TextError> {
         if self.block() == Some(0) {
             return Err(TextError::setting(
                 "block",
@@ -95,11 +112,18 @@ impl LengthConfig {
                 "a block needs at least 1 cell",
             ));
         }
+        if let Self::Blocks { block, slide: true } = *self
+            && block > context
+        {
+            let reason = format!("the model's context has {context} cells, less than a block");
+            return Err(TextError::setting("block", block, reason));
+        }
         if let ModelKind::BlockMasked { block: trained } = kind {
             return match *self {
-                Self::Blocks { block } if block == trained => Ok(Box::new(blocks::Blocks {
+                Self::Blocks { block, slide } if block == trained => Ok(Box::new(blocks::Blocks {
                     block,
                     aligned: true,
+                    context: slide.then_some(context),
                 })),
                 other => Err(TextError::setting(
                     "block",
@@ -113,9 +137,10 @@ impl LengthConfig {
             Self::SemiAutoregressive { block } => {
                 Box::new(semi_autoregressive::SemiAutoregressive { block })
             }
-            Self::Blocks { block } => Box::new(blocks::Blocks {
+            Self::Blocks { block, slide } => Box::new(blocks::Blocks {
                 block,
                 aligned: false,
+                context: slide.then_some(context),
             }),
         })
     }

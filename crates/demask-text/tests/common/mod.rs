@@ -4,12 +4,16 @@
 
 use std::ops::ControlFlow;
 
-use demask_models::{ModelKind, SpecialIds};
+use burn::tensor::Device;
+use demask_models::tokenizer::byte_bpe::bytes_only;
+use demask_models::{Model, ModelKind, ModelSpec, SpecialIds};
+use demask_nn::Transformer;
 use demask_text::uniforms::{At, Uniforms};
 use demask_text::{
     DecodeConfig, Decoder, DenoiseRequest, Denoiser, EosConfig, PolicyConfig, Prediction, Prompt,
     Sight, StepEvent, TextError,
 };
+use serde_json::json;
 
 /// Logits of a cell: a table for each neighbour within reach and one for every visible cell.
 #[derive(Debug, Clone)]
@@ -201,5 +205,29 @@ pub fn message(toy: &Toy, config: DecodeConfig, prompts: &[Prompt]) -> String {
     match Decoder::new(toy, config) {
         Err(error) => error.to_string(),
         Ok(decoder) => decoder.run(prompts, &mut ()).unwrap_err().to_string(),
+    }
+}
+
+/// A model over the 256 bytes with `<mask>` 256, `<eos>` 257, `<bos>` 258 and one spare row.
+pub fn model(kind: serde_json::Value, attention: serde_json::Value, time: bool) -> Model {
+    let mut network = json!({
+        "vocab_size": 260, "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
+        "head_dim": 8, "d_ff": 48, "max_length": 48, "attention": attention,
+    });
+    if time {
+        network["time"] = json!({ "frequencies": 16, "cond": 16 });
+    }
+    let spec: ModelSpec = serde_json::from_value(json!({
+        "model_type": "demask", "kind": kind, "network": network, "time_conditioning": time,
+        "ids": { "mask": 256, "eos": 257, "bos": 258 },
+    }))
+    .unwrap();
+    let network = Transformer::init(&spec.network, 3, &Device::flex()).unwrap();
+    let tokenizer = bytes_only(&["<mask>", "<eos>", "<bos>"]).unwrap();
+    Model {
+        network,
+        spec,
+        tokenizer,
+        unusual: Vec::new(),
     }
 }

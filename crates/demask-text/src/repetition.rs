@@ -1,0 +1,152 @@
+//! Texts that repeat themselves: how they are noticed and what becomes of them.
+//!
+//! BD3-LM (arXiv 2503.09573) stops a text when the unigram entropy of its last 256 tokens falls below 4
+//! nats; a text of fixed length is then drawn again, at most ten times, one of variable length is cut.
+//! As there, it is looked at whenever a block is finished and more than 256 tokens stand, prompt
+//! included. That a text of variable length ends at its second end token is
+//! [`EosConfig::early_stop`](crate::EosConfig::early_stop) here: the first one begins their texts.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TextError;
+use crate::canvas::Row;
+
+/// When a text counts as repeating itself, and what is done.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepetitionConfig {
+    /// Tokens at the end of the text that are looked at.
+    pub window: usize,
+    /// Their unigram entropy, in nats, is at least this in a text that goes on.
+    pub entropy: f64,
+    /// What is done with a text that repeats itself.
+    pub then: Then,
+    /// How often a text is begun anew before the last attempt is left as it is, under `again`.
+    pub tries: usize,
+}
+
+/// What is done with a text that repeats itself.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// It is thrown away and drawn again with other random numbers.
+    #[default]
+    Again,
+    /// It ends, without the tokens that were looked at.
+    Cut,
+}
+
+impl Default for RepetitionConfig {
+    fn default() -> Self {
+        Self {
+            window: 256,
+            entropy: 4.0,
+            then: Then::Again,
+            tries: 10,
+        }
+    }
+}
+
+impl RepetitionConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// [`TextError::Setting`] with the key and what would be accepted.
+    pub fn check(&self) -> Result<(), TextError> {
+        if self.window < 2 {
+            let reason = "must be at least 2: one token tells nothing";
+            return Err(TextError::setting("repetition.window", self.window, reason));
+        }
+        // No window has more entropy than one without any token twice.
+        let most = (self.window as f64).ln();
+        if !(self.entropy > 0.0 && self.entropy < most) {
+            let reason = format!(
+                "must be above 0 and below {most:.2}, the entropy of {} different tokens",
+                self.window
+            );
+            return Err(TextError::setting(
+                "repetition.entropy",
+                self.entropy,
+                reason,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a row that is written up to `end` repeats itself there.
+    pub(crate) fn holds(&self, row: &Row, end: usize) -> bool {
+        end > self.window && unigram_entropy(&row.ids()[end - self.window..end]) < self.entropy
+    }
+}
+
+/// Entropy of the tokens' frequencies, in nats.
+fn unigram_entropy(ids: &[u32]) -> f64 {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    for id in ids {
+        *counts.entry(*id).or_default() += 1;
+    }
+    // In a fixed order, so that the sum has the same bits each time.
+    let mut counts: Vec<usize> = counts.into_values().collect();
+    counts.sort_unstable();
+    let share = |count: usize| count as f64 / ids.len() as f64;
+    counts.into_iter().map(|c| -share(c) * share(c).ln()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canvas::Cell;
+
+    #[test]
+    fn entropy_by_hand() {
+        assert_eq!(unigram_entropy(&[3, 3, 3]), 0.0);
+        assert!((unigram_entropy(&[1, 2]) - std::f64::consts::LN_2).abs() < 1e-12);
+        // A half and two quarters: 1.5 bits.
+        let found = unigram_entropy(&[5, 6, 5, 7]);
+        assert!((found - 1.5 * std::f64::consts::LN_2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn only_the_last_tokens_count_and_only_when_there_are_more() {
+        let rule = RepetitionConfig {
+            window: 4,
+            entropy: 1.0,
+            ..RepetitionConfig::default()
+        };
+        let row = |ids: &[u32]| {
+            Row::new(
+                ids.to_vec(),
+                vec![Cell::Written; ids.len()],
+                vec![0; ids.len()],
+                0,
+            )
+        };
+        let loops = row(&[1, 2, 3, 4, 5, 5, 5, 6]);
+        assert!(rule.holds(&loops, 8));
+        // 4, 5, 5, 5: 0.56 nats; 3, 4, 5, 5: 1.04 nats.
+        assert!(rule.holds(&loops, 7));
+        assert!(!rule.holds(&loops, 6));
+        // As many tokens as are looked at are not more.
+        assert!(!rule.holds(&row(&[5, 5, 5, 5]), 4));
+    }
+
+    #[test]
+    fn what_can_never_or_always_hold_is_refused() {
+        let check = |window, entropy| {
+            RepetitionConfig {
+                window,
+                entropy,
+                ..RepetitionConfig::default()
+            }
+            .check()
+        };
+        assert!(check(256, 4.0).is_ok());
+        for (window, entropy) in [(1, 0.1), (256, 6.0), (256, 0.0), (256, f64::NAN)] {
+            assert!(check(window, entropy).is_err(), "{window} {entropy}");
+        }
+    }
+}
