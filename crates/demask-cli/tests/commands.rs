@@ -232,7 +232,7 @@ fn lists_come_from_the_registry() {
 fn proofs_are_listed_and_run() {
     let at = Workplace::new();
     let list = at.stdout(["proof", "--list"]);
-    for proof in ["exactness", "gumbel", "cached-ancestral"] {
+    for proof in ["exactness", "gumbel", "cached-ancestral", "block-cache"] {
         assert!(list.contains(proof), "{list}");
     }
     let records = at.json(["proof", "cached-ancestral", "--seeds", "1", "--json"]);

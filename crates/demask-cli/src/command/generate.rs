@@ -96,7 +96,8 @@ impl Generate {
         let mut remarks = Vec::new();
         remarks.extend(Unknown::of(&model.tokenizer).remark(&plan.model, text)?);
         if self.length.is_none() && !self.config.names("decode.length")? {
-            remarks.extend(plan.fit(prompt.ids.len(), model.spec.network.max_length)?);
+            let most = plan.decode.plan.max_length(model.spec.network.max_length);
+            remarks.extend(plan.fit(prompt.ids.len(), most)?);
         }
         for remark in remarks {
             note(format!("note: {remark}"));

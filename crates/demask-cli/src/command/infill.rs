@@ -90,7 +90,7 @@ impl Infill {
         Unknown::of(&model.tokenizer).refuse(&plan.model, &template, &prompt)?;
         let (cells, context) = (
             prompt.ids.len() + prompt.cells.len(),
-            model.spec.network.max_length,
+            plan.decode.plan.max_length(model.spec.network.max_length),
         );
         if cells > context {
             return Err(with_advice(

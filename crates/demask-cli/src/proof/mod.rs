@@ -5,11 +5,13 @@
 //! | `exactness` | [`exactness`] | MDLM 2406.07524, section 3.5; BD3-LM 2503.09573 |
 //! | `gumbel` | [`gumbel`] | LLaDA 2502.09992; 2409.02908 |
 //! | `cached-ancestral` | [`cached_ancestral`] | MDLM 2406.07524 (`ddpm_cache`) |
+//! | `block-cache` | [`block_cache`] | BD3-LM 2503.09573, section 3 |
 //! | `variance` | [`variance`] | MDLM 2406.07524; BD3-LM 2503.09573 |
 //! | `confidence` | [`confidence`] | LLaDA 2502.09992; Dream 2508.15487 |
 //! | `order` | [`order`] | BD3-LM 2503.09573, table 3 |
 //! | `sudoku` | [`sudoku`] | the card of `checkpoints/sudoku` |
 
+mod block_cache;
 mod cached_ancestral;
 mod confidence;
 mod exactness;
@@ -87,6 +89,7 @@ pub fn registry() -> &'static [&'static dyn Proof] {
         &exactness::Exactness,
         &gumbel::Gumbel,
         &cached_ancestral::CachedAncestral,
+        &block_cache::BlockCache,
         &variance::Variance,
         &confidence::Confidence,
         &order::Order,

@@ -102,8 +102,8 @@ impl<'a> Canvas<'a> {
                 self.forwards += forwards.saturating_sub(text.forwards);
                 text.forwards = *forwards;
             }
-            StepEvent::Finished { .. } => text.fresh.clear(),
-            StepEvent::Start { .. } | StepEvent::Block { .. } => {}
+            StepEvent::Start { .. } | StepEvent::Finished { .. } => text.fresh.clear(),
+            StepEvent::Block { .. } => {}
         }
     }
 

@@ -92,9 +92,12 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/schedule/clipped.rs",
                 "demask-train/src/trainer/search.rs",
                 "demask-models/src/family",
+                "demask-text/src/cache",
+                "demask-text/src/length/blocks.rs",
+                "demask-text/src/repetition.rs",
             ],
             command: "demask train recipes/systems/bd3.toml",
-            proofs: &["exactness", "variance", "order"],
+            proofs: &["exactness", "block-cache", "variance", "order"],
         },
         System {
             name: "DiffuLLaMA",
