@@ -30,6 +30,10 @@ pub struct Input<'a> {
     pub mask: AttentionMask,
     /// The noise level, for networks with a time input. Ignored by networks without one.
     pub time: Option<NoiseLevel>,
+    /// The class label of each sequence, `[batch]`, each below the network's number of classes;
+    /// `None` inside for a sequence without one. Left out, no sequence has a label. A network
+    /// without labels refuses one.
+    pub labels: Option<Vec<Option<u32>>>,
     /// Keys and values of earlier cells; the request's own are appended.
     pub cache: Option<&'a mut KvCache>,
     /// Inner values to hand out.
@@ -130,6 +134,7 @@ impl Input<'_> {
             positions: Positions::Sequential,
             mask: AttentionMask::full(),
             time: None,
+            labels: None,
             cache: None,
             taps: &[],
             asked: Asked::All,
