@@ -1,5 +1,5 @@
-//! The crate against independent derivations: fixtures written by `parity/diffusion.py`, which says what it derives
-//! from what. `f64` to 1e-9, `f32` to 1e-5 relative, ids and masks exactly.
+//! The crate against independent derivations: fixtures written by `parity/diffusion.py` (`guided.json`: by
+//! `parity/labels.py`), which says what it derives from what. `f64` to 1e-9, `f32` to 1e-5 relative, ids and masks exactly.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use demask_diffusion::objective::subs;
 use demask_diffusion::process::{Absorbing, Discrete, Uniform};
 use demask_diffusion::solver::analytic::{Graph, staggered_score, transposed_transition};
-use demask_diffusion::solver::{Analytic, Euler};
+use demask_diffusion::solver::{Analytic, Euler, Guided};
 use demask_diffusion::{
     Corrupted, Ids, LossInput, Noise, Objective, ObjectiveConfig, ScheduleConfig, Vocabulary,
 };
@@ -248,6 +248,49 @@ fn reverse_steps() {
         let mut row = logits.clone();
         subs::subs(&mut row, all.subs.mask, present);
         all_close(&row, wanted, "SUBS");
+    }
+}
+
+#[derive(Deserialize)]
+struct GuidedCases {
+    vocab: usize,
+    cases: Vec<GuidedCase>,
+}
+
+#[derive(Deserialize)]
+struct GuidedCase {
+    process: String,
+    present: u32,
+    sigma_s: f64,
+    sigma_t: f64,
+    gamma: f64,
+    cond: Vec<f64>,
+    uncond: Vec<f64>,
+    guided: Vec<f64>,
+}
+
+#[test]
+fn guided_steps() {
+    let all: GuidedCases = fixture(include_str!("fixtures/guided.json"));
+    assert_eq!(all.cases.len(), 20);
+    for case in all.cases {
+        let what = format!("{} at gamma {}", case.process, case.gamma);
+        let guided = Guided {
+            cond: &case.cond,
+            uncond: &case.uncond,
+            gamma: case.gamma,
+        };
+        let p = |sigma: f64| -(-sigma).exp_m1();
+        let (present, p_s, p_t) = (case.present, p(case.sigma_s), p(case.sigma_t));
+        let mut out = vec![0.0; all.vocab];
+        if case.process == "absorbing" {
+            let process = Absorbing::new(all.vocab, all.vocab as u32 - 1).unwrap();
+            guided.masked(&process, present, p_s, p_t, &mut out);
+        } else {
+            let process = Uniform::new(all.vocab).unwrap();
+            guided.uniform(&process, present, p_s, p_t, &mut out);
+        }
+        all_close(&out, &case.guided, &what);
     }
 }
 

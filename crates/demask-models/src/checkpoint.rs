@@ -181,6 +181,7 @@ impl Checkpoint {
                 spec.kind.attention()
             )));
         }
+        spec.check_labels().map_err(|e| config.error(e))?;
         if let Some([min, max]) = spec.sampling_eps {
             demask_diffusion::schedule::TimeSampling::window(min, max)
                 .check()

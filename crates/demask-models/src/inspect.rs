@@ -30,6 +30,9 @@ pub struct Report {
     pub time_conditioning: bool,
     /// The range of masked shares the network was trained on, where it was clipped.
     pub sampling_eps: Option<[f64; 2]>,
+    /// The names of the classes of a network with labels, in the order of their numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// The tokenizer.
     pub tokenizer: TokenizerReport,
     /// Special tokens by role.
@@ -105,6 +108,7 @@ impl Checkpoint {
             network: spec.network.clone(),
             time_conditioning: spec.time_conditioning,
             sampling_eps: spec.sampling_eps,
+            labels: spec.labels.clone(),
             tokenizer: TokenizerReport {
                 kind: self.tokenizer.description(),
                 size: self.tokenizer.vocab_size(),

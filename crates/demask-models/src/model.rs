@@ -55,7 +55,8 @@ impl Model {
     /// # Errors
     /// [`ModelError::Io`] when the folder or a file cannot be written, [`ModelError::Format`] for a
     /// network that this would not keep: one that was opened packed ([`OpenOptions::packed`]), whose weights
-    /// are no longer there as tensors, one with adapters, or another one than `spec` describes.
+    /// are no longer there as tensors, one with adapters, another one than `spec` describes, or one
+    /// whose classes `spec` does not name.
     pub fn save(
         dir: &Path,
         network: &Transformer,
@@ -125,7 +126,7 @@ fn lost(network: &Transformer, spec: &ModelSpec) -> Option<String> {
         );
     }
     if *network.config() == spec.network {
-        return None;
+        return spec.check_labels().err();
     }
     let fields = |config| serde_json::to_value(config).unwrap_or_default();
     let (built, said) = (fields(network.config()), fields(&spec.network));

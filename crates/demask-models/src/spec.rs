@@ -1,5 +1,7 @@
 //! What a checkpoint is, apart from its weights and its tokenizer.
 
+use std::collections::HashSet;
+
 use demask_diffusion::ObjectiveConfig;
 use demask_diffusion::sampling::Crossing;
 use demask_nn::TransformerConfig;
@@ -32,6 +34,10 @@ pub struct ModelSpec {
     /// What the outputs of the network mean.
     #[serde(default, skip_serializing_if = "Predicts::is_clean")]
     pub predicts: Predicts,
+    /// The names of the classes of a network with labels (`network.labels` of them, each once), in
+    /// the order of their numbers; empty for a network without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// What the authors recommend for generation.
     #[serde(default, skip_serializing_if = "GenerationDefaults::is_empty")]
     pub generation: GenerationDefaults,
@@ -56,6 +62,38 @@ impl ModelSpec {
     /// The token that ends a document, if the model knows such documents.
     pub fn end(&self) -> Option<u32> {
         self.ids.eos.filter(|_| self.frame.eos)
+    }
+
+    /// The number of the class of this name, as [`demask_nn::Input::labels`] wants it; none when the
+    /// model has no such class.
+    pub fn label(&self, name: &str) -> Option<u32> {
+        let at = self.labels.iter().position(|label| label == name)?;
+        u32::try_from(at).ok()
+    }
+
+    /// Checks that the classes of the network are named, each once.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that is wrong.
+    pub fn check_labels(&self) -> Result<(), String> {
+        let (named, classes) = (self.labels.len(), self.network.labels.unwrap_or(0));
+        if named != classes {
+            return Err(format!(
+                "`labels` names {named} classes, but `network.labels` = {classes}; every class needs one name"
+            ));
+        }
+        let mut seen = HashSet::with_capacity(named);
+        for (number, name) in self.labels.iter().enumerate() {
+            if name.trim().is_empty() {
+                return Err(format!("`labels` gives class {number} an empty name"));
+            }
+            if !seen.insert(name) {
+                return Err(format!(
+                    "`labels` names `{name}` twice; the names of classes must differ"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

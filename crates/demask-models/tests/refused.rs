@@ -259,3 +259,32 @@ fn a_window_that_is_none_is_named() {
     let report = Checkpoint::open(dir.path(), &options()).unwrap().report();
     assert_eq!(report.sampling_eps, Some([0.2, 0.9]));
 }
+
+#[test]
+fn classes_without_a_name_of_their_own_are_named() {
+    let dir = tiny("demask");
+    let label = |labels: serde_json::Value, classes: u64| {
+        edit(dir.path(), |c| {
+            c["labels"] = labels;
+            c["network"]["time"] = json!({ "frequencies": 4, "cond": 4 });
+            c["network"]["labels"] = json!(classes);
+        });
+        refusal(dir.path())
+    };
+    let said = label(json!(["a", "b"]), 3);
+    assert!(
+        said.contains("`labels` names 2 classes, but `network.labels` = 3"),
+        "{said}"
+    );
+    let said = label(json!([]), 2);
+    assert!(said.contains("names 0 classes"), "{said}");
+    let said = label(json!(["a", "b", "a"]), 3);
+    assert!(said.contains("`labels` names `a` twice"), "{said}");
+    let said = label(json!(["a", " "]), 2);
+    assert!(said.contains("gives class 1 an empty name"), "{said}");
+    edit(dir.path(), |c| {
+        c["network"].as_object_mut().unwrap().remove("labels");
+    });
+    let said = refusal(dir.path());
+    assert!(said.contains("`network.labels` = 0"), "{said}");
+}

@@ -32,6 +32,7 @@ fn main() {
         rotary: Some(RotaryConfig::new(10_000.0)),
         mlp: MlpKind::SwiGlu,
         time: None,
+        labels: None,
         tied_head: false,
         logit_shift: false,
         dropout: 0.0,

@@ -30,6 +30,10 @@ pub struct Input<'a> {
     pub mask: AttentionMask,
     /// The noise level, for networks with a time input. Ignored by networks without one.
     pub time: Option<NoiseLevel>,
+    /// The class label of each sequence, `[batch]`, each below the network's number of classes;
+    /// `None` inside for a sequence without one. Left out, no sequence has a label. A network
+    /// without labels refuses one.
+    pub labels: Option<Vec<Option<u32>>>,
     /// Keys and values of the earlier cells of each sequence, which need not be equally many; the
     /// request's own are appended. Without a cache: none.
     pub caches: Vec<&'a mut KvCache>,
@@ -131,6 +135,7 @@ impl Input<'_> {
             positions: Positions::Sequential,
             mask: AttentionMask::full(),
             time: None,
+            labels: None,
             caches: Vec::new(),
             taps: &[],
             asked: Asked::All,

@@ -47,12 +47,17 @@ fn shapes() -> Vec<(&'static str, TransformerConfig)> {
         out_bias: true,
         ..llama()
     };
+    let labelled = TransformerConfig {
+        labels: Some(3),
+        ..dit.clone()
+    };
     vec![
         ("llama", llama()),
         ("dream", dream),
         ("sdar", sdar),
         ("dit", dit),
         ("partial", partial),
+        ("labelled", labelled),
     ]
 }
 
@@ -508,6 +513,14 @@ fn requests_that_do_not_fit_are_refused() {
         })
         .contains("noise levels")
     );
+    let labels = Some(vec![Some(0)]);
+    assert!(
+        says(Input {
+            labels,
+            ..Input::ids(ids(2), 1, 2)
+        })
+        .contains("network without labels")
+    );
     let mask = AttentionMask::bd3(vec![0]);
     assert!(
         says(Input {
@@ -546,6 +559,24 @@ fn every_field_of_a_bad_configuration_is_named() {
             "norm_eps",
             TransformerConfig {
                 norm_eps: f64::NAN,
+                ..llama()
+            },
+        ),
+        (
+            "labels",
+            TransformerConfig {
+                labels: Some(2),
+                ..llama()
+            },
+        ),
+        (
+            "labels",
+            TransformerConfig {
+                labels: Some(0),
+                time: Some(TimeConfig {
+                    frequencies: 16,
+                    cond: 8,
+                }),
                 ..llama()
             },
         ),

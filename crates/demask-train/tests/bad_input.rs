@@ -187,8 +187,15 @@ fn every_key_changes_the_recipe() {
         "init={ kind = \"checkpoint\", path = \"x\", anneal = 3 }",
         "objective={ kind = \"shifted\" }",
     ]);
+    let labelled = recipe(&[
+        "data.layout={ kind = \"examples\" }",
+        "data.source=[{ path = \"s.jsonl\", reader = { kind = \"jsonl\", text = \"{text}\", label = \"{intent}\" } }]",
+        "data.label_dropout=0.2",
+        "network.time={ frequencies = 8, cond = 8 }",
+        "network.labels=3",
+    ]);
     let mut seen = Vec::new();
-    for first in [blocks, shifted] {
+    for first in [blocks, shifted, labelled] {
         let table: toml::Table = toml::from_str(&first.resolved().unwrap()).unwrap();
         let mut keys = Vec::new();
         walk("", &toml::Value::Table(table), &mut keys);
@@ -206,8 +213,15 @@ fn every_key_changes_the_recipe() {
         }
         assert!(changed > 40, "{changed}");
     }
-    assert!(seen.len() > 110, "{}", seen.len());
-    for key in ["lora.rank", "search.windows.0.1", "init.anneal"] {
+    assert!(seen.len() > 160, "{}", seen.len());
+    for key in [
+        "lora.rank",
+        "search.windows.0.1",
+        "init.anneal",
+        "data.label_dropout",
+        "data.source.0.reader.label",
+        "network.labels",
+    ] {
         assert!(seen.iter().any(|k| k == key), "{key}");
     }
 }

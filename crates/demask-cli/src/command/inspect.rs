@@ -66,6 +66,9 @@ fn table(report: &Report) -> Result<Table> {
     if let Some([min, max]) = report.sampling_eps {
         table.row(["trained at", &format!("masked shares from {min} to {max}")]);
     }
+    for (number, name) in report.labels.iter().enumerate() {
+        table.row([&format!("label {number}"), name]);
+    }
     let tokenizer = &report.tokenizer;
     table.row([
         "tokenizer",

@@ -5,6 +5,7 @@
 //! | the posterior of the process: [`Discrete::posterior`], [`Absorbing::reveal_chance`] | `p(x_0)` | D3PM 2107.03006, MDLM 2406.07524 (`ddpm`), UDLM 2412.10193 |
 //! | [`analytic`] | log-scores | SEDD 2310.16834, section 4.3 (Tweedie tau-leaping) |
 //! | [`euler`] | log-scores | SEDD 2310.16834, section 4.3 |
+//! | [`guided`] | two predictions `p(x_0)`, with and without a condition | UDLM 2412.10193 (D-CFG) |
 //! | [`first_hitting`] | nothing: when, and which cell | 2409.02908, BD3-LM 2503.09573 |
 //!
 //! Here are the formulas. Which cells are asked for, with which random numbers tokens are drawn, and the loop itself are
@@ -16,9 +17,11 @@
 pub mod analytic;
 pub mod euler;
 pub mod first_hitting;
+pub mod guided;
 
 pub use analytic::Analytic;
 pub use euler::Euler;
+pub use guided::Guided;
 
 /// Time `i` of `steps + 1` from 1 down to `end`, evenly spaced: MDLM's grid has `end = 1e-5`, Dream's `1e-3`. After the
 /// last it stays there.

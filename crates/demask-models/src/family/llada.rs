@@ -83,6 +83,7 @@ impl Family for Llada {
             rotary: Some(RotaryConfig::new(config.rope_base(10_000.0)?)),
             mlp: MlpKind::SwiGlu,
             time: None,
+            labels: None,
             tied_head: config.flag_or("weight_tying", true)?,
             logit_shift: false,
             dropout: 0.0,
@@ -99,6 +100,7 @@ impl Family for Llada {
             },
             time_conditioning: false,
             predicts: Predicts::Clean,
+            labels: Vec::new(),
             generation: GenerationDefaults {
                 length: Some(128),
                 steps: Some(128),

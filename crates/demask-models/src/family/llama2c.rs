@@ -77,6 +77,7 @@ impl Family for Llama2cFamily {
             }),
             mlp: MlpKind::SwiGlu,
             time: None,
+            labels: None,
             tied_head: shape.tied,
             logit_shift: false,
             dropout: 0.0,

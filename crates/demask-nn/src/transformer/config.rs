@@ -61,6 +61,11 @@ pub struct TransformerConfig {
     /// Adaptive layer norm driven by the noise level (adaLN); without it time is ignored.
     #[serde(default)]
     pub time: Option<TimeConfig>,
+    /// Number of classes of a network that is conditioned on a class label, at least 1; needs
+    /// `time`, whose condition vector the label is added to. One more row than classes is learned,
+    /// for "no label" (UDLM, arXiv 2412.10193).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
     /// The head reuses the embedding matrix.
     #[serde(default)]
     pub tied_head: bool,
@@ -252,7 +257,18 @@ impl TransformerConfig {
                 "frequencies must be an even number of 2 or more, cond at least 1",
             ));
         }
-        Ok(())
+        match self.labels {
+            Some(0) => Err(NnError::config("labels", "must be at least 1")),
+            Some(n) if n > MAX_SIZE => {
+                let reason = format!("{n} is absurd (at most {MAX_SIZE})");
+                Err(NnError::config("labels", reason))
+            }
+            Some(_) if self.time.is_none() => Err(NnError::config(
+                "labels",
+                "needs `time`: labels enter through the condition vector of the noise level",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Number of trained values in the network.

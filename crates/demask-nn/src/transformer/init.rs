@@ -11,7 +11,9 @@ use crate::NnError;
 ///
 /// Linears and embeddings are normal with standard deviation 0.02 (GPT-2); the projections that
 /// write into the residual stream are divided by `√(2 layers)`. Norm scales are one, biases zero.
-/// The adaLN linears, and the head of a network with a time input, start at zero (DiT).
+/// The adaLN linears, and the head of a network with a time input, start at zero (DiT). Label
+/// vectors are standard normal, as UDLM has them (arXiv 2412.10193: PyTorch's default for an
+/// embedding): a condition nothing else scales, so 0.02 would leave the classes almost alike.
 pub(super) struct RandomSource {
     seed: u64,
     residual: f32,
@@ -41,12 +43,12 @@ impl ParamSource for RandomSource {
             vec![1.0; n]
         } else {
             let residual = name.ends_with("attn.o.weight") || name.ends_with("mlp.down.weight");
-            normal(
-                self.seed,
-                name,
-                n,
-                if residual { 0.02 * self.residual } else { 0.02 },
-            )
+            let deviation = match residual {
+                _ if name == "labels.weight" => 1.0,
+                true => 0.02 * self.residual,
+                false => 0.02,
+            };
+            normal(self.seed, name, n, deviation)
         };
         Ok(TensorData::new(values, shape.to_vec()))
     }

@@ -3,6 +3,7 @@
 mod attention;
 mod config;
 mod init;
+mod label;
 mod lora;
 mod mlp;
 mod norm;
@@ -25,6 +26,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::ops::{self, RotaryTable};
 use crate::{Asked, Input, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
+use label::LabelEmbedding;
 use lora::{Attach, Seeds};
 use mlp::Mlp;
 use norm::Norm;
@@ -40,6 +42,7 @@ use weight::param;
 pub struct Transformer {
     embed: Param<Tensor<2>>,
     time: Option<TimeEmbedding>,
+    labels: Option<LabelEmbedding>,
     layers: Vec<Block>,
     final_adaln: Option<AdaLn>,
     final_norm: Norm,
@@ -87,6 +90,11 @@ impl Transformer {
             .time
             .map(|t| TimeEmbedding::from_source(t, source, device))
             .transpose()?;
+        let labels = c
+            .labels
+            .zip(c.time)
+            .map(|(classes, t)| LabelEmbedding::from_source(classes, t.cond, source, device))
+            .transpose()?;
         let mut layers = Vec::with_capacity(c.n_layers);
         for i in 0..c.n_layers {
             layers.push(Block::from_source(
@@ -115,6 +123,7 @@ impl Transformer {
         Ok(Self {
             embed,
             time,
+            labels,
             layers,
             final_adaln,
             final_norm,
@@ -283,6 +292,7 @@ impl Transformer {
             positions,
             mask,
             time,
+            labels,
             caches,
             taps,
             asked,
@@ -311,7 +321,11 @@ impl Transformer {
         });
         let cond = self.time.as_ref().map(|embedding| {
             let level = time.unwrap_or_else(|| NoiseLevel::PerSequence(vec![0.0; batch]));
-            embedding.forward(&level, [batch, length], &device)
+            let level = embedding.forward(&level, [batch, length], &device);
+            match &self.labels {
+                Some(table) => level + table.forward(labels.as_deref(), [batch, length]),
+                None => level,
+            }
         });
         let mut pass = Pass {
             masks: &masks,
@@ -465,6 +479,9 @@ impl Transformer {
             && found != wanted
         {
             return refuse(format!("{found} noise levels where {wanted} are needed"));
+        }
+        if let Some(labels) = &input.labels {
+            label::check(labels, batch, self.config.labels)?;
         }
         if let Some(rotary) = &input.rotary {
             rotary.validate(self.config.head_dim)?;

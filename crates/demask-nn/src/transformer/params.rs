@@ -57,6 +57,9 @@ pub fn for_each_in_order(
     if let Some(time) = &c.time {
         linear("time.in", [time.cond, time.frequencies], true, visit);
         linear("time.out", [time.cond, time.cond], true, visit);
+        if let Some(classes) = c.labels {
+            visit("labels.weight", &[classes + 1, time.cond], false);
+        }
     }
     for i in 0..c.n_layers {
         let at = |name: &str| format!("layers.{i}.{name}");

@@ -25,6 +25,7 @@ pub fn llama() -> TransformerConfig {
         rotary: Some(RotaryConfig::new(10_000.0)),
         mlp: MlpKind::SwiGlu,
         time: None,
+        labels: None,
         tied_head: false,
         logit_shift: false,
         dropout: 0.0,

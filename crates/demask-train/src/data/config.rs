@@ -22,6 +22,11 @@ pub struct DataConfig {
     /// Share of the text of every `shared` source that is kept for validation, in [0, 1).
     #[serde(default = "default_valid_share")]
     pub valid_share: f64,
+    /// Share of the training rows that are shown without their label, in [0, 1), so that the network
+    /// also learns to write without one (classifier-free guidance); 0.1 when left out. Only where the
+    /// readers have a `label`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_dropout: Option<f64>,
     /// The files.
     pub source: Vec<Source>,
 }
@@ -77,6 +82,10 @@ pub enum Reader {
         prompt: Template,
         /// Template of what is learned, e.g. `"{text}"`.
         text: Template,
+        /// Template of the class of a line, e.g. `"{intent}"`; every source needs one, or none. The
+        /// network is then conditioned on the class. Its classes are those of the training data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<Template>,
         /// Only lines that pass are read; all when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         filter: Option<Filter>,
@@ -189,6 +198,9 @@ impl Default for Layout {
     }
 }
 
+/// The share of rows without their label that is published (UDLM, arXiv 2412.10193).
+const LABEL_DROPOUT: f64 = 0.1;
+
 fn default_valid_share() -> f64 {
     0.1
 }
@@ -212,6 +224,7 @@ impl DataConfig {
         if self.source.iter().all(|s| s.used == Use::Valid) {
             return fail("data.source: no file is for training; add a [[data.source]]".into());
         }
+        self.validate_labels()?;
         for (i, source) in self.source.iter().enumerate() {
             if !(source.weight.is_finite() && source.weight > 0.0) {
                 return fail(format!(
@@ -239,5 +252,66 @@ impl DataConfig {
             }
         }
         Ok(())
+    }
+
+    /// Whether the documents have labels.
+    pub fn labelled(&self) -> bool {
+        self.source.iter().any(|source| source.label().is_some())
+    }
+
+    /// The share of training rows that are shown without their label; 0 where none has one.
+    pub fn label_dropout(&self) -> f64 {
+        match self.labelled() {
+            true => self.label_dropout.unwrap_or(LABEL_DROPOUT),
+            false => 0.0,
+        }
+    }
+
+    fn validate_labels(&self) -> Result<(), TrainError> {
+        let fail = |message: String| Err(TrainError::recipe(message));
+        let without = self.source.iter().position(|s| s.label().is_none());
+        if let Some(share) = self.label_dropout {
+            if !(0.0..1.0).contains(&share) {
+                return fail(format!("data.label_dropout = {share}: must be in [0, 1)"));
+            }
+            if !self.labelled() {
+                return fail(
+                    "data.label_dropout is for data with labels: add `label` to the reader of every [[data.source]], or leave the key out".into(),
+                );
+            }
+        }
+        if !self.labelled() {
+            return Ok(());
+        }
+        if let Some(i) = without {
+            let why = match &self.source[i].reader {
+                Reader::Jsonl { .. } => "add one",
+                Reader::Text { .. } => "which needs a reader of kind \"jsonl\"",
+            };
+            return fail(format!(
+                "data.source.{i}.reader has no label while another source has one: {why}, or take the labels out"
+            ));
+        }
+        if let Some(i) =
+            (self.source.iter()).position(|s| s.label().is_some_and(Template::is_empty))
+        {
+            return fail(format!("data.source.{i}.reader.label is empty"));
+        }
+        if matches!(self.layout, Layout::Packed { .. }) {
+            return fail(
+                "data.source.0.reader.label needs data.layout = { kind = \"examples\" }: packed rows hold parts of several documents, of which each has its own label".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// The template of the labels, if there are any.
+    pub fn label(&self) -> Option<&Template> {
+        match &self.reader {
+            Reader::Jsonl { label, .. } => label.as_ref(),
+            Reader::Text { .. } => None,
+        }
     }
 }

@@ -7,8 +7,9 @@ use demask_diffusion::Noise;
 use demask_models::{SpecialIds, Tokenizer};
 use rayon::prelude::*;
 
-use super::examples::{ExampleLayout, Examples};
+use super::examples::{Example, ExampleLayout, Examples};
 use super::jsonl::Jsonl;
+use super::labels::Classes;
 use super::open::{find, read_text};
 use super::packed::Packed;
 use super::{DataConfig, Document, Documented, Layout, Order, Padding, Reader, Source, Split, Use};
@@ -126,6 +127,15 @@ impl Documents {
         documents.map(|d| d.text.as_str())
     }
 
+    /// The names of the classes, sorted: the distinct labels of the training documents.
+    pub fn classes(&self) -> Vec<String> {
+        self.numbered().names().to_vec()
+    }
+
+    fn numbered(&self) -> Classes {
+        Classes::of(self.train.iter().flat_map(|s| &s.documents))
+    }
+
     /// Bytes of text for training and for validation.
     pub fn bytes(&self) -> [usize; 2] {
         [&self.train, &self.valid].map(|parts| {
@@ -149,11 +159,13 @@ fn read_source(source: &Source, roots: &[PathBuf]) -> Result<Vec<Document>, Trai
         Reader::Jsonl {
             prompt,
             text: learned,
+            label,
             filter,
         } => {
             Jsonl {
                 prompt,
                 text: learned,
+                label: label.as_ref(),
                 filter: filter.as_ref(),
             }
             .documents(&path, &text, &mut keep)?;
@@ -215,6 +227,7 @@ fn split(
                     part.push(Document {
                         prompt: String::new(),
                         text: text.into(),
+                        label: None,
                     });
                 }
             }
@@ -233,6 +246,8 @@ pub struct Row {
     pub prompt: usize,
     /// Cells before the padding.
     pub length: usize,
+    /// The number of its class, in labelled data.
+    pub label: Option<u32>,
 }
 
 /// All rows of a recipe, tokenised, in memory.
@@ -243,6 +258,7 @@ pub struct Corpus {
     order: Order,
     shifts: Noise,
     length: usize,
+    classes: Classes,
     fingerprint: u64,
     notes: Vec<DataNote>,
 }
@@ -257,8 +273,9 @@ impl Corpus {
     /// Tokenises `documents` and lays them out.
     ///
     /// # Errors
-    /// [`TrainError::Corpus`] when a source is too small for a row or the layout needs a special
-    /// token that `ids` lacks; errors of the tokenizer.
+    /// [`TrainError::Corpus`] when a source is too small for a row, the layout needs a special token
+    /// that `ids` lacks, or a validation document has a label that no training document has; errors
+    /// of the tokenizer.
     pub fn new(
         config: &DataConfig,
         documents: &Documents,
@@ -266,11 +283,12 @@ impl Corpus {
         ids: &SpecialIds,
         seed: u64,
     ) -> Result<Self, TrainError> {
+        let classes = documents.numbered();
         let (mut notes, mut short) = (Vec::new(), Vec::new());
         let mut lay = |parts: &[SourceDocuments], training: bool| {
             let mut out = Vec::new();
             for part in parts {
-                let rows = lay_out(config, part, tokenizer, ids, &mut notes)?;
+                let rows = lay_out(config, part, &classes, tokenizer, ids, &mut notes)?;
                 let count = if training {
                     rows.train_rows()
                 } else {
@@ -305,6 +323,10 @@ impl Corpus {
         for rows in train.iter().chain(&valid) {
             hash.add(rows.tokens().len() as u64);
             rows.tokens().iter().for_each(|id| hash.add(u64::from(*id)));
+            rows.labels().for_each(|label| hash.add(u64::from(label)));
+        }
+        for byte in classes.names().iter().flat_map(|name| name.bytes()) {
+            hash.add(u64::from(byte));
         }
         Ok(Self {
             train,
@@ -312,6 +334,7 @@ impl Corpus {
             order: Order::new(noise.child(0), &turns),
             shifts: noise.child(1),
             length: config.length,
+            classes,
             fingerprint: hash.0,
             notes,
         })
@@ -360,7 +383,12 @@ impl Corpus {
         [&self.train, &self.valid].map(|all| all.iter().map(|rows| rows.tokens().len()).sum())
     }
 
-    /// A hash of all tokens: two runs with the same one saw the same data.
+    /// The names of the classes, in the order of their numbers; none in data without labels.
+    pub fn classes(&self) -> &[String] {
+        self.classes.names()
+    }
+
+    /// A hash of all tokens and labels: two runs with the same one saw the same data.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -386,6 +414,15 @@ impl Rows {
         }
     }
 
+    /// The classes of the rows, in order; nothing in data without labels.
+    fn labels(&self) -> impl Iterator<Item = u32> {
+        let examples = match self {
+            Rows::Packed(_) => None,
+            Rows::Examples(examples) => Some(examples),
+        };
+        examples.into_iter().flat_map(Examples::labels)
+    }
+
     fn tokens(&self) -> &[u32] {
         match self {
             Rows::Packed(packed) => packed.tokens(),
@@ -397,6 +434,7 @@ impl Rows {
 fn lay_out(
     config: &DataConfig,
     part: &SourceDocuments,
+    classes: &Classes,
     tokenizer: &Tokenizer,
     ids: &SpecialIds,
     notes: &mut Vec<DataNote>,
@@ -454,12 +492,19 @@ fn lay_out(
                 padding: *padding,
                 overlong: *overlong,
             };
-            let tokens: Vec<(Vec<u32>, Vec<u32>)> = part
+            let example = |d: &Document| -> Result<Example, TrainError> {
+                Ok(Example {
+                    prompt: encode(&d.prompt)?,
+                    text: encode(&d.text)?,
+                    label: classes.number(d, &part.path)?,
+                })
+            };
+            let documents: Vec<Example> = part
                 .documents
                 .par_iter()
-                .map(|d| Ok::<_, TrainError>((encode(&d.prompt)?, encode(&d.text)?)))
+                .map(example)
                 .collect::<Result<_, _>>()?;
-            let examples = Examples::new(tokens.into_iter(), layout);
+            let examples = Examples::new(documents.into_iter(), layout);
             if examples.short > 0 {
                 return Err(TrainError::Corpus(format!(
                     "{} of the {} documents of {} do not fill a row of data.length = {}, which data.layout.padding = \"none\" needs; \"eos\" or \"pad\" fills them up",

@@ -14,13 +14,32 @@ pub(super) struct ExampleLayout {
     pub overlong: Overlong,
 }
 
+/// One document in tokens.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Example {
+    pub prompt: Vec<u32>,
+    pub text: Vec<u32>,
+    /// The number of its class.
+    pub label: Option<u32>,
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Its first token.
+    start: usize,
+    /// Cells of its prompt.
+    prompt: usize,
+    label: Option<u32>,
+}
+
 /// The rows of one source, without their padding.
 #[derive(Debug, Clone)]
 pub(super) struct Examples {
     layout: ExampleLayout,
     tokens: Vec<u32>,
-    /// Start of each row in `tokens`, and its prompt cells.
-    rows: Vec<(usize, usize)>,
+    /// Each row in `tokens`.
+    rows: Vec<Place>,
     /// Documents that were longer than a row.
     pub overlong: usize,
     /// Documents that leave cells of their row empty though nothing may fill them.
@@ -28,11 +47,8 @@ pub(super) struct Examples {
 }
 
 impl Examples {
-    /// Lays out `(prompt, text)` pairs of tokens.
-    pub fn new(
-        documents: impl Iterator<Item = (Vec<u32>, Vec<u32>)>,
-        layout: ExampleLayout,
-    ) -> Self {
+    /// Lays out the documents of a source.
+    pub fn new(documents: impl Iterator<Item = Example>, layout: ExampleLayout) -> Self {
         let mut out = Self {
             layout,
             tokens: Vec::new(),
@@ -41,7 +57,12 @@ impl Examples {
             short: 0,
         };
         let end = layout.eos.filter(|_| layout.padding != Padding::None);
-        for (prompt, text) in documents {
+        for document in documents {
+            let Example {
+                prompt,
+                text,
+                label,
+            } = document;
             let given = prompt.len() + usize::from(layout.bos.is_some());
             let whole = given + text.len() + usize::from(end.is_some());
             if whole > layout.length {
@@ -55,7 +76,11 @@ impl Examples {
                 out.short += 1;
             }
             let start = out.tokens.len();
-            out.rows.push((start, given));
+            out.rows.push(Place {
+                start,
+                prompt: given,
+                label,
+            });
             out.tokens.extend(layout.bos);
             out.tokens.extend(prompt);
             out.tokens.extend(text);
@@ -69,16 +94,25 @@ impl Examples {
         &self.tokens
     }
 
+    /// The classes of the rows that have one, in order.
+    pub fn labels(&self) -> impl Iterator<Item = u32> {
+        self.rows.iter().filter_map(|row| row.label)
+    }
+
     pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
     pub fn row(&self, index: usize) -> Row {
-        let (start, prompt) = self.rows[index];
+        let Place {
+            start,
+            prompt,
+            label,
+        } = self.rows[index];
         let end = self
             .rows
             .get(index + 1)
-            .map_or(self.tokens.len(), |(next, _)| *next);
+            .map_or(self.tokens.len(), |next| next.start);
         let mut ids = self.tokens[start..end].to_vec();
         let layout = &self.layout;
         let (fill, length) = match layout.padding {
@@ -92,6 +126,7 @@ impl Examples {
             ids,
             prompt,
             length,
+            label,
         }
     }
 }
@@ -111,7 +146,11 @@ mod tests {
 
     fn lay(layout: ExampleLayout, documents: &[(&[u32], &[u32])]) -> Examples {
         Examples::new(
-            documents.iter().map(|(p, t)| (p.to_vec(), t.to_vec())),
+            documents.iter().map(|(p, t)| Example {
+                prompt: p.to_vec(),
+                text: t.to_vec(),
+                label: Some(t[0]),
+            }),
             layout,
         )
     }
@@ -142,7 +181,8 @@ mod tests {
             Row {
                 ids: vec![1, 7, 8, 2, 2, 2],
                 prompt: 2,
-                length: 6
+                length: 6,
+                label: Some(8),
             }
         );
         assert_eq!(
@@ -150,7 +190,8 @@ mod tests {
             Row {
                 ids: vec![1, 7, 8, 9, 2, 2],
                 prompt: 2,
-                length: 6
+                length: 6,
+                label: Some(8),
             }
         );
     }
@@ -169,7 +210,8 @@ mod tests {
             Row {
                 ids: vec![1, 7, 8, 2, 3, 3],
                 prompt: 2,
-                length: 4
+                length: 4,
+                label: Some(8),
             }
         );
     }
@@ -177,8 +219,9 @@ mod tests {
     #[test]
     fn long_documents_are_dropped_or_cut() {
         let long: (&[u32], &[u32]) = (&[7, 7], &[8, 8, 8, 8]);
-        let dropped = lay(LAYOUT, &[long, (&[7], &[8])]);
+        let dropped = lay(LAYOUT, &[long, (&[7], &[9])]);
         assert_eq!((dropped.rows(), dropped.overlong), (1, 1));
+        assert_eq!(dropped.row(0).label, Some(9));
         let cut = lay(
             ExampleLayout {
                 overlong: Overlong::Cut,
@@ -191,7 +234,8 @@ mod tests {
             Row {
                 ids: vec![1, 7, 7, 8, 8, 8],
                 prompt: 3,
-                length: 6
+                length: 6,
+                label: Some(8),
             }
         );
     }

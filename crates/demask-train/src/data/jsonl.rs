@@ -12,6 +12,7 @@ use crate::TrainError;
 pub(super) struct Jsonl<'a> {
     pub prompt: &'a Template,
     pub text: &'a Template,
+    pub label: Option<&'a Template>,
     pub filter: Option<&'a Filter>,
 }
 
@@ -40,10 +41,32 @@ impl Documented for Jsonl<'_> {
             }
             let prompt = self.prompt.render(&object).map_err(&fail)?;
             let text = self.text.render(&object).map_err(&fail)?;
-            visit(Document { prompt, text });
+            let label = self.label.map(|template| label(template, &object));
+            visit(Document {
+                prompt,
+                text,
+                label: label.transpose().map_err(&fail)?,
+            });
         }
         Ok(())
     }
+}
+
+/// The name of the class of a line, without the white space around it.
+fn label(template: &Template, object: &Value) -> Result<String, String> {
+    if let Some(field) = template.null_field(object) {
+        return Err(format!(
+            "`{field}`, which the label is made of, is null; give every line a label, or leave the line out with reader.filter"
+        ));
+    }
+    let label = template.render(object)?.trim().to_owned();
+    if label.is_empty() {
+        return Err(
+            "the label is empty; give every line a label, or leave the line out with reader.filter"
+                .into(),
+        );
+    }
+    Ok(label)
 }
 
 impl Filter {
@@ -64,6 +87,7 @@ mod tests {
         let reader = Jsonl {
             prompt: &Template::from("{mr} =>"),
             text: &Template::from(" {ref}"),
+            label: None,
             filter,
         };
         let mut out = Vec::new();
@@ -77,6 +101,7 @@ mod tests {
         let want = Document {
             prompt: "name: The Eagle | food: Fast food =>".into(),
             text: " The Eagle is fast.".into(),
+            label: None,
         };
         assert_eq!(read(None, line).unwrap(), [want]);
     }
@@ -96,6 +121,39 @@ mod tests {
             .map(|d| d.text)
             .collect();
         assert_eq!(got, [" A", " C"]);
+    }
+
+    #[test]
+    fn every_line_has_a_label() {
+        let label = Template::from("{intent}");
+        let reader = Jsonl {
+            prompt: &Template::default(),
+            text: &Template::from("{text}"),
+            label: Some(&label),
+            filter: None,
+        };
+        let read = |text: &str| {
+            let mut out = Vec::new();
+            let read = reader.documents(Path::new("s.jsonl"), text, &mut |d| out.push(d.label));
+            read.map(|()| out).map_err(|e| e.to_string())
+        };
+        let two = "{\"intent\":\" Play \",\"text\":\"x\"}\n{\"intent\":7,\"text\":\"y\"}";
+        let names = [Some("Play".to_owned()), Some("7".to_owned())];
+        assert_eq!(read(two).unwrap(), names);
+        for (bad, wanted) in [
+            (r#"{"text":"x"}"#, "s.jsonl:1: no field `intent`"),
+            (
+                r#"{"intent":" ","text":"x"}"#,
+                "s.jsonl:1: the label is empty",
+            ),
+            (
+                r#"{"intent":null,"text":"x"}"#,
+                "s.jsonl:1: `intent`, which the label is made of, is null",
+            ),
+        ] {
+            let said = read(bad).unwrap_err();
+            assert!(said.starts_with(wanted), "{said}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod config;
 mod corpus;
 mod examples;
 mod jsonl;
+mod labels;
 mod open;
 mod order;
 mod packed;
@@ -42,6 +43,8 @@ pub struct Document {
     pub prompt: String,
     /// What is learned.
     pub text: String,
+    /// The name of its class, where the reader has a label.
+    pub label: Option<String>,
 }
 
 /// Calls a visitor with every document of an unpacked file, in order.

@@ -50,6 +50,7 @@ impl Packed {
             ids,
             prompt: 0,
             length: self.length,
+            label: None,
         }
     }
 
@@ -66,6 +67,7 @@ impl Packed {
             ids,
             prompt: 0,
             length: self.length,
+            label: None,
         }
     }
 }

@@ -79,6 +79,16 @@ impl Template {
         self.parts.is_empty()
     }
 
+    /// The first field of the template that `object` has, but without a value (`null`).
+    pub(super) fn null_field(&self, object: &Value) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Field(path) if lookup(object, path).is_ok_and(Value::is_null) => {
+                Some(path.as_str())
+            }
+            _ => None,
+        })
+    }
+
     /// The text for `object`.
     ///
     /// # Errors

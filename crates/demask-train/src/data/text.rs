@@ -16,6 +16,7 @@ impl Documented for Separator {
             visit(Document {
                 prompt: String::new(),
                 text: text.into(),
+                label: None,
             })
         };
         match self {

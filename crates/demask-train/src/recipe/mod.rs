@@ -5,7 +5,7 @@
 //! | `[run]` | name, seed, length of the training, how often it is checked and saved | [`RunConfig`] |
 //! | `[data]` | files, how they become rows, what is kept for validation | [`DataConfig`] |
 //! | `[tokenizer]` | trained on the data, or taken from a file or a checkpoint | [`TokenizerConfig`] |
-//! | `[network]` | [`TransformerConfig`]; `vocab_size` and `max_length` may be left out | |
+//! | `[network]` | [`TransformerConfig`]; `vocab_size`, `max_length` and `labels` may be left out | |
 //! | `[objective]` | what training minimises | [`ObjectiveConfig`] |
 //! | `[optimizer]` | AdamW, clipping, batch, averaging of the weights | [`OptimizerConfig`] |
 //! | `[schedule]` | the learning rate over the steps | [`RateConfig`] |
@@ -51,7 +51,8 @@ pub struct Recipe {
     pub tokenizer: TokenizerConfig,
     /// Shape of the network.
     ///
-    /// `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from `data.length`.
+    /// `vocab_size` 0 is filled in from the tokenizer, `max_length` 0 from `data.length`, `labels` from the
+    /// labels of the training data.
     #[serde(deserialize_with = "read::network")]
     #[schemars(schema_with = "read::network_schema")]
     pub network: TransformerConfig,
@@ -93,6 +94,7 @@ impl Recipe {
         let mut network = self.network.clone();
         network.vocab_size = network.vocab_size.max(1);
         network.max_length = network.max_length.max(self.data.length);
+        self.validate_labels()?;
         network
             .validate()
             .map_err(|e| TrainError::recipe(e.to_string()))?;
@@ -132,6 +134,31 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// Checks that labels go from the data to a network that takes them.
+    fn validate_labels(&self) -> Result<(), TrainError> {
+        if !self.data.labelled() {
+            return match self.network.labels {
+                Some(labels) => Err(TrainError::recipe(format!(
+                    "network.labels = {labels}, but the data have no labels: add `label` to the reader of every [[data.source]], or leave the key out"
+                ))),
+                None => Ok(()),
+            };
+        }
+        if let ObjectiveConfig::Autoregressive(_) = self.objective {
+            return Err(TrainError::recipe(
+                "data.source.0.reader.label: objective `autoregressive` takes no labels; take them out, or write the class into reader.prompt",
+            ));
+        }
+        if self.network.time.is_none() {
+            return Err(TrainError::recipe(
+                "data.source.0.reader.label needs network.time = { frequencies = 256, cond = 128 }: labels enter the network where the noise level does",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Own keys of every section, for the error that says where a misplaced key belongs. A test holds
 /// the list against the sections themselves.
 const KEYS: &[(&str, &[&str])] = &[
@@ -150,7 +177,14 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "data",
-        &["length", "layout", "split", "valid_share", "source"],
+        &[
+            "length",
+            "layout",
+            "split",
+            "valid_share",
+            "label_dropout",
+            "source",
+        ],
     ),
     (
         "optimizer",

@@ -1,6 +1,6 @@
 //! Rows side by side.
 
-use demask_diffusion::Ids;
+use demask_diffusion::{Ids, Noise};
 
 use crate::TrainError;
 use crate::data::Row;
@@ -14,6 +14,8 @@ pub(super) struct Batch {
     pub loss_cells: Vec<bool>,
     /// Cells before the padding in each row, when any row is padded.
     pub lengths: Option<Vec<usize>>,
+    /// The class of each row, in labelled data; `None` inside for a row shown without its label.
+    pub labels: Option<Vec<Option<u32>>>,
     /// Cells that are not padding.
     pub tokens: u64,
 }
@@ -30,8 +32,24 @@ impl Batch {
             x0,
             loss_cells: cells.collect(),
             lengths: padded.then(|| rows.iter().map(|row| row.length).collect()),
+            labels: rows
+                .iter()
+                .any(|row| row.label.is_some())
+                .then(|| rows.iter().map(|row| row.label).collect()),
             tokens: rows.iter().map(|row| row.length as u64).sum(),
         })
+    }
+
+    /// Takes the label from each row with chance `share` (classifier-free guidance, arXiv
+    /// 2207.12598): row `i` reads the `i`-th number of `noise`.
+    pub fn drop_labels(&mut self, share: f64, noise: &Noise) {
+        if let Some(labels) = &mut self.labels {
+            for (label, u) in labels.iter_mut().zip(noise.uniform_stream()) {
+                if u < share {
+                    *label = None;
+                }
+            }
+        }
     }
 }
 
@@ -46,11 +64,13 @@ mod tests {
                 ids: vec![1, 7, 8, 2],
                 prompt: 2,
                 length: 4,
+                label: None,
             },
             Row {
                 ids: vec![1, 8, 2, 3],
                 prompt: 1,
                 length: 3,
+                label: None,
             },
         ];
         let batch = Batch::new(&rows).unwrap();
@@ -61,5 +81,31 @@ mod tests {
         assert_eq!(batch.lengths, Some(vec![4, 3]));
         assert_eq!(batch.tokens, 7);
         assert_eq!(Batch::new(&rows[..1]).unwrap().lengths, None);
+    }
+
+    #[test]
+    fn a_share_of_the_labels_is_dropped_the_same_way_every_time() {
+        let row = |label| Row {
+            ids: vec![1],
+            prompt: 0,
+            length: 1,
+            label,
+        };
+        let rows: Vec<Row> = (0..2000).map(|i| row(Some(i % 3))).collect();
+        let whole = Batch::new(&rows).unwrap();
+        let dropped = |share: f64| {
+            let mut batch = whole.clone();
+            batch.drop_labels(share, &Noise::new(5));
+            batch.labels.unwrap()
+        };
+        assert_eq!(Some(dropped(0.0)), whole.labels);
+        let tenth = dropped(0.1);
+        assert_eq!(tenth, dropped(0.1));
+        // 200 of 2000, give or take three standard deviations of 13.4.
+        let none = tenth.iter().filter(|label| label.is_none()).count();
+        assert!((160..=240).contains(&none), "{none}");
+        let kept = tenth.iter().zip(&rows).filter(|(l, _)| l.is_some());
+        assert!(kept.clone().all(|(label, row)| *label == row.label));
+        assert_eq!(Batch::new(&[row(None)]).unwrap().labels, None);
     }
 }

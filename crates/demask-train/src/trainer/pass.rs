@@ -47,6 +47,11 @@ pub(super) fn pass(
     if let Some(lengths) = key_lengths(&corrupted, batch)? {
         input.mask = input.mask.with_key_lengths(lengths);
     }
+    input.labels = (batch.labels.as_ref()).map(|labels| {
+        // The objective may have stacked the rows twice.
+        let rows = corrupted.input.batch();
+        labels.iter().copied().cycle().take(rows).collect()
+    });
     if objective.shifted() && !network.config().logit_shift {
         let dims = input.rows.dims();
         let is_first = |cell: &u32| (*cell as usize).is_multiple_of(dims[1]);

@@ -28,6 +28,7 @@ mod stream {
     pub const VALID: u64 = 3;
     pub const SEARCH: u64 = 4;
     pub const MASK: u64 = 5;
+    pub const LABEL: u64 = 6;
 }
 
 /// Keys of a recipe that may change when a training is resumed.
@@ -378,7 +379,9 @@ impl Session {
         let adapters = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
         let dropout = recipe.network.dropout > 0.0 || adapters > 0.0;
         for number in 0..self.parts.recipe.optimizer.accumulation {
-            let batch = Batch::new(&self.rows(self.step, number))?;
+            let mut batch = Batch::new(&self.rows(self.step, number))?;
+            let share = self.parts.recipe.data.label_dropout();
+            batch.drop_labels(share, &self.node(stream::LABEL, self.step, number));
             let node = self.node(stream::TRAIN, self.step, number);
             let seed = |stream| self.node(stream, self.step, number).uniform().to_bits();
             let training = Training {

@@ -25,7 +25,7 @@ use crate::{Recipe, TrainError};
 
 /// Everything a training needs but the weights.
 pub(super) struct Parts {
-    /// The recipe with `vocab_size` and `max_length` filled in.
+    /// The recipe with `vocab_size`, `max_length` and `labels` filled in.
     pub recipe: Recipe,
     pub tokenizer: Tokenizer,
     pub ids: SpecialIds,
@@ -63,7 +63,7 @@ impl Parts {
             _ => special_ids(&tokenizer),
         };
         let mut recipe = recipe.clone();
-        fill_in(&mut recipe, &tokenizer)?;
+        fill_in(&mut recipe, &tokenizer, documents.classes().len())?;
         let vocabulary = Vocabulary {
             size: recipe.network.vocab_size,
             mask: ids.mask,
@@ -108,6 +108,7 @@ impl Parts {
             frame: frame(&recipe.data.layout),
             time_conditioning,
             predicts: Predicts::trained_with(&recipe.objective),
+            labels: self.corpus.classes().to_vec(),
             generation: recipe.generation.clone(),
             sampling_eps: window
                 .filter(|w| w.min > 1e-3 || w.max < 1.0)
@@ -145,6 +146,7 @@ impl Parts {
                     ..OpenOptions::default()
                 };
                 let model = Model::open(&path, &options)?;
+                same_classes(&path, &model.spec.labels, self.corpus.classes())?;
                 let mut weights = HashMap::new();
                 model.network.for_each_param(&mut |name, data| {
                     weights.insert(name.to_string(), data);
@@ -171,6 +173,26 @@ fn frame(layout: &Layout) -> Frame {
             eos: padding != Padding::None,
         },
     }
+}
+
+/// Refuses a checkpoint whose classes are not those of the data: its label vectors would come to
+/// stand for other classes.
+fn same_classes(path: &Path, theirs: &[String], ours: &[String]) -> Result<(), TrainError> {
+    if theirs == ours {
+        return Ok(());
+    }
+    let said = |names: &[String]| match names {
+        [] => "no labels".to_owned(),
+        names => format!("the labels {}", names.join(", ")),
+    };
+    Err(TrainError::Init {
+        path: path.to_path_buf(),
+        message: format!(
+            "the checkpoint has {} and the training data have {}; they must be the same (reader.label and reader.filter say what is read)",
+            said(theirs),
+            said(ours)
+        ),
+    })
 }
 
 /// A tensor of the checkpoint at `path` that is missing or has another shape.
@@ -204,7 +226,8 @@ fn nothing_left(path: &Path, weights: &WeightMap) -> Result<(), TrainError> {
     })
 }
 
-fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+/// Fills in what the tokenizer and the data decide: the data have `classes` distinct labels.
+fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer, classes: usize) -> Result<(), TrainError> {
     let network = &mut recipe.network;
     let needed = tokenizer.vocab_size();
     if network.vocab_size == 0 {
@@ -218,6 +241,15 @@ fn fill_in(recipe: &mut Recipe, tokenizer: &Tokenizer) -> Result<(), TrainError>
     }
     if network.max_length == 0 {
         network.max_length = recipe.data.length;
+    }
+    if recipe.data.labelled() {
+        let written = network.labels.replace(classes);
+        if let Some(written) = written.filter(|written| *written != classes) {
+            return Err(TrainError::recipe(format!(
+                "network.labels = {written}, but the training data have {classes} distinct labels; leave the key out to take theirs"
+            )));
+        }
+        recipe.data.label_dropout = Some(recipe.data.label_dropout());
     }
     network.validate()?;
     Ok(())
