@@ -85,7 +85,7 @@ pub fn write(
 }
 
 /// Refuses what has no meaning from left to right and is not what `spec` has anyway: plan, pace,
-/// policy, guides, cache (its own is always on), repetition, the order of end tokens, compatibility modes,
+/// policy, label, guides, cache (its own is always on), repetition, the order of end tokens, compatibility modes,
 /// and steps that are not a token each.
 ///
 /// # Errors
@@ -101,6 +101,7 @@ pub fn check(spec: &ModelSpec, config: &DecodeConfig) -> Result<(), TextError> {
         ("plan (block)", config.plan != usual.plan),
         ("pace", config.pace != usual.pace),
         ("policy", config.policy != usual.policy),
+        ("label", config.label != usual.label),
         ("guides (cfg)", config.guides != usual.guides),
         ("eos.confidence_eos_eot_inf", held(config) != held(&usual)),
         ("cache", config.cache != usual.cache),

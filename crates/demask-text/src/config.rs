@@ -47,6 +47,8 @@ pub struct DecodeConfig {
     pub top_k: Option<usize>,
     /// How a token is drawn at a temperature above 0; at 0 it plays no part.
     pub draw: DrawKind,
+    /// The class of the texts, of a model that was trained with labels; `null` is a text of any class.
+    pub label: Option<String>,
     /// What changes a prediction, in this order.
     pub guides: Vec<GuideConfig>,
     /// What may stand where.
@@ -79,6 +81,7 @@ impl Default for DecodeConfig {
             crossing: Crossing::Keep,
             top_k: None,
             draw: DrawKind::Gumbel,
+            label: None,
             guides: Vec::new(),
             constraints: Vec::new(),
             cache: CacheConfig::None,
@@ -110,6 +113,8 @@ pub struct DecodeChanges {
     pub top_p: Option<f64>,
     /// Number of most likely tokens kept.
     pub top_k: Option<usize>,
+    /// The class of the texts.
+    pub label: Option<String>,
     /// Scale of classifier-free guidance; 0 takes it out.
     pub cfg: Option<f64>,
     /// Seed.
@@ -154,6 +159,7 @@ impl DecodeConfig {
             temperature: g.temperature,
             top_p: g.top_p,
             top_k: g.top_k,
+            label: None,
             cfg: g.cfg,
             seed: None,
             samples: None,
@@ -190,6 +196,7 @@ impl DecodeConfig {
         }
         config.top_p = changes.top_p.or(config.top_p);
         config.top_k = changes.top_k.or(config.top_k);
+        config.label = changes.label.clone().or(config.label);
         if let Some(scale) = changes.cfg {
             config
                 .guides
@@ -258,6 +265,27 @@ impl DecodeConfig {
             repetition.check()?;
         }
         self.policy.check()
+    }
+
+    /// The number of the class of the texts, in a model with these.
+    ///
+    /// # Errors
+    /// A class that the model does not have, with the nearest one.
+    pub fn label_of(&self, labels: &[String]) -> Result<Option<u32>, TextError> {
+        let Some(name) = &self.label else {
+            return Ok(None);
+        };
+        if labels.is_empty() {
+            let reason = "the model was trained without labels; leave it out";
+            return Err(TextError::setting("label", name, reason));
+        }
+        match labels.iter().position(|label| label == name) {
+            Some(at) => Ok(Some(at as u32)),
+            None => {
+                let known = labels.iter().map(String::as_str);
+                Err(TextError::unknown("label", name, known))
+            }
+        }
     }
 
     /// How tokens are drawn, compatibility mode applied.

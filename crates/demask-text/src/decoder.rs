@@ -10,7 +10,7 @@ use crate::config::DecodeConfig;
 use crate::denoiser::{DenoiseRequest, Denoiser};
 use crate::event::{Finish, Observer, StepEvent};
 use crate::prompt::{Prompt, Written};
-use crate::session::{Next, Session, Work};
+use crate::session::{Logits, Next, Session, Work};
 use crate::shared::Shared;
 use crate::uniforms::Uniforms;
 
@@ -203,7 +203,10 @@ impl Run<'_> {
         for (i, work) in works.iter().enumerate() {
             let (session, row) = (&mut self.sessions[i], self.canvas.row_mut(i));
             let size = work.ask.cells.len() * vocab;
-            let mut mine = own[at..at + size].to_vec();
+            let mut mine = Logits {
+                own: own[at..at + size].to_vec(),
+                unguided: None,
+            };
             at += size;
             let mut forwarded = rows[i];
             for (guide, variants) in self.shared.guides.iter().zip(&work.variants) {
@@ -215,12 +218,17 @@ impl Run<'_> {
                     .iter()
                     .sum::<usize>();
                 version_row += variants.len();
-                guide.apply(row, &work.ask.cells, &mut mine, &slices)?;
+                match (guide.mixes_posteriors(), slices.as_slice()) {
+                    (Some(gamma), [unguided]) => mine.unguided = Some((unguided.to_vec(), gamma)),
+                    _ => guide.apply(row, &work.ask.cells, &mut mine.own, &slices)?,
+                }
             }
-            for (&cell, logits) in work.ask.cells.iter().zip(mine.chunks_exact_mut(vocab)) {
-                session
-                    .text
-                    .constrain(&self.shared.forbid, row, cell, logits)?;
+            let unguided = mine.unguided.iter_mut().map(|(logits, _)| logits);
+            for logits in std::iter::once(&mut mine.own).chain(unguided) {
+                for (&cell, logits) in work.ask.cells.iter().zip(logits.chunks_exact_mut(vocab)) {
+                    let forbid = &self.shared.forbid;
+                    session.text.constrain(forbid, row, cell, logits)?;
+                }
             }
             let stopped = &mut self.stopped;
             let mut emit = |e: &StepEvent| tell(observer, stopped, e);
@@ -251,7 +259,7 @@ impl Run<'_> {
             .map(|(row, w)| &row.ids()[w.visible.clone()]);
         let versions = works
             .iter()
-            .flat_map(|w| w.variants.iter().flatten().map(Vec::as_slice));
+            .flat_map(|w| w.variants.iter().flatten().map(|v| v.ids.as_slice()));
         let grid = Grid::from_rows(own.chain(versions), self.shared.mask);
         let owners = works
             .iter()
@@ -263,6 +271,9 @@ impl Run<'_> {
             levels.push(work.level);
             clean.push(work.clean);
         }
+        let own = works.iter().map(|_| self.shared.label);
+        let versions = works.iter().flat_map(|w| w.variants.iter().flatten());
+        let labels = own.chain(versions.map(|v| v.label)).collect();
         let Grid {
             ids,
             batch,
@@ -276,6 +287,7 @@ impl Run<'_> {
             key_lengths,
             sight: self.shared.sight,
             levels,
+            labels,
             clean,
             asked,
         }

@@ -50,6 +50,12 @@ pub trait Denoiser {
         self.predict(request)
     }
 
+    /// Names of the classes that a text can be asked for, in the order of their numbers; none in a
+    /// network without labels.
+    fn labels(&self) -> &[String] {
+        &[]
+    }
+
     /// Ids below [`vocab_size`](Self::vocab_size) that stand for no token (spare rows of the
     /// output matrix) and are therefore never written.
     fn unassigned(&self) -> Vec<u32> {
@@ -73,8 +79,8 @@ pub trait Denoiser {
 
 /// One request to a [`Denoiser`].
 ///
-/// Classifier-free guidance asks for a second version of each row in the same request, with the
-/// prompt masked: to the denoiser it is one more row.
+/// Classifier-free guidance asks for a second version of each row in the same request, without its
+/// label or with the prompt masked: to the denoiser it is one more row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenoiseRequest {
     /// The canvas, `[batch, length]` row-major, padded at the end.
@@ -91,6 +97,8 @@ pub struct DenoiseRequest {
     /// hit. With full sight it is that of the visible answer, later blocks included; with
     /// block-causal sight that of the block being written. Only networks with a time input read it.
     pub levels: Vec<f64>,
+    /// The class of each row, `[batch]`, where it has one.
+    pub labels: Vec<Option<u32>>,
     /// Cells at the beginning of each row that will not change any more, `[batch]`: those of finished
     /// blocks. Under block-causal sight a network with a time input is told level 0 of them, as in
     /// training; with full sight it is 0 cells, for there is one level for all.

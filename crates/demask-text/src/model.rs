@@ -46,6 +46,7 @@ impl Denoiser for Model {
                 key_lengths,
             },
             time,
+            labels: labels(request, 0..request.batch),
             asked: asked(request.asked.clone()),
             ..Input::ids(request.ids.clone(), request.batch, request.length)
         })?;
@@ -106,6 +107,7 @@ impl Denoiser for Model {
                     key_lengths: None,
                 },
                 time,
+                labels: labels(request, rows.iter().copied()),
                 caches: own.iter_mut().map(|cache| &mut **cache).collect(),
                 asked: asked(wanted),
                 ..Input::ids(ids.collect(), rows.len(), length)
@@ -122,6 +124,10 @@ impl Denoiser for Model {
             rows: forwarded.map(|(from, length)| length - from).collect(),
             logits,
         })
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.spec.labels
     }
 
     fn unassigned(&self) -> Vec<u32> {
@@ -147,6 +153,12 @@ fn mask(request: &DenoiseRequest) -> MaskKind {
             blocks: (0..request.length).map(|i| (i / block) as u32).collect(),
         },
     }
+}
+
+/// The labels of these rows, if any of them has one.
+fn labels(request: &DenoiseRequest, rows: impl Iterator<Item = usize>) -> Option<Vec<Option<u32>>> {
+    let labels: Vec<Option<u32>> = rows.map(|b| request.labels[b]).collect();
+    labels.iter().any(Option::is_some).then_some(labels)
 }
 
 fn asked(cells: Vec<u32>) -> Asked {

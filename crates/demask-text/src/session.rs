@@ -13,6 +13,7 @@ use crate::config::DecodeConfig;
 use crate::denoiser::Sight;
 use crate::eos::ended_at;
 use crate::event::{Finish, StepEvent};
+use crate::guide::Variant;
 use crate::length::{Pace, share};
 use crate::notes;
 use crate::policy::{Ask, Candidates, Choice, Policy, Step};
@@ -57,7 +58,14 @@ pub(crate) struct Work {
     /// How many of them, from the first on, will not change any more.
     pub clean: usize,
     /// Other versions of the row, guide by guide.
-    pub variants: Vec<Vec<Vec<u32>>>,
+    pub variants: Vec<Vec<Variant>>,
+}
+
+/// The predictions of the asked cells of a text, `[asked, vocab]` row-major.
+pub(crate) struct Logits {
+    pub own: Vec<f32>,
+    /// The prediction that a guide wants mixed in by the policy, and the exponent of the own one.
+    pub unguided: Option<(Vec<f32>, f64)>,
 }
 
 /// What a text does next.
@@ -342,7 +350,7 @@ impl Session {
         shared: &Shared<'_>,
         row: &mut Row,
         work: &Work,
-        logits: &[f32],
+        logits: &Logits,
         forwarded: usize,
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Result<(), TextError> {
@@ -357,8 +365,11 @@ impl Session {
                 Choice::default()
             } else {
                 let vocab = shared.denoiser.vocab_size();
-                self.policy
-                    .choose(&step, &Candidates::new(&work.ask.cells, logits, vocab))?
+                let mut candidates = Candidates::new(&work.ask.cells, &logits.own, vocab);
+                if let Some((logits, gamma)) = &logits.unguided {
+                    candidates = candidates.with_unguided(logits, *gamma);
+                }
+                self.policy.choose(&step, &candidates)?
             }
         };
         write.sort_by_key(|w| w.cell);

@@ -24,6 +24,8 @@ pub(crate) struct Shared<'a> {
     /// Who sees whom in the network.
     pub sight: Sight,
     pub guides: Vec<Box<dyn Guide>>,
+    /// The class of the texts.
+    pub label: Option<u32>,
     pub draw: Draw,
     pub held_back: HeldBack,
     pub forbid: Forbid,
@@ -68,10 +70,11 @@ impl<'a> Shared<'a> {
         config.cache.check(kind)?;
         // Made once here so that a policy that does not fit is refused before the first text.
         config.policy.build(&target)?;
+        let label = config.label_of(denoiser.labels())?;
         let guides = config
             .guides
             .iter()
-            .filter_map(|g| g.build(kind, ids.mask).transpose());
+            .filter_map(|g| g.build(&target, label).transpose());
         Ok(Self {
             denoiser,
             config,
@@ -82,6 +85,7 @@ impl<'a> Shared<'a> {
                 _ => Sight::Full,
             },
             guides: guides.collect::<Result<_, _>>()?,
+            label,
             draw: config.token_draw(),
             held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),
             forbid: Forbid::new(denoiser, config, prompts),

@@ -178,6 +178,7 @@ fn a_block_is_predicted_as_in_training() {
         key_lengths: vec![8],
         sight: Sight::BlockCausal { block: 4 },
         levels: vec![0.4],
+        labels: vec![None],
         clean: vec![4],
         asked: vec![5, 6],
     };

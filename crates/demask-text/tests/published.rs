@@ -6,10 +6,10 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::Recorded;
-use demask_models::{ModelKind, SpecialIds};
+use demask_models::{ModelKind, Predicts, SpecialIds};
 use demask_text::eos::HeldBack;
 use demask_text::length::Pace;
-use demask_text::policy::{Candidates, Score, Step};
+use demask_text::policy::{Candidates, Score, Step, Target};
 use demask_text::{
     Cell, Compat, DecodeConfig, Decoder, DenoiseRequest, Denoiser, GuideConfig, LengthConfig,
     PaceConfig, PolicyConfig, Prediction, Prompt, Row, StepEvent, TextError,
@@ -276,11 +276,17 @@ fn prepared(network: &Network, config: &DecodeConfig, row: &Row, open: &[usize])
         .map(|i| row.cells()[i] == Cell::Fixed)
         .collect();
     for guide in &config.guides {
-        let guide = guide.build(ModelKind::Masked, Some(MASK)).unwrap().unwrap();
+        let target = Target {
+            kind: ModelKind::Masked,
+            predicts: Predicts::Clean,
+            mask: Some(MASK),
+            noise: None,
+        };
+        let guide = guide.build(&target, None).unwrap().unwrap();
         let others: Vec<Vec<f32>> = guide
             .variants(row, row.ids(), &given)
             .iter()
-            .map(|ids| predict(ids))
+            .map(|variant| predict(&variant.ids))
             .collect();
         let others: Vec<&[f32]> = others.iter().map(Vec::as_slice).collect();
         guide.apply(row, open, &mut logits, &others).unwrap();

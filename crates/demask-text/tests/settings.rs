@@ -16,6 +16,7 @@ const MASK: u32 = 11;
 fn every_setting_changes_something() {
     let mut toy = Toy::new(8);
     toy.timed = true;
+    toy.labels = ["even", "odd"].map(str::to_owned).into();
     let base = DecodeConfig {
         temperature: 0.8,
         samples: 3,
@@ -60,6 +61,7 @@ fn every_setting_changes_something() {
         }),
         with(|c| c.top_k = Some(2)),
         with(|c| c.draw = DrawKind::Categorical),
+        with(|c| c.label = Some("odd".into())),
         with(|c| c.guides = vec![GuideConfig::ClassifierFree { scale: 1.0 }]),
         with(|c| c.constraints = vec![ConstraintConfig::Bans { ids: vec![0, 1, 2] }]),
         with(|c| {

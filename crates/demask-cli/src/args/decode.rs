@@ -33,7 +33,11 @@ pub struct DecodeArgs {
     #[arg(long, value_name = "K", value_parser = value::count, allow_negative_numbers = true)]
     pub top_k: Option<usize>,
 
-    /// Classifier-free guidance against the masked prompt; 0 is off
+    /// The class of the text, of a model trained with labels (`demask inspect` lists them)
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+
+    /// Classifier-free guidance against no label, or without one against the masked prompt; 0 is off
     #[arg(long, value_name = "W", value_parser = value::finite, allow_negative_numbers = true)]
     pub cfg: Option<f64>,
 
@@ -57,6 +61,7 @@ impl DecodeArgs {
             temperature: self.temperature,
             top_p: self.top_p,
             top_k: self.top_k,
+            label: self.label.clone(),
             cfg: self.cfg,
             seed: self.seed,
             samples: self.samples,

@@ -31,6 +31,11 @@ impl World {
         let spec = Checkpoint::open(folder.path(), &checkpoints::options())
             .unwrap()
             .spec;
+        // Of a model with labels, so that each flag has something to change.
+        let spec = ModelSpec {
+            labels: vec!["weather".into()],
+            ..spec
+        };
         Self { folder, spec }
     }
 
@@ -76,6 +81,7 @@ impl World {
             (_, "temperature") => &["--temperature", "0.5"],
             (_, "top_p") => &["--top-p", "0.5"],
             (_, "top_k") => &["--top-k", "5"],
+            (_, "label") => &["--label", "weather"],
             (_, "cfg") => &["--cfg", "1.5"],
             (_, "seed") => &["--seed", "5"],
             (_, "seeds") => &["--seeds", "5"],

@@ -137,6 +137,7 @@ impl WritePlan {
         }
         plan.now = Some(plan.now.unwrap_or(chance.now)).filter(|_| plan.chat);
         plan.decode.check().map_err(explain)?;
+        plan.decode.label_of(&spec.labels).map_err(explain)?;
         if left_to_right {
             ar::check(spec, &plan.decode).map_err(explain)?;
         }

@@ -7,10 +7,13 @@
 //! without any is not forwarded. These are the samples of MDLM's `ddpm_cache`, which keeps the last
 //! prediction until a token changes, with at most as many forward passes; and they stay exact for a
 //! network with a time input, where that cache is not.
+//!
+//! Under uniform noise guidance by a label mixes the posteriors of two predictions (D-CFG, the same
+//! paper); at the last step, which has no posterior, the predictions.
 
 use demask_diffusion::process::{Absorbing, Discrete, Uniform};
-use demask_diffusion::sampling::{argmax, categorical, softmax};
-use demask_diffusion::solver::grid_time;
+use demask_diffusion::sampling::{argmax, categorical, classifier_free, softmax};
+use demask_diffusion::solver::{Guided, grid_time};
 
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
@@ -60,8 +63,12 @@ impl Policy for Ancestral {
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
         if Self::is_last(step) {
-            let write = c.iter().map(|(cell, logits)| {
-                let token = argmax(logits) as u32;
+            let write = c.iter().enumerate().map(|(i, (cell, logits))| {
+                let mut guided = logits.to_vec();
+                if let Some((unguided, gamma)) = c.unguided(i) {
+                    classifier_free(&mut guided, unguided, gamma - 1.0);
+                }
+                let token = argmax(&guided) as u32;
                 let confidence = probability(logits, token, &[]);
                 Write {
                     cell,
@@ -82,11 +89,21 @@ impl Policy for Ancestral {
         };
         let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
         let mut write = Vec::new();
-        for (cell, logits) in c.iter() {
+        for (i, (cell, logits)) in c.iter().enumerate() {
             let present = step.row.ids()[cell];
             let p_x0 = prediction(step, logits);
             let mut posterior = vec![0.0; uniform.vocab()];
-            uniform.posterior(&p_x0, present, s, t, &mut posterior);
+            match c.unguided(i) {
+                None => uniform.posterior(&p_x0, present, s, t, &mut posterior),
+                Some((unguided, gamma)) => {
+                    let guided = Guided {
+                        cond: &p_x0,
+                        uncond: &prediction(step, unguided),
+                        gamma,
+                    };
+                    guided.uniform(&uniform, present, s, t, &mut posterior);
+                }
+            }
             for (p, &z) in posterior.iter_mut().zip(logits) {
                 // The noise floor must not bring forbidden tokens back.
                 if z == f32::NEG_INFINITY {

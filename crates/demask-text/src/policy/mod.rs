@@ -107,6 +107,7 @@ pub struct Candidates<'a> {
     cells: &'a [usize],
     logits: &'a [f32],
     vocab: usize,
+    unguided: Option<(&'a [f32], f64)>,
 }
 
 /// What a policy decided.
@@ -184,7 +185,28 @@ impl<'a> Candidates<'a> {
             cells,
             logits,
             vocab,
+            unguided: None,
         }
+    }
+
+    /// The same with the logits of a second prediction of each cell.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    pub fn with_unguided(self, logits: &'a [f32], gamma: f64) -> Self {
+        assert_eq!(self.logits.len(), logits.len(), "logits of each cell");
+        Self {
+            unguided: Some((logits, gamma)),
+            ..self
+        }
+    }
+
+    /// The logits of the second prediction of the `index`-th cell and the exponent of the first one,
+    /// where a guide asks for the posteriors of the two to be mixed:
+    /// `q ∝ q_first^gamma q_second^(1 - gamma)`.
+    pub fn unguided(&self, index: usize) -> Option<(&'a [f32], f64)> {
+        let (logits, gamma) = self.unguided?;
+        Some((&logits[index * self.vocab..][..self.vocab], gamma))
     }
 
     /// Each cell with its logits, rising.

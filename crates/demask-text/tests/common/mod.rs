@@ -4,10 +4,10 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use demask_models::tokenizer::byte_bpe::bytes_only;
 use demask_models::{Model, ModelKind, ModelSpec, SpecialIds};
-use demask_nn::Transformer;
+use demask_nn::{NnError, ParamSource, Transformer};
 use demask_text::uniforms::{At, Uniforms};
 use demask_text::{
     DecodeConfig, Decoder, DenoiseRequest, Denoiser, EosConfig, PolicyConfig, Prediction, Prompt,
@@ -29,6 +29,8 @@ pub struct Toy {
     pub all: Vec<Vec<i64>>,
     /// Added to the logit of token `(round(100 level) mod vocab)`: a time input.
     pub timed: bool,
+    /// Classes: a text of class `k` has more of token `k`.
+    pub labels: Vec<String>,
     /// Written into the logits of this cell in place of what is right.
     pub broken: Option<(usize, f32)>,
 }
@@ -66,11 +68,19 @@ impl Toy {
             reach,
             all: table(24),
             timed: false,
+            labels: Vec::new(),
             broken: None,
         }
     }
 
-    fn logits(&self, row: &[u32], cell: usize, sight: Sight, level: f64) -> Vec<f32> {
+    fn logits(
+        &self,
+        row: &[u32],
+        cell: usize,
+        sight: Sight,
+        level: f64,
+        label: Option<u32>,
+    ) -> Vec<f32> {
         let visible = |k: usize| match sight {
             Sight::Full => true,
             Sight::BlockCausal { block } => k / block <= cell / block,
@@ -89,6 +99,9 @@ impl Toy {
         let mut logits: Vec<f32> = sum.iter().map(|&s| s as f32 / 64.0).collect();
         if self.timed {
             logits[(level * 100.0).round() as usize % self.vocab] += 3.0;
+        }
+        if let Some(label) = label {
+            logits[label as usize] += 2.0;
         }
         if let Some((broken, value)) = self.broken
             && broken == cell
@@ -127,12 +140,17 @@ impl Denoiser for Toy {
             );
             assert!(cell < request.key_lengths[b], "padding was asked for");
             let row = &request.ids[b * request.length..][..request.key_lengths[b]];
-            logits.extend(self.logits(row, cell, request.sight, request.levels[b]));
+            let (level, label) = (request.levels[b], request.labels[b]);
+            logits.extend(self.logits(row, cell, request.sight, level, label));
         }
         Ok(Prediction {
             logits,
             rows: request.key_lengths.clone(),
         })
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     fn begins_with_space(&self, id: u32) -> bool {
@@ -229,5 +247,17 @@ pub fn model(kind: serde_json::Value, attention: serde_json::Value, time: bool) 
         spec,
         tokenizer,
         unusual: Vec::new(),
+    }
+}
+
+/// Waves in every parameter, those that are zero in a new network too; the classes differ by much.
+pub struct Waves;
+
+impl ParamSource for Waves {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError> {
+        let n: usize = shape.iter().product();
+        let height = if name == "labels.weight" { 4.0 } else { 0.3 };
+        let wave = |i: usize| height * ((i * 7 + name.len()) as f32).sin();
+        Ok(TensorData::new((0..n).map(wave).collect(), shape.to_vec()))
     }
 }
