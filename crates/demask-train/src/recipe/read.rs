@@ -163,7 +163,7 @@ pub(super) fn network_schema(generator: &mut schemars::SchemaGenerator) -> schem
         ("max_length", "; `data.length` when left out."),
         ("n_kv_heads", "; `n_heads` when left out."),
         ("head_dim", "; `d_model / n_heads` when left out."),
-        ("labels", "; that of the training data when left out."),
+        ("labels", "; the number in the training data when left out."),
     ];
     if let Some(required) = schema.get_mut("required").and_then(|r| r.as_array_mut()) {
         required.retain(|key| optional.iter().all(|(name, _)| key != name));
