@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::{folder, options, recipe};
 use demask_models::{Model, OpenOptions};
+use demask_nn::{Input, NoiseLevel};
 use demask_train::trainer::Silent;
 use demask_train::{TrainError, TrainEvent, TrainSummary, train};
 
@@ -69,6 +70,63 @@ fn a_checkpoint_names_its_classes_and_a_resumed_training_has_the_same_bits() {
     fs::write(at.join("s.jsonl"), lines.replacen("\"Play\"", "\"Add\"", 9)).unwrap();
     let error = run(at, "whole", &["run.steps=7"], true).unwrap_err();
     assert!(error.to_string().contains("not those it was trained on"));
+}
+
+/// Where the label decides the text, the network learns to read it from pure noise, with the label of
+/// its own row, also under UDLM, which stacks every row twice; without a label it is not sure.
+#[test]
+fn the_network_learns_what_the_labels_say() {
+    let folder = data();
+    let at = folder.path();
+    let line = |i: usize| {
+        let name = ["x", "y", "z"][i % 3];
+        let text = ["a", "b", "c"][i % 3].repeat(4);
+        format!("{{\"text\":\"{text}\",\"json\":{{\"intent\":\"{name}\"}}}}\n")
+    };
+    let lines: String = (0..60).map(line).collect();
+    fs::write(at.join("s.jsonl"), lines).unwrap();
+    for objective in ["mdlm", "udlm"] {
+        let kind = format!("objective={{ kind = \"{objective}\" }}");
+        let settings = [
+            "data.length=4",
+            "data.layout={ kind = \"examples\", padding = \"none\" }",
+            "data.label_dropout=0.3",
+            "run.steps=150",
+            "run.checkpoint_every=150",
+            "run.eval_every=0",
+            "optimizer.batch=16",
+            "optimizer.accumulation=1",
+            "network.dropout=0",
+            &kind,
+        ];
+        let summary = run(at, objective, &settings, false).unwrap();
+        let model = Model::open(&summary.checkpoint, &OpenOptions::default()).unwrap();
+        let id = |c: &str| model.tokenizer.encode(c).unwrap()[0];
+        let letters = ["a", "b", "c"].map(id);
+        let end = model.spec.ids.eos.unwrap();
+        // Four rows of noise; that of UDLM speaks for no letter.
+        let noise = match objective {
+            "mdlm" => vec![model.spec.ids.mask.unwrap(); 16],
+            _ => [letters[0], letters[1], letters[2], end].repeat(4),
+        };
+        let input = Input {
+            labels: Some(vec![Some(0), Some(1), Some(2), None]),
+            time: Some(NoiseLevel::PerSequence(vec![6.0; 4]))
+                .filter(|_| model.spec.time_conditioning),
+            ..Input::ids(noise, 4, 4)
+        };
+        let logits = model.network.forward(input).unwrap().logits.unwrap();
+        let chances = burn::tensor::activation::softmax(logits, 1);
+        let chances = chances.into_data().try_to_vec::<f32>().unwrap();
+        let vocab = model.spec.network.vocab_size;
+        for (cell, row) in chances.chunks(vocab).enumerate() {
+            let of = letters.map(|id| row[id as usize]);
+            match cell / 4 {
+                3 => assert!(of.iter().all(|p| *p < 0.8), "{objective}, none: {of:?}"),
+                class => assert!(of[class] > 0.9, "{objective}, class {class}: {of:?}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -325,8 +325,9 @@ impl Corpus {
             rows.tokens().iter().for_each(|id| hash.add(u64::from(*id)));
             rows.labels().for_each(|label| hash.add(u64::from(label)));
         }
-        for byte in classes.names().iter().flat_map(|name| name.bytes()) {
-            hash.add(u64::from(byte));
+        for name in classes.names() {
+            hash.add(name.len() as u64);
+            name.bytes().for_each(|byte| hash.add(u64::from(byte)));
         }
         Ok(Self {
             train,

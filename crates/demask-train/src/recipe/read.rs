@@ -113,7 +113,7 @@ pub fn roots_of(path: &Path) -> Vec<PathBuf> {
     roots
 }
 
-/// Reads `[network]`, in which `vocab_size` and `max_length` (filled in later), `n_kv_heads`
+/// Reads `[network]`, in which `vocab_size`, `max_length` and `labels` (filled in later), `n_kv_heads`
 /// (`n_heads`) and `head_dim` (`d_model / n_heads`) may be left out.
 pub(super) fn network<'de, D: Deserializer<'de>>(d: D) -> Result<TransformerConfig, D::Error> {
     let mut table = Table::deserialize(d)?;
@@ -163,6 +163,7 @@ pub(super) fn network_schema(generator: &mut schemars::SchemaGenerator) -> schem
         ("max_length", "; `data.length` when left out."),
         ("n_kv_heads", "; `n_heads` when left out."),
         ("head_dim", "; `d_model / n_heads` when left out."),
+        ("labels", "; the number in the training data when left out."),
     ];
     if let Some(required) = schema.get_mut("required").and_then(|r| r.as_array_mut()) {
         required.retain(|key| optional.iter().all(|(name, _)| key != name));

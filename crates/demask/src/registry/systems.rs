@@ -79,6 +79,8 @@ pub fn systems() -> &'static [System] {
             rooms: &[
                 "demask-diffusion/src/objective/udlm.rs",
                 "demask-diffusion/src/process/uniform.rs",
+                "demask-diffusion/src/solver/guided.rs",
+                "demask-nn/src/transformer/label.rs",
             ],
             command: "demask train recipes/systems/udlm.toml",
             proofs: &[],
