@@ -1,5 +1,5 @@
-//! Where models come from: a folder, a built-in checkpoint, the one inside the binary, or the local
-//! cache of the Hugging Face hub ([`hub`]).
+//! Where models come from: a folder, a built-in checkpoint, the one inside the binary, or the
+//! Hugging Face hub ([`hub`]).
 //!
 //! Built-in checkpoints are folders below these places, the first one that has the name wins:
 //! 1. `$DEMASK_CHECKPOINTS`,
@@ -35,41 +35,26 @@ pub fn options() -> OpenOptions {
     }
 }
 
-/// Finds and checks a checkpoint by folder, name, or name on the hub.
+/// Finds and checks a checkpoint by folder, name, or name on the hub. A model of the hub is
+/// downloaded when it is not there; `plain` shows that without bars.
 ///
 /// # Errors
 /// A usage error with advice when there is none, a failure when it cannot be read.
-pub fn find(name: &str) -> Result<Checkpoint> {
-    if hub::is_name(name) && !Path::new(name).exists() {
-        return from_hub(name, hub::cache().as_deref());
-    }
-    Checkpoint::open(name, &options()).map_err(|error| explain(error, EMBEDDED.is_some()))
-}
-
-/// A model in the cache of the hub. Nothing is downloaded.
-fn from_hub(name: &str, cache: Option<&Path>) -> Result<Checkpoint> {
-    match cache.and_then(|cache| hub::snapshot(cache, name)) {
-        Some(folder) => Checkpoint::open(folder, &options()).map_err(|error| match error {
-            ModelError::NotFound { .. } => with_advice(
-                error.into(),
-                format!("`hf download {name}` fetches what is missing"),
-            ),
-            other => other.into(),
-        }),
+pub fn find(name: &str, plain: bool) -> Result<Checkpoint> {
+    match hub::Name::parse(name).filter(|_| !Path::new(name).exists()) {
+        Some(name) => from_hub(hub::find(&name, plain)?),
         None => {
-            let cache = match cache {
-                Some(cache) => format!("the Hugging Face cache {}", cache.display()),
-                None => "a Hugging Face cache (set HF_HOME)".to_owned(),
-            };
-            Err(with_advice(
-                usage(format!("no checkpoint `{name}`")),
-                format!(
-                    "there is no such folder, and {cache} does not hold it; fetch it with \
-                     `hf download {name}`"
-                ),
-            ))
+            Checkpoint::open(name, &options()).map_err(|error| explain(error, EMBEDDED.is_some()))
         }
     }
+}
+
+fn from_hub(found: hub::Found) -> Result<Checkpoint> {
+    let options = OpenOptions {
+        tokenizer: found.tokenizer,
+        ..options()
+    };
+    Ok(Checkpoint::open(found.folder, &options)?)
 }
 
 /// Opens a model by folder or name.
@@ -77,7 +62,7 @@ fn from_hub(name: &str, cache: Option<&Path>) -> Result<Checkpoint> {
 /// # Errors
 /// As [`find`].
 pub fn open(name: &str) -> Result<Model> {
-    Ok(find(name)?.load(&options())?)
+    Ok(find(name, false)?.load(&options())?)
 }
 
 fn places() -> Vec<PathBuf> {
@@ -129,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_name_that_opens_nothing_is_a_usage_error_with_advice() {
-        for name in ["no-such-thing", "./nowhere", "owner/name"] {
-            let error = find(name).err().expect("no such model");
+        for name in ["no-such-thing", "./nowhere", "a/b/c"] {
+            let error = find(name, false).err().expect("no such model");
             assert_eq!(error.to_string(), format!("no checkpoint `{name}`"));
         }
         let missing = ModelError::NotFound {

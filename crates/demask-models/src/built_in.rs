@@ -103,8 +103,9 @@ pub(crate) fn find(name: &str, options: &OpenOptions) -> Option<Place> {
 pub(crate) fn hint(name: &str, options: &OpenOptions) -> String {
     if looks_like_hub(name) {
         return format!(
-            "there is no such folder. It looks like a hub name; downloading is not built in yet. \
-             Fetch it with `hf download {name} --local-dir <folder>` and give the folder"
+            "there is no such folder. It looks like a hub name, which the `demask` program \
+             downloads and this library does not. Fetch it with \
+             `hf download {name} --local-dir <folder>` and give the folder"
         );
     }
     let names: Vec<String> = registry(options)

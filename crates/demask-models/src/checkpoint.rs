@@ -12,6 +12,26 @@ use crate::format::{FileBytes, Llama2c, Safetensors, Sharded, TensorFile};
 use crate::tokenizer::llama2c as llama2c_tokenizer;
 use crate::{Model, ModelError, ModelSpec, Tokenizer};
 
+/// The weights of a checkpoint in one file.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// The index of a checkpoint whose weights are in several files.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// The files that are read from a checkpoint folder besides the weights, where they exist.
+pub const SIDE_FILES: [&str; 10] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "tokenizer.bin",
+];
+
 /// How and where checkpoints are opened.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
@@ -23,6 +43,8 @@ pub struct OpenOptions {
     pub checkpoint_dirs: Vec<PathBuf>,
     /// Checkpoints that are part of the program and open by name.
     pub embedded: Vec<EmbeddedCheckpoint>,
+    /// A folder whose tokenizer is used when the folder of the checkpoint has none.
+    pub tokenizer: Option<PathBuf>,
 }
 
 /// A checkpoint found, read and checked, before its network is built.
@@ -60,7 +82,7 @@ impl Checkpoint {
     pub fn open(name: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, ModelError> {
         let name = name.as_ref();
         if name.is_dir() {
-            return Self::from_folder(name);
+            return Self::from_folder(name, options);
         }
         if name.is_file() {
             return match name.extension().and_then(|e| e.to_str()) {
@@ -75,7 +97,7 @@ impl Checkpoint {
         let name = name.to_string_lossy();
         if let Some(found) = built_in::find(&name, options) {
             return match found {
-                built_in::Place::Folder(dir) => Self::from_folder(&dir),
+                built_in::Place::Folder(dir) => Self::from_folder(&dir, options),
                 built_in::Place::Embedded(e) => {
                     let weights = FileBytes::Embedded(e.weights);
                     Self::from_parts(e.name, e.config, weights, e.tokenizer)
@@ -111,7 +133,7 @@ impl Checkpoint {
         })
     }
 
-    fn from_folder(dir: &Path) -> Result<Self, ModelError> {
+    fn from_folder(dir: &Path, options: &OpenOptions) -> Result<Self, ModelError> {
         let config = dir.join("config.json");
         if !config.is_file() {
             return match llama2c_file(dir)? {
@@ -148,11 +170,13 @@ impl Checkpoint {
                 ));
             }
         }
+        let other = options.tokenizer.as_deref();
+        let tokenizer = other.filter(|_| !Tokenizer::is_in(dir)).unwrap_or(dir);
         Self::understand(Parts {
             label: dir.display().to_string(),
             config,
             tensors: tensors_in(dir)?,
-            tokenizer: Tokenizer::from_dir(dir)?,
+            tokenizer: Tokenizer::from_dir(tokenizer)?,
             side,
             template,
         })
@@ -294,11 +318,11 @@ fn check_own_ids(config: &ConfigFile, spec: &ModelSpec) -> Result<(), ModelError
 
 /// The weights of a folder.
 fn tensors_in(dir: &Path) -> Result<Box<dyn TensorFile>, ModelError> {
-    let single = dir.join("model.safetensors");
+    let single = dir.join(WEIGHTS);
     if single.is_file() {
         return Ok(Box::new(Safetensors::open(&single)?));
     }
-    let index = dir.join("model.safetensors.index.json");
+    let index = dir.join(INDEX);
     if index.is_file() {
         return Ok(Box::new(Sharded::open(&index)?));
     }

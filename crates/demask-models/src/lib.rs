@@ -13,7 +13,7 @@
 
 pub mod built_in;
 pub mod chat;
-mod checkpoint;
+pub mod checkpoint;
 mod error;
 pub mod family;
 pub mod format;

@@ -6,8 +6,8 @@ use super::value;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A checkpoint folder, a built-in model (`demask models`), or a model of the Hugging Face hub
-    /// that is in its local cache (`hf download ORG/NAME`) [default: story]
+    /// A checkpoint folder, a built-in model (`demask models`), or a model of the Hugging Face hub,
+    /// which is downloaded once; ORG/NAME@REVISION is a branch, tag or commit of it [default: story]
     #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
     pub model: Option<String>,
 

@@ -40,8 +40,8 @@ Examples:
   demask eval --model story --metric entropy --set eval.samples.decode.temperature=0.8
   demask eval --model story --data test.txt --set eval.nelbo.draws=16 --json")]
 pub struct Eval {
-    /// The model under evaluation: a checkpoint folder, a built-in model, or a model in the local
-    /// cache of the Hugging Face hub [default: story]
+    /// The model under evaluation: a checkpoint folder, a built-in model, or a model of the
+    /// Hugging Face hub, which is downloaded once [default: story]
     #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
     model: Option<String>,
 
@@ -174,7 +174,7 @@ impl Eval {
     /// Measures and prints the report.
     pub fn run(&self) -> Result<()> {
         let name = self.model()?;
-        let checkpoint = checkpoints::find(&name)?;
+        let checkpoint = checkpoints::find(&name, false)?;
         let plan = self.resolve(name, &checkpoint.spec)?;
         threads::limit(plan.threads)?;
         let model = checkpoint.load(&checkpoints::options())?;

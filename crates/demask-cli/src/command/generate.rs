@@ -27,6 +27,7 @@ Examples:
   echo \"The old house\" | demask generate --policy entropy:alg_temp=0.2
   demask generate --samples 4 --json > out.json
   demask generate --config out.json --seed 7
+  demask generate --model kuleshov-group/mdlm-owt \"Once upon a time\"
   demask generate --model ./LLaDA-8B-Instruct --chat \"Why is the sky blue?\" --block 32")]
 pub struct Generate {
     /// The text to continue; `-` reads standard input, as does a pipe. Nothing: write from nothing
@@ -88,7 +89,7 @@ impl Generate {
         let output = self.output.resolve();
         let text = input::text(self.prompt.as_deref())?;
         let name = model(self.model.model.as_deref(), &self.config)?;
-        let checkpoint = checkpoints::find(&name)?;
+        let checkpoint = checkpoints::find(&name, self.output.plain)?;
         let mut plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
         let model = writing::load(checkpoint, &plan)?;
         let prompt = prompt::encode(&model, &plan)?;

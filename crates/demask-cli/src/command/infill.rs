@@ -74,7 +74,7 @@ impl Infill {
         let output = self.output.resolve();
         let text = input::text(self.template.as_deref())?;
         let name = model(self.model.model.as_deref(), &self.config)?;
-        let checkpoint = checkpoints::find(&name)?;
+        let checkpoint = checkpoints::find(&name, self.output.plain)?;
         let plan = self.resolve(name, &checkpoint.spec, text, Chance::fresh())?;
         let Some(text) = &plan.template else {
             return Err(with_advice(

@@ -15,9 +15,11 @@ use crate::terminal::table::Table;
 Examples:
   demask inspect story
   demask inspect ./LLaDA-8B-Instruct
+  demask inspect kuleshov-group/mdlm-owt
   demask inspect runs/mine/checkpoint --json")]
 pub struct Inspect {
-    /// A checkpoint folder, a built-in model, or a model in the local cache of the Hugging Face hub
+    /// A checkpoint folder, a built-in model, or a model of the Hugging Face hub, which is
+    /// downloaded once
     #[arg(value_name = "DIR|NAME|ORG/NAME")]
     model: String,
 
@@ -28,7 +30,7 @@ pub struct Inspect {
 impl Inspect {
     /// Prints the report.
     pub fn run(&self) -> Result<()> {
-        let report = checkpoints::find(&self.model)?.report();
+        let report = checkpoints::find(&self.model, false)?.report();
         self.listing.print(&table(&report)?, &report)
     }
 }

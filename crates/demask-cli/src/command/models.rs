@@ -13,7 +13,11 @@ use crate::terminal::table::Table;
 #[command(after_help = "\
 Built-in models are looked for in $DEMASK_CHECKPOINTS, in checkpoints/ of the current folder and the
 folders above it, and in ../share/demask/checkpoints/ beside the binary. A model ORG/NAME of the
-Hugging Face hub opens when `hf download ORG/NAME` has put it in the local cache.
+Hugging Face hub (ORG/NAME@REVISION for a branch, tag or commit) is downloaded once, into the cache
+that the hub's own programs use, and needs no network from then on. A download that was cut off goes
+on with the same command. The hub's variables are read: HF_TOKEN (private models, and those whose
+licence must be accepted), HF_HOME and HF_HUB_CACHE (where the cache is), HF_ENDPOINT (another hub),
+HF_HUB_OFFLINE=1 (never ask the network); so is the token that `hf auth login` keeps.
 
 Examples:
   demask models

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::INTERRUPTED;
@@ -9,6 +10,7 @@ use crate::error::INTERRUPTED;
 static PRESSED: AtomicU32 = AtomicU32::new(0);
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static CURSOR_HIDDEN: AtomicBool = AtomicBool::new(false);
+static LAST_WORDS: Mutex<Option<&str>> = Mutex::new(None);
 
 /// Installs the handler for SIGINT and SIGTERM. Without a [`Listener`] the first press ends the
 /// program, as it would without a handler.
@@ -19,6 +21,7 @@ pub fn install() {
             return;
         }
         restore_cursor();
+        say_last_words();
         #[allow(
             clippy::exit,
             reason = "the handler is the one place that must end the program"
@@ -59,6 +62,43 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         LISTENING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// While it lives, a Ctrl-C that ends the program says this: for work that can be cut off anywhere
+/// and goes on another time.
+#[must_use = "the words hold while this value lives"]
+pub struct LastWords(());
+
+impl LastWords {
+    /// What is said.
+    pub fn new(words: &'static str) -> Self {
+        set_last_words(Some(words));
+        Self(())
+    }
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        set_last_words(None);
+    }
+}
+
+fn set_last_words(words: Option<&'static str>) {
+    if let Ok(mut last) = LAST_WORDS.lock() {
+        *last = words;
+    }
+}
+
+fn say_last_words() {
+    let words = LAST_WORDS.lock().ok().and_then(|words| *words);
+    if let Some(words) = words {
+        // Below the bar that stands there.
+        let line = match io::stderr().is_terminal() {
+            true => format!("\n{words}\n"),
+            false => format!("{words}\n"),
+        };
+        let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 

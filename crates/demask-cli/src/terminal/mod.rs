@@ -1,7 +1,8 @@
-//! What the user sees: colours, tables, the live canvas, Ctrl-C.
+//! What the user sees: colours, tables, the live canvas, progress, Ctrl-C.
 
 use std::io::{self, IsTerminal, Write};
 
+pub mod downloads;
 pub mod interrupt;
 pub mod layout;
 pub mod progress;

@@ -5,6 +5,8 @@
     reason = "each test binary compiles this file and uses its own part"
 )]
 
+pub mod hub;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -53,8 +55,12 @@ impl Workplace {
             .write_stdin("");
         command
             .env_remove("DEMASK_CHECKPOINTS")
-            // No model of this machine's hub cache.
+            // No model of this machine's hub cache, and none from the network.
             .env("HF_HUB_CACHE", self.file("hub"))
+            .env("HF_HOME", self.file("hf"))
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
             .env_remove("NO_COLOR");
         command
     }

@@ -41,7 +41,7 @@ impl Family for Mdlm {
             name: "mdlm",
             model_types: &["mdlm", "bd3lm"],
             paper: "MDLM, arXiv 2406.07524; BD3-LM, arXiv 2503.09573",
-            covers: "mdlm-owt, bd3lm-owt in all block sizes (put the GPT-2 tokenizer beside them)",
+            covers: "mdlm-owt, bd3lm-owt in all block sizes (with the GPT-2 tokenizer beside them)",
             writes: "masked or block",
         }
     }
@@ -160,6 +160,10 @@ impl Family for Mdlm {
 
     fn is_buffer(&self, tensor: &str) -> bool {
         tensor.ends_with("rotary_emb.inv_freq") || tensor.starts_with("sampling_eps_")
+    }
+
+    fn tokenizer(&self) -> Option<&'static str> {
+        Some("openai-community/gpt2")
     }
 
     fn tiny(&self) -> Tiny {

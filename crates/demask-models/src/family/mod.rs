@@ -86,6 +86,12 @@ pub trait Family: Sync {
         None
     }
 
+    /// The model of the Hugging Face hub whose tokenizer the published checkpoints use, where they
+    /// come without one.
+    fn tokenizer(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The smallest checkpoint of this family, for [`random`].
     fn tiny(&self) -> Tiny;
 }

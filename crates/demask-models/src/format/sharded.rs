@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use serde::Deserialize;
@@ -24,6 +24,20 @@ struct Index {
 }
 
 impl Sharded {
+    /// The files that an index names, each once.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] when the index cannot be read, [`ModelError::Format`] when it is damaged
+    /// or names a path.
+    pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+        let label = index.display().to_string();
+        let shards = BTreeSet::from_iter(read(index, &label)?.weight_map.into_values());
+        match shards.iter().find(|shard| !is_plain_name(shard)) {
+            Some(path) => Err(no_plain_name(&label, path)),
+            None => Ok(shards),
+        }
+    }
+
     /// Opens the shards that `index` names; they lie beside it.
     ///
     /// # Errors
@@ -31,9 +45,7 @@ impl Sharded {
     /// shard, a shard name that is a path, or a tensor that its shard does not hold.
     pub fn open(index: &Path) -> Result<Self, ModelError> {
         let label = index.display().to_string();
-        let text = std::fs::read(index).map_err(|e| ModelError::io("read", index, e))?;
-        let parsed: Index = serde_json::from_slice(&text)
-            .map_err(|e| ModelError::format(&label, format!("is not a shard index: {e}")))?;
+        let parsed = read(index, &label)?;
         let folder = index.parent().unwrap_or(Path::new("."));
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut shards = Vec::new();
@@ -49,13 +61,7 @@ impl Sharded {
                         ));
                     }
                     if !is_plain_name(shard) {
-                        return Err(ModelError::format(
-                            &label,
-                            format!(
-                                "names the shard `{shard}`; a shard must be a file beside the \
-                                 index, without a path"
-                            ),
-                        ));
+                        return Err(no_plain_name(&label, shard));
                     }
                     let path = folder.join(shard);
                     if !path.is_file() {
@@ -82,6 +88,21 @@ impl Sharded {
         }
         Ok(Self { label, shards, map })
     }
+}
+
+fn read(index: &Path, label: &str) -> Result<Index, ModelError> {
+    let text = std::fs::read(index).map_err(|e| ModelError::io("read", index, e))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| ModelError::format(label, format!("is not a shard index: {e}")))
+}
+
+fn no_plain_name(label: &str, shard: &str) -> ModelError {
+    ModelError::format(
+        label,
+        format!(
+            "names the shard `{shard}`; a shard must be a file beside the index, without a path"
+        ),
+    )
 }
 
 /// A file name and nothing else: no folder, no parent, no root.

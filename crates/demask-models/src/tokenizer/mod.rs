@@ -42,6 +42,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Whether a folder has the files that [`Tokenizer::from_dir`] reads.
+    pub fn is_in(dir: &Path) -> bool {
+        let has = |name: &str| dir.join(name).is_file();
+        has("tokenizer.json") || (has("vocab.json") && has("merges.txt")) || has("tokenizer.bin")
+    }
+
     /// Reads the tokenizer files of a checkpoint folder: `tokenizer.json`, or `vocab.json` and
     /// `merges.txt`, or llama2.c's `tokenizer.bin`.
     ///

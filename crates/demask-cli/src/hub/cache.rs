@@ -1,0 +1,137 @@
+//! The cache of one model: `blobs/` has contents by their checksum, `snapshots/COMMIT/` names them,
+//! `refs/` says which commit a branch or tag is.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::name::{Name, is_hexadecimal};
+use super::trouble::{Result, Trouble};
+
+/// What the cache has of a model.
+pub struct Cached {
+    folder: PathBuf,
+    name: Name,
+}
+
+impl Cached {
+    /// The model of this name.
+    pub fn new(cache: &Path, name: &Name) -> Self {
+        let model = format!("models--{}", name.repository.replace('/', "--"));
+        Self {
+            folder: cache.join(model),
+            name: name.clone(),
+        }
+    }
+
+    /// The folder of the revision, whether or not all of it is there.
+    pub fn snapshot(&self) -> Option<PathBuf> {
+        let commit = match self.name.is_commit() {
+            true => self.name.revision.clone(),
+            false => fs::read_to_string(self.reference()).ok()?,
+        };
+        // A commit, not a way out of the folder.
+        let commit = Some(commit.trim()).filter(|commit| is_hexadecimal(commit))?;
+        Some(self.folder(commit)).filter(|folder| folder.is_dir())
+    }
+
+    /// The folder of a commit.
+    pub fn folder(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    /// Where a content lies.
+    pub fn blob(&self, id: &str) -> PathBuf {
+        self.folder.join("blobs").join(id)
+    }
+
+    /// Gives a content its name in the folder of a commit.
+    pub fn link(&self, commit: &str, name: &str, blob: &Path) -> Result<()> {
+        let folder = self.folder(commit);
+        let file = folder.join(name);
+        let link = || {
+            fs::create_dir_all(&folder)?;
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => point(blob, &file),
+            }
+        };
+        link().map_err(|error| Trouble::disk(&file, error))
+    }
+
+    /// Says which commit the revision is.
+    pub fn name(&self, commit: &str) -> Result<()> {
+        let file = self.reference();
+        if self.name.is_commit() {
+            return Ok(());
+        }
+        let write = || {
+            fs::create_dir_all(file.parent().unwrap_or(&self.folder))?;
+            fs::write(&file, commit)
+        };
+        write().map_err(|error| Trouble::disk(&file, error))
+    }
+
+    fn reference(&self) -> PathBuf {
+        self.folder.join("refs").join(&self.name.revision)
+    }
+}
+
+/// A relative link, so that the cache can be moved.
+#[cfg(unix)]
+fn point(blob: &Path, file: &Path) -> io::Result<()> {
+    let id = blob.file_name().unwrap_or_default();
+    std::os::unix::fs::symlink(Path::new("../../blobs").join(id), file)
+}
+
+/// Links need a permission elsewhere; a second name of the same content does not.
+#[cfg(not(unix))]
+fn point(blob: &Path, file: &Path) -> io::Result<()> {
+    fs::hard_link(blob, file).or_else(|_| fs::copy(blob, file).map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_names_its_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let model = cache.path().join("models--o--n");
+        let found = |name| Cached::new(cache.path(), &Name::parse(name).unwrap()).snapshot();
+        fs::create_dir_all(model.join("snapshots/abc")).unwrap();
+        fs::create_dir_all(model.join("refs")).unwrap();
+        assert_eq!(found("o/n"), None);
+        for (commit, there) in [
+            ("abc\n", true),
+            ("../..", false),
+            ("def", false),
+            ("", false),
+        ] {
+            fs::write(model.join("refs/main"), commit).unwrap();
+            let folder = there.then(|| model.join("snapshots/abc"));
+            assert_eq!(found("o/n"), folder, "{commit}");
+        }
+        assert_eq!(found("o/other"), None);
+        fs::write(model.join("refs/v1"), "abc").unwrap();
+        assert_eq!(found("o/n@v1"), Some(model.join("snapshots/abc")));
+        let commit = "a".repeat(40);
+        assert_eq!(found(&format!("o/n@{commit}")), None);
+        fs::create_dir(model.join("snapshots").join(&commit)).unwrap();
+        assert!(found(&format!("o/n@{commit}")).is_some());
+    }
+
+    #[test]
+    fn a_content_is_linked_again_when_its_link_is_broken() {
+        let cache = tempfile::tempdir().unwrap();
+        let cached = Cached::new(cache.path(), &Name::parse("o/n").unwrap());
+        let blob = cached.blob("12");
+        fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        fs::write(&blob, "content").unwrap();
+        for _ in 0..2 {
+            assert!(cached.link("abc", "file", &blob).is_ok());
+            let file = cached.folder("abc").join("file");
+            assert_eq!(fs::read_to_string(file).unwrap(), "content");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What can go wrong between here and the hub, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Error, anyhow};
+use demask::models::ModelError;
+use indicatif::DecimalBytes;
+
+use super::name::Name;
+use super::settings::Settings;
+use crate::error::{usage, with_advice};
+
+/// A result of this module.
+pub type Result<T> = std::result::Result<T, Trouble>;
+
+/// What went wrong.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The hub was not reached.
+    Unreachable(String),
+    /// The connection broke off.
+    Lost(String),
+    /// The hub answered with a status that is no success.
+    Refused {
+        /// The status of HTTP.
+        status: u16,
+        /// What the hub calls it.
+        code: Option<String>,
+        /// What the hub says about it.
+        message: Option<String>,
+    },
+    /// The answer is none of the hub's.
+    Answer(String),
+    /// The repository has no file of this name.
+    Lacks(String),
+    /// The repository has no weights that are read; it has these.
+    Weights(Vec<String>),
+    /// A file came, but not as announced.
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        wrong: String,
+    },
+    /// The disk has too little room.
+    Room {
+        /// Bytes that are missing.
+        needed: u64,
+        /// Bytes that are free.
+        room: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The cache cannot be written.
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// What was downloaded is no checkpoint that is read.
+    Model(ModelError),
+}
+
+impl Trouble {
+    /// The system refused to read or write a file of the cache.
+    pub fn disk(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Disk { path, error }
+    }
+
+    /// Whether another try may do.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Lost(_) => true,
+            Self::Refused { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// The failure as the user reads it.
+    pub fn explain(self, name: &Name, settings: &Settings) -> Error {
+        let endpoint = &settings.endpoint;
+        match self {
+            Self::Unreachable(cause) => with_advice(
+                anyhow!("cannot reach {endpoint} to download `{name}`: {cause}"),
+                "check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT another address of the \
+                 hub); a model that was downloaded once needs no network",
+            ),
+            Self::Lost(cause) => with_advice(
+                anyhow!("the download of `{name}` broke off: {cause}"),
+                "the same command goes on from here",
+            ),
+            Self::Refused {
+                status,
+                code,
+                message,
+            } => refused(status, code.as_deref(), message, name, settings),
+            Self::Answer(cause) => with_advice(
+                anyhow!("the answer of {endpoint} is none of a Hugging Face hub: {cause}"),
+                "check HF_ENDPOINT and the proxy",
+            ),
+            Self::Lacks(file) => with_advice(
+                anyhow!("`{name}` has no {file} on the hub"),
+                format!(
+                    "see {endpoint}/{}: it may be no model, or one in parts",
+                    name.repository
+                ),
+            ),
+            Self::Weights(others) => {
+                let found = match others.is_empty() {
+                    true => "none".to_owned(),
+                    false => others
+                        .iter()
+                        .take(3)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                with_advice(
+                    anyhow!(
+                        "`{name}` has no model.safetensors and no model.safetensors.index.json on \
+                         the hub; its weights: {found}"
+                    ),
+                    "only safetensors is read yet: look for a conversion of the model, or convert \
+                     it with transformers' `save_pretrained` and give the folder",
+                )
+            }
+            Self::Damaged { file, wrong } => with_advice(
+                anyhow!("{file} of `{name}` {wrong}; it was thrown away"),
+                "run the same command again; if it fails again, something between here and the hub \
+                 changes what it passes on (a proxy, HF_ENDPOINT)",
+            ),
+            Self::Room { needed, room, path } => with_advice(
+                anyhow!(
+                    "`{name}` needs {} more in {}, where {} are free",
+                    DecimalBytes(needed),
+                    path.display(),
+                    DecimalBytes(room)
+                ),
+                "free some, or set HF_HOME to a folder on a larger disk",
+            ),
+            Self::Disk { path, error } => {
+                let full = matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::FileTooLarge
+                );
+                let advice = match full {
+                    true => {
+                        "free some space, and the same command goes on from here; or set HF_HOME \
+                         to a folder on a larger disk"
+                    }
+                    false => "set HF_HOME to a folder that can be written",
+                };
+                let text = format!("cannot keep {} of `{name}`", path.display());
+                with_advice(Error::new(error).context(text), advice)
+            }
+            Self::Model(error) => error.into(),
+        }
+    }
+}
+
+/// The hub says no.
+fn refused(
+    status: u16,
+    code: Option<&str>,
+    message: Option<String>,
+    name: &Name,
+    settings: &Settings,
+) -> Error {
+    let Settings {
+        endpoint, token, ..
+    } = settings;
+    let page = format!("{endpoint}/{}", name.repository);
+    let message = message.unwrap_or_else(|| format!("status {status}"));
+    match (status, code) {
+        (_, Some("RevisionNotFound")) => with_advice(
+            usage(format!(
+                "no revision `{}` of `{}`",
+                name.revision, name.repository
+            )),
+            format!("its branches, tags and commits are at {page}/tree/main"),
+        ),
+        (401 | 403, Some("GatedRepo")) => {
+            let then = match token {
+                None => format!(
+                    "then set HF_TOKEN to a token of your account ({endpoint}/settings/tokens) or \
+                     run `hf auth login`"
+                ),
+                Some(_) => "with the account of your token; a fine-grained token must be allowed \
+                            to read gated repositories"
+                    .to_owned(),
+            };
+            with_advice(
+                anyhow!("`{name}` is open only to those who accepted its licence ({message})"),
+                format!("accept it at {page}, {then}"),
+            )
+        }
+        // Without a token the hub does not tell a private model from none.
+        (404, _) | (401, Some("RepoNotFound")) => no_such(name, &page),
+        (401, _) if token.is_none() => no_such(name, &page),
+        (401, _) => with_advice(
+            anyhow!("{endpoint} does not accept the token ({message})"),
+            "renew HF_TOKEN, or unset it; `hf auth login` renews the one it keeps",
+        ),
+        (403, _) => with_advice(
+            anyhow!("{endpoint} forbids to read `{name}` ({message})"),
+            format!("see {page}; HF_TOKEN must be a token of an account that may read it"),
+        ),
+        (429, _) => with_advice(
+            anyhow!("{endpoint} answers no more requests for now ({message})"),
+            "try again in some minutes; with a token (HF_TOKEN) more are answered",
+        ),
+        (500.., _) => with_advice(
+            anyhow!("{endpoint} fails ({message})"),
+            "try again later; the same command goes on from here",
+        ),
+        _ => anyhow!("{endpoint} does not give `{name}` ({message})"),
+    }
+}
+
+fn no_such(name: &Name, page: &str) -> Error {
+    with_advice(
+        usage(format!("no checkpoint `{name}`")),
+        format!(
+            "there is no such folder, and no public model at {page}; check the spelling. A private \
+             one needs HF_TOKEN"
+        ),
+    )
+}
+
+impl From<ureq::Error> for Trouble {
+    fn from(error: ureq::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+impl From<ModelError> for Trouble {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error)
+    }
+}
