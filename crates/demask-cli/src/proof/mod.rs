@@ -8,6 +8,7 @@
 //! | `block-cache` | [`block_cache`] | BD3-LM 2503.09573, section 3 |
 //! | `variance` | [`variance`] | MDLM 2406.07524; BD3-LM 2503.09573 |
 //! | `confidence` | [`confidence`] | LLaDA 2502.09992; Dream 2508.15487 |
+//! | `guidance` | [`guidance`] | UDLM 2412.10193, D-CFG |
 //! | `order` | [`order`] | BD3-LM 2503.09573, table 3 |
 //! | `sudoku` | [`sudoku`] | the card of `checkpoints/sudoku` |
 
@@ -15,6 +16,7 @@ mod block_cache;
 mod cached_ancestral;
 mod confidence;
 mod exactness;
+mod guidance;
 mod gumbel;
 mod order;
 mod sudoku;
@@ -92,6 +94,7 @@ pub fn registry() -> &'static [&'static dyn Proof] {
         &block_cache::BlockCache,
         &variance::Variance,
         &confidence::Confidence,
+        &guidance::Guidance,
         &order::Order,
         &sudoku::Sudoku,
     ]

@@ -71,6 +71,11 @@ pub struct Documents {
     valid: Vec<SourceDocuments>,
 }
 
+fn labelled(sources: &[SourceDocuments]) -> impl Iterator<Item = (&str, &str)> {
+    let documents = sources.iter().flat_map(|s| &s.documents);
+    documents.filter_map(|d| Some((d.text.as_str(), d.label.as_deref()?)))
+}
+
 #[derive(Debug, Clone)]
 struct SourceDocuments {
     path: PathBuf,
@@ -125,6 +130,16 @@ impl Documents {
     pub fn valid_texts(&self) -> impl Iterator<Item = &str> {
         let documents = self.valid.iter().flat_map(|s| &s.documents);
         documents.map(|d| d.text.as_str())
+    }
+
+    /// The texts that are trained on, each with its label; those without one are left out.
+    pub fn train_labelled(&self) -> impl Iterator<Item = (&str, &str)> {
+        labelled(&self.train)
+    }
+
+    /// The texts kept for validation, each with its label.
+    pub fn valid_labelled(&self) -> impl Iterator<Item = (&str, &str)> {
+        labelled(&self.valid)
     }
 
     /// The names of the classes, sorted: the distinct labels of the training documents.

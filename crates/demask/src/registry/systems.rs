@@ -83,7 +83,7 @@ pub fn systems() -> &'static [System] {
                 "demask-nn/src/transformer/label.rs",
             ],
             command: "demask train recipes/systems/udlm.toml",
-            proofs: &[],
+            proofs: &["guidance"],
         },
         System {
             name: "BD3-LM",
