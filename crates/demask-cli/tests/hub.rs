@@ -277,6 +277,10 @@ fn a_repository_without_safetensors_is_named_before_anything_comes() {
     assert!(stderr.contains("model.gguf"), "{stderr}");
     assert!(stderr.contains("only safetensors is read yet"), "{stderr}");
     fs::rename(other.join("model.gguf"), other.join("model.safetensors")).unwrap();
+    fs::write(other.join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
+    place.hub.serve("o/other", &other);
+    let stderr = place.refused(1, "o/other");
+    assert!(stderr.contains("has no tokenizer.json"), "{stderr}");
     fs::write(other.join("config.json"), r#"{"model_type":"bert"}"#).unwrap();
     place.hub.serve("o/other", &other);
     place.hub.asked();
@@ -342,12 +346,8 @@ mod cut_off {
 
     use super::*;
 
-    /// Begins a download that stands still after some bytes of the weights.
-    fn stuck(place: &Place) -> Child {
-        place.hub.rule(|asked| {
-            (is_weights(asked) && asked.from.is_none()).then_some(Reply::Stall(2000))
-        });
-        let child = Command::new(env!("CARGO_BIN_EXE_demask"))
+    fn begin(place: &Place) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_demask"))
             .args(["inspect", "o/tiny"])
             .current_dir(place.work.path())
             .envs(place.environment())
@@ -355,10 +355,18 @@ mod cut_off {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
-        let begin = Instant::now();
+            .unwrap()
+    }
+
+    /// Begins a download that stands still after some bytes of the weights.
+    fn stuck(place: &Place) -> Child {
+        place.hub.rule(|asked| {
+            (is_weights(asked) && asked.from.is_none()).then_some(Reply::Stall(2000))
+        });
+        let child = begin(place);
+        let start = Instant::now();
         while place.gathered() < 2000 {
-            assert!(begin.elapsed() < Duration::from_secs(30), "nothing came");
+            assert!(start.elapsed() < Duration::from_secs(30), "nothing came");
             std::thread::sleep(Duration::from_millis(5));
         }
         child
@@ -378,6 +386,22 @@ mod cut_off {
         child.kill().unwrap();
         child.wait().unwrap();
         goes_on(&place);
+    }
+
+    #[test]
+    fn two_runs_take_turns() {
+        let place = Place::new();
+        let mut first = stuck(&place);
+        let second = begin(&place);
+        std::thread::sleep(Duration::from_millis(300));
+        place.hub.asked();
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let Output { status, stderr, .. } = second.wait_with_output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.success(), "{stderr}");
+        assert!(stderr.contains("waiting for it"), "{stderr}");
+        assert_eq!(ranges(&place.hub.asked()), [Some(2000)]);
     }
 
     #[test]
