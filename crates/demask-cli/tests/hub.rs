@@ -40,7 +40,7 @@ impl Place {
             ("HF_HOME", self.work.file("hf").into()),
             ("HF_HUB_OFFLINE", "0".into()),
             // A proxy does not know this hub.
-            ("NO_PROXY", "127.0.0.1".into()),
+            ("NO_PROXY", "127.0.0.1,localhost".into()),
         ]
     }
 
@@ -78,6 +78,10 @@ fn is_weights(asked: &Asked) -> bool {
     asked.path.starts_with("/store/")
 }
 
+fn token(asked: &Asked) -> Option<&str> {
+    asked.authorization.as_deref()
+}
+
 /// Where the requests for the weights began.
 fn ranges(asked: &[Asked]) -> Vec<Option<usize>> {
     let weights = asked.iter().filter(|asked| is_weights(asked));
@@ -108,6 +112,7 @@ fn a_model_is_downloaded_once() {
         [
             "/api/models/o/tiny/revision/main?blobs=true",
             &format!("/o/tiny/resolve/{COMMIT}/config.json"),
+            "/kept/o/tiny/config.json",
             &format!("/o/tiny/resolve/{COMMIT}/tokenizer.json"),
             &format!("/o/tiny/resolve/{COMMIT}/model.safetensors"),
             "/store/o/tiny/model.safetensors",
@@ -233,9 +238,12 @@ fn a_hub_that_refuses_says_why() {
     let stderr = refused(1, output.unwrap());
     assert!(stderr.contains("the account of your token"), "{stderr}");
     assert!(!stderr.contains("secret"), "{stderr}");
-    let asked = place.hub.asked();
-    assert_eq!(asked[0].authorization.as_deref(), Some("Bearer secret"));
+    assert_eq!(token(&place.hub.asked()[0]), Some("Bearer secret"));
 
+    // What the hub says of a model that does not exist to somebody without a token.
+    place.hub.rule(|_| Some(Reply::Refuse(401, "RepoNotFound")));
+    let stderr = place.refused(2, "o/tiny");
+    assert!(stderr.contains("check the spelling"), "{stderr}");
     place.hub.rule(|_| Some(Reply::Refuse(401, "")));
     let output = place
         .demask(["inspect", "o/tiny"])
@@ -246,6 +254,18 @@ fn a_hub_that_refuses_says_why() {
     place.hub.rule(|_| Some(Reply::Other(b"<html>".to_vec())));
     let stderr = place.refused(1, "o/tiny");
     assert!(stderr.contains("none of a Hugging Face hub"), "{stderr}");
+}
+
+#[test]
+fn the_token_is_shown_to_the_hub_alone() {
+    let place = Place::new();
+    fs::create_dir_all(place.work.file("hf")).unwrap();
+    fs::write(place.work.file("hf/token"), "kept\n").unwrap();
+    place.open("o/tiny");
+    for asked in place.hub.asked() {
+        let expected = (!is_weights(&asked)).then_some("Bearer kept");
+        assert_eq!(token(&asked), expected, "{}", asked.path);
+    }
 }
 
 #[test]
