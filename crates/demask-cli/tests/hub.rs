@@ -40,7 +40,7 @@ impl Place {
             ("HF_HOME", self.work.file("hf").into()),
             ("HF_HUB_OFFLINE", "0".into()),
             // A proxy does not know this hub.
-            ("NO_PROXY", "127.0.0.1".into()),
+            ("NO_PROXY", "127.0.0.1,localhost".into()),
         ]
     }
 
@@ -78,6 +78,10 @@ fn is_weights(asked: &Asked) -> bool {
     asked.path.starts_with("/store/")
 }
 
+fn token(asked: &Asked) -> Option<&str> {
+    asked.authorization.as_deref()
+}
+
 /// Where the requests for the weights began.
 fn ranges(asked: &[Asked]) -> Vec<Option<usize>> {
     let weights = asked.iter().filter(|asked| is_weights(asked));
@@ -108,6 +112,7 @@ fn a_model_is_downloaded_once() {
         [
             "/api/models/o/tiny/revision/main?blobs=true",
             &format!("/o/tiny/resolve/{COMMIT}/config.json"),
+            "/kept/o/tiny/config.json",
             &format!("/o/tiny/resolve/{COMMIT}/tokenizer.json"),
             &format!("/o/tiny/resolve/{COMMIT}/model.safetensors"),
             "/store/o/tiny/model.safetensors",
@@ -233,9 +238,12 @@ fn a_hub_that_refuses_says_why() {
     let stderr = refused(1, output.unwrap());
     assert!(stderr.contains("the account of your token"), "{stderr}");
     assert!(!stderr.contains("secret"), "{stderr}");
-    let asked = place.hub.asked();
-    assert_eq!(asked[0].authorization.as_deref(), Some("Bearer secret"));
+    assert_eq!(token(&place.hub.asked()[0]), Some("Bearer secret"));
 
+    // What the hub says of a model that does not exist to somebody without a token.
+    place.hub.rule(|_| Some(Reply::Refuse(401, "RepoNotFound")));
+    let stderr = place.refused(2, "o/tiny");
+    assert!(stderr.contains("check the spelling"), "{stderr}");
     place.hub.rule(|_| Some(Reply::Refuse(401, "")));
     let output = place
         .demask(["inspect", "o/tiny"])
@@ -246,6 +254,18 @@ fn a_hub_that_refuses_says_why() {
     place.hub.rule(|_| Some(Reply::Other(b"<html>".to_vec())));
     let stderr = place.refused(1, "o/tiny");
     assert!(stderr.contains("none of a Hugging Face hub"), "{stderr}");
+}
+
+#[test]
+fn the_token_is_shown_to_the_hub_alone() {
+    let place = Place::new();
+    fs::create_dir_all(place.work.file("hf")).unwrap();
+    fs::write(place.work.file("hf/token"), "kept\n").unwrap();
+    place.open("o/tiny");
+    for asked in place.hub.asked() {
+        let expected = (!is_weights(&asked)).then_some("Bearer kept");
+        assert_eq!(token(&asked), expected, "{}", asked.path);
+    }
 }
 
 #[test]
@@ -277,6 +297,10 @@ fn a_repository_without_safetensors_is_named_before_anything_comes() {
     assert!(stderr.contains("model.gguf"), "{stderr}");
     assert!(stderr.contains("only safetensors is read yet"), "{stderr}");
     fs::rename(other.join("model.gguf"), other.join("model.safetensors")).unwrap();
+    fs::write(other.join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
+    place.hub.serve("o/other", &other);
+    let stderr = place.refused(1, "o/other");
+    assert!(stderr.contains("has no tokenizer.json"), "{stderr}");
     fs::write(other.join("config.json"), r#"{"model_type":"bert"}"#).unwrap();
     place.hub.serve("o/other", &other);
     place.hub.asked();
@@ -342,12 +366,8 @@ mod cut_off {
 
     use super::*;
 
-    /// Begins a download that stands still after some bytes of the weights.
-    fn stuck(place: &Place) -> Child {
-        place.hub.rule(|asked| {
-            (is_weights(asked) && asked.from.is_none()).then_some(Reply::Stall(2000))
-        });
-        let child = Command::new(env!("CARGO_BIN_EXE_demask"))
+    fn begin(place: &Place) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_demask"))
             .args(["inspect", "o/tiny"])
             .current_dir(place.work.path())
             .envs(place.environment())
@@ -355,10 +375,18 @@ mod cut_off {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
-        let begin = Instant::now();
+            .unwrap()
+    }
+
+    /// Begins a download that stands still after some bytes of the weights.
+    fn stuck(place: &Place) -> Child {
+        place.hub.rule(|asked| {
+            (is_weights(asked) && asked.from.is_none()).then_some(Reply::Stall(2000))
+        });
+        let child = begin(place);
+        let start = Instant::now();
         while place.gathered() < 2000 {
-            assert!(begin.elapsed() < Duration::from_secs(30), "nothing came");
+            assert!(start.elapsed() < Duration::from_secs(30), "nothing came");
             std::thread::sleep(Duration::from_millis(5));
         }
         child
@@ -378,6 +406,22 @@ mod cut_off {
         child.kill().unwrap();
         child.wait().unwrap();
         goes_on(&place);
+    }
+
+    #[test]
+    fn two_runs_take_turns() {
+        let place = Place::new();
+        let mut first = stuck(&place);
+        let second = begin(&place);
+        std::thread::sleep(Duration::from_millis(300));
+        place.hub.asked();
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let Output { status, stderr, .. } = second.wait_with_output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.success(), "{stderr}");
+        assert!(stderr.contains("waiting for it"), "{stderr}");
+        assert_eq!(ranges(&place.hub.asked()), [Some(2000)]);
     }
 
     #[test]

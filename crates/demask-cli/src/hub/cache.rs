@@ -52,7 +52,7 @@ impl Cached {
         let link = || {
             fs::create_dir_all(&folder)?;
             match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => point(blob, &file),
             }
         };
@@ -98,7 +98,7 @@ mod tests {
     fn a_revision_names_its_snapshot() {
         let cache = tempfile::tempdir().unwrap();
         let model = cache.path().join("models--o--n");
-        let found = |name| Cached::new(cache.path(), &Name::parse(name).unwrap()).snapshot();
+        let found = |name: &str| Cached::new(cache.path(), &Name::parse(name).unwrap()).snapshot();
         fs::create_dir_all(model.join("snapshots/abc")).unwrap();
         fs::create_dir_all(model.join("refs")).unwrap();
         assert_eq!(found("o/n"), None);

@@ -3,7 +3,7 @@
 //! Bytes gather in `blobs/ID.part`. Only when all of them are there and have the size and the
 //! checksum that the hub names does the file get its name.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -168,7 +168,8 @@ impl Part {
         let open = || {
             let mut options = OpenOptions::new();
             let opened = options.read(true).append(true).create(true).open(&path)?;
-            if opened.try_lock().is_err() {
+            // A disk without locks is written without them.
+            if matches!(opened.try_lock(), Err(TryLockError::WouldBlock)) {
                 crate::terminal::note(format!(
                     "another run downloads {}: waiting for it",
                     file.name
@@ -185,7 +186,8 @@ impl Part {
             checksum: Sha256::new(),
         };
         part.read_again().map_err(|error| part.trouble(error))?;
-        if file.size.is_some_and(|size| part.length > size) {
+        // Whether bytes are missing cannot be told without the size.
+        if file.size.is_none_or(|size| part.length > size) {
             part.clear()?;
         }
         Ok(part)

@@ -39,6 +39,7 @@ use download::Download;
 pub use name::Name;
 use remote::{Listing, Remote};
 use settings::Settings;
+use trouble::Trouble;
 use wanted::Wanted;
 
 /// A model that lies on this machine.
@@ -125,7 +126,10 @@ fn fetch(
     }
     if wanted == Wanted::Model {
         // Before gigabytes come that nothing here can read.
-        family::recognise(&ConfigFile::read(&folder.join("config.json"))?)?;
+        let family = family::recognise(&ConfigFile::read(&folder.join("config.json"))?)?;
+        if !Tokenizer::is_in(&folder) && family.tokenizer().is_none() {
+            return Err(Trouble::Lacks("tokenizer.json".to_owned()));
+        }
         download.files(&weights(&listing, wanted, &folder)?)?;
     }
     cached.name(&listing.sha)?;

@@ -86,7 +86,7 @@ impl Trouble {
             Self::Unreachable(cause) => with_advice(
                 anyhow!("cannot reach {endpoint} to download `{name}`: {cause}"),
                 "check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT another address of the \
-                 hub); a model that was downloaded once needs no network",
+                 hub), and the same command goes on; a model that was downloaded once needs none",
             ),
             Self::Lost(cause) => with_advice(
                 anyhow!("the download of `{name}` broke off: {cause}"),

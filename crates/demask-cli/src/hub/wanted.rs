@@ -48,9 +48,8 @@ impl Wanted {
         if self == Self::Tokenizer {
             return Ok(());
         }
-        listing.need("config.json")?;
         if self.single(listing).is_some() || self.index(listing).is_some() {
-            return Ok(());
+            return listing.need("config.json").map(drop);
         }
         let is_weights = |file: &&File| OTHER_WEIGHTS.iter().any(|end| file.name.ends_with(end));
         let others = listing.files.iter().filter(is_weights);

@@ -116,5 +116,7 @@ fn bar(name: &str, size: Option<u64>, have: u64) -> ProgressBar {
         None => ProgressBar::no_length(),
     };
     let bar = bar.with_style(style).with_message(name.to_owned());
-    bar.with_position(have)
+    let bar = bar.with_position(have);
+    bar.reset_eta();
+    bar
 }

@@ -199,13 +199,17 @@ fn truth(
         [owner, name, "resolve", COMMIT, file] => {
             let files = repository(owner, name)?;
             let content = files.get(file).ok_or("EntryNotFound")?;
-            // Large files lie in another store.
-            Ok(match file.ends_with(".safetensors") {
-                true => Truth::Elsewhere(format!("{address}/store/{owner}/{name}/{file}")),
-                false => Truth::Content(content.clone()),
+            // Large files lie in another store, on a host of another name.
+            let store = address.replace("127.0.0.1", "localhost");
+            Ok(match file {
+                "config.json" => Truth::Elsewhere(format!("/kept/{owner}/{name}/{file}")),
+                _ if file.ends_with(".safetensors") => {
+                    Truth::Elsewhere(format!("{store}/store/{owner}/{name}/{file}"))
+                }
+                _ => Truth::Content(content.clone()),
             })
         }
-        ["store", owner, name, file] => {
+        ["store" | "kept", owner, name, file] => {
             let content = repository(owner, name)?.get(file).ok_or("EntryNotFound")?;
             Ok(Truth::Content(content.clone()))
         }
