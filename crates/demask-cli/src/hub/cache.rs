@@ -116,9 +116,10 @@ mod tests {
         fs::write(model.join("refs/v1"), "abc").unwrap();
         assert_eq!(found("o/n@v1"), Some(model.join("snapshots/abc")));
         let commit = "a".repeat(40);
-        assert_eq!(found(&format!("o/n@{commit}")), None);
+        let pinned = format!("o/n@{commit}");
+        assert_eq!(found(&pinned), None);
         fs::create_dir(model.join("snapshots").join(&commit)).unwrap();
-        assert!(found(&format!("o/n@{commit}")).is_some());
+        assert!(found(&pinned).is_some());
     }
 
     #[test]
