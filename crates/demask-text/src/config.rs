@@ -57,8 +57,8 @@ pub struct DecodeConfig {
     pub cache: CacheConfig,
     /// The rules about end tokens.
     pub eos: EosConfig,
-    /// What becomes of a text that repeats itself; `null` lets it.
-    pub repetition: Option<RepetitionConfig>,
+    /// What becomes of a text that repeats itself.
+    pub repetition: RepetitionConfig,
     /// Quirks of a published sampler to reproduce.
     pub compat: Compat,
     /// Seed of everything random.
@@ -86,7 +86,7 @@ impl Default for DecodeConfig {
             constraints: Vec::new(),
             cache: CacheConfig::None,
             eos: EosConfig::default(),
-            repetition: None,
+            repetition: RepetitionConfig::default(),
             compat: Compat::None,
             seed: 0,
             samples: 1,
@@ -261,9 +261,7 @@ impl DecodeConfig {
         for guide in &self.guides {
             guide.check()?;
         }
-        if let Some(repetition) = &self.repetition {
-            repetition.check()?;
-        }
+        self.repetition.check()?;
         self.policy.check()
     }
 

@@ -164,8 +164,9 @@ fn short_block(config: &DecodeConfig, row: &Row, open: &[usize]) -> Option<Strin
     let template = row.cells()[row.start()..].contains(&Cell::Fixed);
     let cells = &row.blocks()[row.start()..];
     let cells = cells.iter().filter(|&&b| b as usize == last).count();
+    let plural = if cells == 1 { "" } else { "s" };
     (!one && !template && cells < block)
-        .then(|| format!("the last block has {cells} cells of {block}"))
+        .then(|| format!("the last block has {cells} cell{plural} of {block}"))
 }
 
 /// More steps than cells, under a pace that skips a step with nothing to write. A step a cell of the

@@ -33,8 +33,10 @@ pub struct RepetitionConfig {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
-    /// It is thrown away and drawn again with other random numbers.
+    /// Nothing: it goes on.
     #[default]
+    Keep,
+    /// It is thrown away and drawn again with other random numbers.
     Again,
     /// It ends, without the tokens that were looked at.
     Cut,
@@ -45,7 +47,7 @@ impl Default for RepetitionConfig {
         Self {
             window: 256,
             entropy: 4.0,
-            then: Then::Again,
+            then: Then::Keep,
             tries: 10,
         }
     }
@@ -77,9 +79,12 @@ impl RepetitionConfig {
         Ok(())
     }
 
-    /// Whether a row that is written up to `end` repeats itself there.
+    /// Whether a row that is written up to `end` repeats itself there, if anybody minds.
     pub(crate) fn holds(&self, row: &Row, end: usize) -> bool {
-        end > self.window && unigram_entropy(&row.ids()[end - self.window..end]) < self.entropy
+        let minds = self.then != Then::Keep;
+        minds
+            && end > self.window
+            && unigram_entropy(&row.ids()[end - self.window..end]) < self.entropy
     }
 }
 
@@ -115,6 +120,7 @@ mod tests {
         let rule = RepetitionConfig {
             window: 4,
             entropy: 1.0,
+            then: Then::Cut,
             ..RepetitionConfig::default()
         };
         let row = |ids: &[u32]| {

@@ -290,11 +290,12 @@ impl Session {
         end: usize,
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Option<Next> {
-        let rule = shared
-            .config
-            .repetition
-            .filter(|rule| rule.holds(row, end))?;
+        let rule = shared.config.repetition;
+        if !rule.holds(row, end) {
+            return None;
+        }
         match rule.then {
+            Then::Keep => return None,
             Then::Again if self.tries < rule.tries => return Some(Next::Again),
             Then::Again => self.text.notes.push(format!(
                 "the text repeats itself in every one of {} attempts; this is the last one",

@@ -8,8 +8,7 @@ use demask_nn::{Asked, AttentionMask, Input};
 use demask_text::infill::Template;
 use demask_text::{
     CacheConfig, Compat, ConstraintConfig, Crossing, DecodeConfig, Decoder, EosConfig, Finish,
-    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, RepetitionConfig, TextError,
-    Written, ar,
+    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, TextError, Then, Written, ar,
 };
 use serde_json::json;
 
@@ -189,9 +188,7 @@ fn from_left_to_right_what_has_no_meaning_is_refused() {
     type Change = fn(&mut DecodeConfig);
     let changes: [(&str, Change); 9] = [
         ("cache", |c| c.cache = CacheConfig::Block),
-        ("repetition", |c| {
-            c.repetition = Some(RepetitionConfig::default())
-        }),
+        ("repetition", |c| c.repetition.then = Then::Cut),
         ("steps", |c| c.steps = 5),
         ("plan", |c| {
             c.plan = LengthConfig::Blocks {

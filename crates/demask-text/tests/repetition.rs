@@ -33,7 +33,7 @@ fn blocks(rule: RepetitionConfig) -> DecodeConfig {
         },
         policy: policy("first_hitting"),
         temperature: 1.0,
-        repetition: Some(rule),
+        repetition: rule,
         samples: 6,
         ..config()
     }
@@ -80,10 +80,7 @@ fn entropies(row: &Row) -> Vec<(usize, f64)> {
 
 /// The texts without a rule, and a bound that half of them fall below somewhere.
 fn half(toy: &Toy) -> (Vec<Row>, f64) {
-    let free = DecodeConfig {
-        repetition: None,
-        ..blocks(rule(1.0, Then::Again))
-    };
+    let free = blocks(rule(1.0, Then::Keep));
     let (_, rows, _) = run(toy, &free);
     let rows: Vec<Row> = rows.into_iter().map(Option::unwrap).collect();
     let lowest = |row: &Row| {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use common::{Toy, config, message, prompts, stop_after};
 use demask_text::{
     Compat, ConstraintConfig, Crossing, DecodeChanges, DecodeConfig, Decoder, DrawKind,
-    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, RepetitionConfig, StepEvent,
+    GuideConfig, LengthConfig, PaceConfig, PolicyConfig, Prompt, RepetitionConfig, StepEvent, Then,
 };
 
 const MASK: u32 = 11;
@@ -72,11 +72,12 @@ fn every_setting_changes_something() {
         with(|c| c.eos.confidence_eos_eot_inf = true),
         with(|c| c.eos.early_stop = true),
         with(|c| {
-            c.repetition = Some(RepetitionConfig {
+            c.repetition = RepetitionConfig {
                 window: 8,
                 entropy: 2.0,
-                ..RepetitionConfig::default()
-            });
+                then: Then::Again,
+                tries: 2,
+            };
         }),
         with(|c| c.compat = Compat::LladaOfficial),
         with(|c| c.compat = Compat::DreamOfficial),
