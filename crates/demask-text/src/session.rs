@@ -298,10 +298,17 @@ impl Session {
             Then::Keep => return None,
             Then::Again if self.tries < rule.tries => return Some(Next::Again),
             Then::Again => self.text.notes.push(format!(
-                "the text repeats itself in every one of {} attempts; this is the last one",
+                "the text repeats itself in every one of {} attempts; this is the last one, and its steps and \
+                 forward passes are those of all",
                 self.tries + 1
             )),
-            Then::Cut => self.text.cut = Some(end - rule.window),
+            Then::Cut => {
+                self.text.cut = Some(end - rule.window);
+                self.text.notes.push(format!(
+                    "the text repeats itself: its last {} tokens are cut off",
+                    rule.window
+                ));
+            }
         }
         self.text.end(Finish::Repetition, emit);
         Some(Next::Done)
@@ -404,7 +411,8 @@ impl Session {
 
     /// The text as it stands.
     pub fn written(mut self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
-        let said = notes::at_end(shared.config, self.text.steps, self.tries);
+        let (tries, last) = (self.tries, self.text.finish == Some(Finish::Repetition));
+        let said = notes::at_end(shared.config, self.text.steps, if last { 0 } else { tries });
         self.text.notes.extend(said);
         self.text
             .written(shared.denoiser, shared.forbid.ends(), row)
