@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::terminal::style;
+
 /// How a written text is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -18,7 +20,7 @@ pub enum Output {
 #[group(multiple = false)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Show the text live while it un-masks [default on a terminal]
+    /// Show the text live while it un-masks [default on a terminal, unless TERM is `dumb`]
     #[arg(long)]
     pub watch: bool,
 
@@ -38,7 +40,7 @@ impl OutputArgs {
             (true, ..) => Output::Watch,
             (_, true, _) => Output::Plain,
             (.., true) => Output::Json,
-            _ if io::stdout().is_terminal() => Output::Watch,
+            _ if io::stdout().is_terminal() && !style::is_dumb() => Output::Watch,
             _ => Output::Plain,
         }
     }

@@ -2,9 +2,16 @@
 
 use std::fmt::Display;
 
-/// Colours go to a terminal unless `NO_COLOR` is set to something (<https://no-color.org>).
+/// Colours go to a terminal that has them unless `NO_COLOR` is set to something (<https://no-color.org>).
 pub fn enabled(is_terminal: bool) -> bool {
-    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    is_terminal && !refused && !is_dumb()
+}
+
+/// Whether the terminal says of itself that it knows nothing but lines (`TERM=dumb`: the shell of an
+/// editor, a log).
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The word that opens an error.

@@ -81,10 +81,12 @@ impl Totals {
 
 fn summary(plan: &WritePlan, outcome: &Outcome) -> String {
     let totals = Totals::of(outcome);
-    let stopped = if outcome.is_stopped() {
-        "stopped; "
-    } else {
-        ""
+    // Cells that were not reached leave no gap in the text, so the line tells of them.
+    let open: usize = outcome.written.iter().map(|written| written.open).sum();
+    let stopped = match (outcome.is_stopped(), open) {
+        (false, _) => String::new(),
+        (true, 0) => "stopped; ".to_owned(),
+        (true, open) => format!("stopped with {open} cells still open; "),
     };
     format!(
         "{stopped}{} tokens, {} forwards, {:.2} s, {:.1} tokens/s ({}, seed {})",
