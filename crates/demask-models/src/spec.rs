@@ -64,13 +64,6 @@ impl ModelSpec {
         self.ids.eos.filter(|_| self.frame.eos)
     }
 
-    /// The number of the class of this name, as [`demask_nn::Input::labels`] wants it; none when the
-    /// model has no such class.
-    pub fn label(&self, name: &str) -> Option<u32> {
-        let at = self.labels.iter().position(|label| label == name)?;
-        u32::try_from(at).ok()
-    }
-
     /// Checks that the classes of the network are named, each once.
     ///
     /// # Errors

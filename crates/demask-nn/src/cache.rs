@@ -72,11 +72,15 @@ impl CachedRows {
     }
 
     /// Appends rows that lie in memory, of width `new_width`.
+    ///
+    /// # Panics
+    /// When the others do not: [`KvCache::check`] has seen to that.
     pub(crate) fn append_values(&mut self, new: &[f32], new_width: usize) {
-        if let Self::Host { values, width } = self {
-            *width = new_width;
-            values.extend_from_slice(new);
-        }
+        let Self::Host { values, width } = self else {
+            panic!("cached rows of two devices");
+        };
+        *width = new_width;
+        values.extend_from_slice(new);
     }
 
     /// Appends `[rows, width]` wherever they live.
@@ -88,15 +92,21 @@ impl CachedRows {
                 let data = new.into_data();
                 self.append_values(data.as_slice::<f32>().expect("rows are f32"), width);
             }
-            Self::Host { .. } => *self = Self::Device(new),
+            Self::Host { values, .. } => {
+                assert!(values.is_empty(), "cached rows of two devices");
+                *self = Self::Device(new);
+            }
         }
     }
 
-    /// The values, where they lie in memory.
+    /// The values, which lie in memory.
+    ///
+    /// # Panics
+    /// When they do not.
     pub(crate) fn values(&self) -> &[f32] {
         match self {
             Self::Host { values, .. } => values,
-            Self::Device(_) => &[],
+            Self::Device(_) => panic!("cached rows of another device"),
         }
     }
 
@@ -139,10 +149,16 @@ impl KvCache {
         }
     }
 
-    /// Whether a network of this configuration can go on from here; an empty cache fits every one.
-    pub(crate) fn check(&self, config: &TransformerConfig) -> Result<(), NnError> {
-        if self.layers.is_empty() {
+    /// Whether a network of this configuration on this device can go on from here; an empty cache fits
+    /// every one.
+    pub(crate) fn check(&self, config: &TransformerConfig, device: &Device) -> Result<(), NnError> {
+        let Some(first) = self.layers.first() else {
             return Ok(());
+        };
+        if matches!(first.keys, CachedRows::Host { .. }) != on_cpu(device) {
+            return Err(NnError::Input(
+                "the cache is of a network on another device; begin with an empty one".into(),
+            ));
         }
         let [kv_heads, head_dim] = self.heads;
         let found = [self.layers.len(), kv_heads, head_dim];

@@ -35,7 +35,8 @@ pub struct Input<'a> {
     /// without labels refuses one.
     pub labels: Option<Vec<Option<u32>>>,
     /// Keys and values of the earlier cells of each sequence, which need not be equally many; the
-    /// request's own are appended. Without a cache: none.
+    /// request's own are appended. Without a cache: none. For inference: no gradient flows through
+    /// attention over a cache.
     pub caches: Vec<&'a mut KvCache>,
     /// Inner values to hand out.
     pub taps: &'a [Tap],

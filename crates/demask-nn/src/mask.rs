@@ -88,7 +88,6 @@ impl AttentionMask {
         let keys = cached + queries;
         let expected = match &self.kind {
             MaskKind::Full | MaskKind::Causal | MaskKind::Opening { .. } => None,
-            MaskKind::BlockCausal { blocks } if blocks.len() > keys => None,
             MaskKind::BlockCausal { blocks } => Some((blocks.len(), keys)),
             MaskKind::Bd3 { blocks } => {
                 if cached > 0 {
@@ -167,6 +166,26 @@ impl AttentionMask {
         Ok(RequestMask {
             mask: self,
             batch,
+            queries,
+            cached,
+            ranges: OnceLock::new(),
+        })
+    }
+
+    /// The mask of one of several sequences with caches of their own, each as long as it likes:
+    /// `queries` new cells after `cached` earlier ones. Blocks are those of the longest sequence.
+    pub(crate) fn for_sequence(
+        &self,
+        queries: usize,
+        cached: usize,
+    ) -> Result<RequestMask<'_>, NnError> {
+        if !matches!(&self.kind, MaskKind::BlockCausal { blocks } if blocks.len() > cached + queries)
+        {
+            self.check(1, queries, cached)?;
+        }
+        Ok(RequestMask {
+            mask: self,
+            batch: 1,
             queries,
             cached,
             ranges: OnceLock::new(),

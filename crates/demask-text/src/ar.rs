@@ -54,7 +54,7 @@ pub fn write(
         // What cannot be laid out is refused before the first forward pass.
         writer.start(index * config.samples)?;
     }
-    // Texts whose prompts have one length share a cache without padding between the cells.
+    // Texts whose prompts have one length forward equally many cells in every pass.
     let length = |prompt: &usize| prompts[*prompt].ids.len();
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(length);

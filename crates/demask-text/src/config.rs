@@ -262,6 +262,11 @@ impl DecodeConfig {
             guide.check()?;
         }
         self.repetition.check()?;
+        let fixed =
+            |constraint: &ConstraintConfig| matches!(constraint, ConstraintConfig::Fixed { .. });
+        if self.constraints.iter().any(fixed) {
+            self.repetition.check_template(true)?;
+        }
         self.policy.check()
     }
 

@@ -82,6 +82,8 @@ impl<'a> Decoder<'a> {
         for (index, prompt) in prompts.iter().enumerate() {
             prompt.check(index, self.denoiser, self.config.length, self.config.plan)?;
         }
+        let template = prompts.iter().any(|prompt| !prompt.cells.is_empty());
+        self.config.repetition.check_template(template)?;
         let mut run = Run {
             shared: &shared,
             prompts,
@@ -218,9 +220,9 @@ impl Run<'_> {
                     .iter()
                     .sum::<usize>();
                 version_row += variants.len();
-                match (guide.mixes_posteriors(), slices.as_slice()) {
-                    (Some(gamma), [unguided]) => mine.unguided = Some((unguided.to_vec(), gamma)),
-                    _ => guide.apply(row, &work.ask.cells, &mut mine.own, &slices)?,
+                match guide.mixes_posteriors() {
+                    Some(gamma) => mine.unguided = slices.first().map(|z| (z.to_vec(), gamma)),
+                    None => guide.apply(row, &work.ask.cells, &mut mine.own, &slices)?,
                 }
             }
             let unguided = mine.unguided.iter_mut().map(|(logits, _)| logits);

@@ -38,11 +38,11 @@ impl Denoiser for Model {
         let key_lengths = padded.then(|| request.key_lengths.clone());
         let time = self.spec.time_conditioning.then(|| {
             let rows = (0..request.batch).map(|b| (b, 0));
-            level(request, rows, request.length)
+            level(request, self.spec.ids.mask, rows, request.length)
         });
         let output = self.network.forward(Input {
             mask: AttentionMask {
-                kind: mask(request),
+                kind: mask(request.sight, request.length),
                 key_lengths,
             },
             time,
@@ -62,7 +62,7 @@ impl Denoiser for Model {
         mut caches: Vec<&mut KvCache>,
     ) -> Result<Prediction, TextError> {
         let vocab = self.spec.network.vocab_size;
-        let mut logits = vec![0.0; request.asked.len() * vocab];
+        let mut found: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
         let mut from = Vec::with_capacity(request.batch);
         // Rows that forward equally many cells share a pass, so that there is no padding.
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -82,7 +82,7 @@ impl Denoiser for Model {
             let ids = rows.iter().flat_map(|&b| request.ids[cells(b)].to_vec());
             let time = self.spec.time_conditioning.then(|| {
                 let rows = rows.iter().map(|&b| (b, from[b]));
-                level(request, rows, length)
+                level(request, self.spec.ids.mask, rows, length)
             });
             // Where each asked cell stands in this pass, and where its logits belong.
             let (mut wanted, mut places) = (Vec::new(), Vec::new());
@@ -99,11 +99,16 @@ impl Denoiser for Model {
                 );
                 places.extend(begin..end);
             }
+            let longest = rows
+                .iter()
+                .map(|&b| from[b] + length)
+                .max()
+                .unwrap_or(length);
             let mut own: Vec<&mut KvCache> =
                 rows.iter().filter_map(|&b| caches[b].take()).collect();
             let output = self.network.forward(Input {
                 mask: AttentionMask {
-                    kind: mask(request),
+                    kind: mask(request.sight, longest),
                     key_lengths: None,
                 },
                 time,
@@ -112,9 +117,7 @@ impl Denoiser for Model {
                 asked: asked(wanted),
                 ..Input::ids(ids.collect(), rows.len(), length)
             })?;
-            for (&place, row) in places.iter().zip(host(output)?.chunks_exact(vocab)) {
-                logits[place * vocab..][..vocab].copy_from_slice(row);
-            }
+            found.push((places, host(output)?));
             for (cache, &b) in own.into_iter().zip(&rows) {
                 cache.truncate(request.clean[b]);
             }
@@ -122,7 +125,7 @@ impl Denoiser for Model {
         let forwarded = from.iter().zip(&request.key_lengths);
         Ok(Prediction {
             rows: forwarded.map(|(from, length)| length - from).collect(),
-            logits,
+            logits: in_order(found, request.asked.len(), vocab)?,
         })
     }
 
@@ -145,12 +148,36 @@ impl Denoiser for Model {
     }
 }
 
-/// Who sees whom in the cells of a request.
-fn mask(request: &DenoiseRequest) -> MaskKind {
-    match request.sight {
+/// The logits of `asked` cells in their order, from those of each pass with their places in it.
+fn in_order(
+    mut found: Vec<(Vec<usize>, Vec<f32>)>,
+    asked: usize,
+    vocab: usize,
+) -> Result<Vec<f32>, TextError> {
+    let served: usize = found.iter().map(|(places, _)| places.len()).sum();
+    if served != asked {
+        let what = format!("{} asked cells are in the cache already", asked - served);
+        return Err(TextError::Denoiser(what));
+    }
+    if found.len() == 1 {
+        // Most often the rows go side by side, and nothing has to be moved.
+        return Ok(found.remove(0).1);
+    }
+    let mut logits = vec![0.0; asked * vocab];
+    for (places, own) in found {
+        for (place, row) in places.into_iter().zip(own.chunks_exact(vocab)) {
+            logits[place * vocab..][..vocab].copy_from_slice(row);
+        }
+    }
+    Ok(logits)
+}
+
+/// Who sees whom among as many cells.
+fn mask(sight: Sight, cells: usize) -> MaskKind {
+    match sight {
         Sight::Full => MaskKind::Full,
         Sight::BlockCausal { block } => MaskKind::BlockCausal {
-            blocks: (0..request.length).map(|i| (i / block) as u32).collect(),
+            blocks: (0..cells).map(|i| (i / block) as u32).collect(),
         },
     }
 }
@@ -170,18 +197,21 @@ fn asked(cells: Vec<u32>) -> Asked {
 }
 
 /// What a network with a time input is told of `length` cells of these rows, each with its first cell.
-/// Clean cells are told that they are clean, as in training (`demask_models::pass`).
+/// Clean cells are told that they are clean, as in training (`demask_models::pass`). Where guidance hides
+/// them they are all noise, and are told so: in every step the same, so that a cache may keep them.
 fn level(
     request: &DenoiseRequest,
+    mask: Option<u32>,
     rows: impl Iterator<Item = (usize, usize)>,
     length: usize,
 ) -> NoiseLevel {
     if request.sight == Sight::Full {
         return NoiseLevel::PerSequence(rows.map(|(b, _)| sigma(request.levels[b])).collect());
     }
-    let cell = |b: usize, cell: usize| {
-        let clean = cell < request.clean[b];
-        if clean { 0.0 } else { sigma(request.levels[b]) }
+    let cell = |b: usize, cell: usize| match cell < request.clean[b] {
+        true if Some(request.ids[b * request.length + cell]) == mask => sigma(1.0),
+        true => 0.0,
+        false => sigma(request.levels[b]),
     };
     let row = |(b, from): (usize, usize)| (from..from + length).map(move |c| cell(b, c));
     NoiseLevel::PerCell(rows.flat_map(row).collect())

@@ -8,6 +8,7 @@ use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::draw::DrawKind;
 use crate::length::{PaceConfig, share};
+use crate::repetition::Then;
 
 /// The notes of a text that begins. `open` holds the open cells of each block, as its steps were
 /// shared out by them.
@@ -20,7 +21,7 @@ pub(crate) fn at_start(
     let mut notes = Vec::new();
     if row.length() > context {
         notes.push(format!(
-            "{} cells are more than the model's context of {context}: each block sees the {context} up \
+            "{} cells are more than the model's context of {context}: each block sees at most {context} up \
              to its own end",
             row.length()
         ));
@@ -56,6 +57,12 @@ pub(crate) fn at_start(
             "`{policy}` at temperature 0 takes the most likely tokens; as published it draws at {}",
             config.policy.usual_temperature()
         ));
+    }
+    if config.repetition.then == Then::Again && config.temperature == 0.0 {
+        notes.push(
+            "at temperature 0 a text that repeats itself may come out the same in every attempt"
+                .into(),
+        );
     }
     if config.crossing != Crossing::default() && config.top_p.is_none() {
         notes.push("`crossing` plays no part without `top-p`".into());

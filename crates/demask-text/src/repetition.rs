@@ -24,7 +24,7 @@ pub struct RepetitionConfig {
     pub entropy: f64,
     /// What is done with a text that repeats itself.
     pub then: Then,
-    /// How often a text is begun anew before the last attempt is left as it is, under `again`.
+    /// How often a text is begun anew, under `again`. The last attempt ends where it repeats itself.
     pub tries: usize,
 }
 
@@ -78,6 +78,21 @@ impl RepetitionConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a rule for a text of which parts are given: they would count as repeating themselves, and
+    /// would be cut off.
+    pub(crate) fn check_template(&self, given: bool) -> Result<(), TextError> {
+        if self.then == Then::Keep || !given {
+            return Ok(());
+        }
+        Err(TextError::Unsupported {
+            what: "the setting repetition".into(),
+            with: "a text of which parts are given".into(),
+            reason: "they would count as repeating themselves, and be cut off; leave `repetition.then` at \
+                     `keep`"
+                .into(),
+        })
     }
 
     /// Whether a row that is written up to `end` repeats itself there, if anybody minds.

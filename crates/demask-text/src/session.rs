@@ -411,9 +411,11 @@ impl Session {
 
     /// The text as it stands.
     pub fn written(mut self, shared: &Shared<'_>, row: &Row) -> Result<Written, TextError> {
-        let (tries, last) = (self.tries, self.text.finish == Some(Finish::Repetition));
-        let said = notes::at_end(shared.config, self.text.steps, if last { 0 } else { tries });
-        self.text.notes.extend(said);
+        // A text that ends because it repeats itself has said so.
+        if self.text.finish != Some(Finish::Repetition) {
+            let said = notes::at_end(shared.config, self.text.steps, self.tries);
+            self.text.notes.extend(said);
+        }
         self.text
             .written(shared.denoiser, shared.forbid.ends(), row)
     }

@@ -75,6 +75,21 @@ impl<'a> Shared<'a> {
             .guides
             .iter()
             .filter_map(|g| g.build(&target, label).transpose());
+        let guides = guides.collect::<Result<Vec<_>, _>>()?;
+        if guides
+            .iter()
+            .filter(|g| g.mixes_posteriors().is_some())
+            .count()
+            > 1
+        {
+            return Err(TextError::Unsupported {
+                what: "a second guide".into(),
+                with: "uniform noise".into(),
+                reason: "it mixes posteriors, of which a step has two: with and without the label; leave \
+                         one guide"
+                    .into(),
+            });
+        }
         Ok(Self {
             denoiser,
             config,
@@ -84,7 +99,7 @@ impl<'a> Shared<'a> {
                 ModelKind::BlockMasked { block } => Sight::BlockCausal { block },
                 _ => Sight::Full,
             },
-            guides: guides.collect::<Result<_, _>>()?,
+            guides,
             label,
             draw: config.token_draw(),
             held_back: HeldBack::new(&config.eos, config.compat, config.temperature, &ids),

@@ -122,7 +122,7 @@ fn a_block_causal_model_writes_the_same_whatever_stands_after_its_block() {
     let written = write(&toy, &config, &[Prompt::new(vec![3, 1, 4, 1, 5])]);
     assert_eq!(written[0].ids.len(), 12);
     assert!(
-        written[0].notes[0].contains("the last block has 1 cells of 4"),
+        written[0].notes[0].contains("the last block has 1 cell of 4"),
         "{:?}",
         written[0].notes
     );

@@ -175,6 +175,15 @@ fn after_so_many_attempts_the_last_one_is_given() {
     );
     // The second block is the first with more than 16 tokens before its end.
     assert_eq!(written[0].forwards, 4 * 16);
+    // A policy that counts its own steps says nothing of them here.
+    let uncounted = DecodeConfig {
+        steps: 20,
+        policy: policy("threshold:tau=0.9"),
+        ..greedy
+    };
+    let (written, _, _) = run(&toy(), &uncounted);
+    assert_eq!(written[0].finish, Finish::Repetition);
+    assert!(!written[0].notes.iter().any(|n| n.contains("as many steps")));
 }
 
 #[test]
@@ -182,4 +191,9 @@ fn bounds_that_can_not_be_used_are_refused() {
     let toy = toy();
     let said = message(&toy, blocks(rule(9.0, Then::Cut)), &[]);
     assert!(said.contains("`repetition.entropy` = 9"), "{said}");
+    let template = Prompt::template(vec![1], vec![None, Some(3), None]);
+    for then in [Then::Again, Then::Cut] {
+        let said = message(&toy, blocks(rule(1.0, then)), &[template.clone()]);
+        assert!(said.contains("leave `repetition.then` at `keep`"), "{said}");
+    }
 }

@@ -102,14 +102,15 @@ fn share(right: usize, of: usize) -> f64 {
 /// Requests of every intent, each with the intent it was asked for.
 fn requests(model: &Model, gamma: f64, seed: u64) -> Result<Vec<(String, String)>> {
     let mut texts = Vec::new();
-    for label in &model.spec.labels {
+    for (number, label) in model.spec.labels.iter().enumerate() {
         let config = DecodeConfig {
             steps: STEPS,
             policy: PolicyConfig::parse("ancestral")?,
             temperature: 1.0,
             label: (gamma != 0.0).then(|| label.clone()),
             guides: vec![GuideConfig::ClassifierFree { scale: gamma - 1.0 }],
-            seed,
+            // Without a label, too, the requests of each intent are others.
+            seed: 100 * seed + number as u64,
             samples: TEXTS,
             ..DecodeConfig::for_model(&model.spec)?
         };

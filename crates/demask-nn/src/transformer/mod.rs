@@ -24,7 +24,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::ops::{self, RotaryTable};
-use crate::{Asked, Input, NnError, NoiseLevel, Output, Positions, Rows, Tap};
+use crate::{Asked, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
 use lora::{Attach, Seeds};
@@ -305,7 +305,7 @@ impl Transformer {
             [] => vec![mask.for_request(batch, length, 0)?],
             cached => cached
                 .iter()
-                .map(|&cached| mask.for_request(1, length, cached))
+                .map(|&cached| mask.for_sequence(length, cached))
                 .collect::<Result<_, _>>()?,
         };
         let mut x = match rows {
@@ -496,8 +496,19 @@ impl Transformer {
             if input.mask.key_lengths.is_some() {
                 return refuse("sequences with caches take no padding".into());
             }
+            let device = self.device();
+            let mut longest = 0;
             for cache in &input.caches {
-                cache.check(&self.config)?;
+                cache.check(&self.config, &device)?;
+                longest = longest.max(cache.length() + length);
+            }
+            if let MaskKind::BlockCausal { blocks } = &input.mask.kind
+                && blocks.len() != longest
+            {
+                return refuse(format!(
+                    "the mask describes {} cells, the longest sequence has {longest}",
+                    blocks.len()
+                ));
             }
         }
         if let Asked::Rows(cells) = &input.asked

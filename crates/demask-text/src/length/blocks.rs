@@ -16,7 +16,7 @@ pub struct Blocks {
     /// first block of the answer holds what the prompt left of its own last block.
     pub aligned: bool,
     /// Cells that a network holds, if the answer may be longer: the canvas is then a window over the
-    /// row, which gives up whole blocks at its beginning. bd3lms slides its context of 1024 the same
+    /// row; of aligned blocks it gives up whole ones at its beginning. bd3lms slides its context of 1024 the same
     /// way; with its cache it keeps keys and values that have seen the blocks given up, where we
     /// forward the window anew (once a block), so that the text is the same with and without a cache.
     pub context: Option<usize>,
@@ -35,7 +35,9 @@ impl LengthPlan for Blocks {
         let over = self
             .context
             .map_or(0, |context| end.saturating_sub(context));
-        over.next_multiple_of(self.block)..end
+        // Blocks of the network stay where they were.
+        let step = if self.aligned { self.block } else { 1 };
+        over.next_multiple_of(step)..end
     }
 }
 
@@ -78,7 +80,14 @@ mod tests {
             aligned: true,
             context: Some(5),
         };
-        let seen: Vec<Range<usize>> = (0..4).map(|block| plan.visible(&row, block)).collect();
-        assert_eq!(seen, [0..4, 2..6, 4..8, 4..9]);
+        let seen = |plan: Blocks| -> Vec<Range<usize>> {
+            (0..4).map(|block| plan.visible(&row, block)).collect()
+        };
+        assert_eq!(seen(plan), [0..4, 2..6, 4..8, 4..9]);
+        let free = Blocks {
+            aligned: false,
+            ..plan
+        };
+        assert_eq!(seen(free), [0..4, 1..6, 3..8, 4..9]);
     }
 }

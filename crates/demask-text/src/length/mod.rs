@@ -40,8 +40,8 @@ pub trait LengthPlan: Debug + Send + Sync {
     }
 }
 
-/// Most cells of a text that is longer than its model's context.
-const MAX_CELLS: usize = 1 << 20;
+/// Most cells of a text that is longer than its model's context: a step looks at each of them.
+const MAX_CELLS: usize = 1 << 16;
 
 /// A length plan as it stands in a configuration.
 #[derive(

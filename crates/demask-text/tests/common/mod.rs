@@ -240,7 +240,12 @@ pub fn model(kind: serde_json::Value, attention: serde_json::Value, time: bool) 
         "ids": { "mask": 256, "eos": 257, "bos": 258 },
     }))
     .unwrap();
-    let network = Transformer::init(&spec.network, 3, &Device::flex()).unwrap();
+    // A new network with a time input predicts the same everywhere: what conditions it is zero.
+    let network = if time {
+        Transformer::from_source(&spec.network, &mut Waves, &Device::flex()).unwrap()
+    } else {
+        Transformer::init(&spec.network, 3, &Device::flex()).unwrap()
+    };
     let tokenizer = bytes_only(&["<mask>", "<eos>", "<bos>"]).unwrap();
     Model {
         network,
