@@ -28,7 +28,7 @@ use anyhow::Result;
 use demask::models::checkpoint::INDEX;
 use demask::models::family::{self, ConfigFile};
 use demask::models::format::Sharded;
-use demask::models::{ModelError, Tokenizer};
+use demask::models::Tokenizer;
 
 use crate::error::{usage, with_advice};
 use crate::terminal::downloads::Downloads;
@@ -57,21 +57,11 @@ pub struct Found {
 pub fn find(name: &Name, plain: bool) -> Result<Found> {
     let settings = Settings::of_environment();
     let folder = folder(name, Wanted::Model, &settings, plain)?;
-    let tokenizer = match other_tokenizer(&folder)? {
+    let tokenizer = match wanted::other_tokenizer(&folder)? {
         Some(other) => Some(self::folder(&other, Wanted::Tokenizer, &settings, plain)?),
         None => None,
     };
     Ok(Found { folder, tokenizer })
-}
-
-/// The model whose tokenizer a model without one was trained with.
-fn other_tokenizer(folder: &Path) -> Result<Option<Name>, ModelError> {
-    let config = folder.join("config.json");
-    if Tokenizer::is_in(folder) || !config.is_file() {
-        return Ok(None);
-    }
-    let family = family::recognise(&ConfigFile::read(&config)?)?;
-    Ok(family.tokenizer().and_then(Name::parse))
 }
 
 /// The folder of a revision with all that is wanted of it.
