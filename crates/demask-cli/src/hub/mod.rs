@@ -9,6 +9,7 @@
 //! | [`wanted`] | which files of a repository are read |
 //! | [`remote`] | the requests |
 //! | [`download`] | one file, from where it was left |
+//! | [`refusal`] | what the hub says instead of giving a file |
 //! | [`trouble`] | what went wrong, and what to do |
 //!
 //! The cache has the layout of the hub's own programs, so each finds what the other downloaded. A
@@ -17,6 +18,7 @@
 mod cache;
 mod download;
 mod name;
+mod refusal;
 mod remote;
 mod settings;
 mod trouble;
@@ -88,8 +90,9 @@ fn folder(name: &Name, wanted: Wanted, settings: &Settings, plain: bool) -> Resu
             ),
         ));
     }
-    let remote = Remote::new(name, settings);
-    fetch(&remote, &cached, wanted, plain).map_err(|trouble| trouble.explain(name, settings))
+    Remote::new(name, settings)
+        .and_then(|remote| fetch(&remote, &cached, wanted, plain))
+        .map_err(|trouble| trouble.explain(name, settings))
 }
 
 /// Downloads what is wanted, the weights last: a folder that has them has all before them.

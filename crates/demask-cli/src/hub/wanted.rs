@@ -138,7 +138,7 @@ mod tests {
             let file = |name: &&str| format!(r#"{{"rfilename":"{name}"}}"#);
             let files: Vec<_> = names.iter().map(file).collect();
             let text = format!(r#"{{"sha":"abc","siblings":[{}]}}"#, files.join(","));
-            Listing::parse(&text).ok().unwrap()
+            Listing::parse(text.as_bytes()).ok().unwrap()
         };
         let names = |files: Vec<&File>| -> Vec<String> {
             files.into_iter().map(|file| file.name.clone()).collect()
