@@ -8,16 +8,19 @@
 //! | [`cache`] | where files lie, and when a model is whole |
 //! | [`wanted`] | which files of a repository are read |
 //! | [`remote`] | the requests |
-//! | [`download`] | one file, from where it was left |
+//! | [`download`] | one file after another, from where it was left |
+//! | [`part`] | the bytes of one that are there |
 //! | [`refusal`] | what the hub says instead of giving a file |
 //! | [`trouble`] | what went wrong, and what to do |
 //!
 //! The cache has the layout of the hub's own programs, so each finds what the other downloaded. A
-//! file appears in it when all of it is there and checked; the name of a revision appears last.
+//! file appears in it when all of it is there and checked (large ones by their SHA-256, the others by
+//! their size); the name of a revision appears last.
 
 mod cache;
 mod download;
 mod name;
+mod part;
 mod refusal;
 mod remote;
 mod settings;
@@ -27,10 +30,10 @@ mod wanted;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use demask::models::Tokenizer;
 use demask::models::checkpoint::INDEX;
 use demask::models::family::{self, ConfigFile};
 use demask::models::format::Sharded;
-use demask::models::Tokenizer;
 
 use crate::error::{usage, with_advice};
 use crate::terminal::downloads::Downloads;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::{HeaderValue, Response, Uri};
+use ureq::http::{HeaderValue, Response, StatusCode, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::name::{Name, is_hexadecimal};
-use super::settings::Settings;
 use super::refusal::Refusal;
+use super::settings::Settings;
 use super::trouble::{Result, Trouble};
 
 /// Longest wait for a connection.
@@ -136,6 +136,16 @@ impl Remote {
     }
 }
 
+/// Where in the file an answer begins; nothing if a part of the file does not say which.
+pub fn first_byte(response: &Response<Body>) -> Option<u64> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return Some(0);
+    }
+    let range = response.headers().get("content-range")?.to_str().ok()?;
+    let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
+    first.trim().parse().ok()
+}
+
 /// Refuses an address that no request can be sent to.
 fn check_address(endpoint: &str) -> Result<()> {
     let address: Uri = endpoint
@@ -237,7 +247,14 @@ mod tests {
         for good in ["https://huggingface.co", "http://127.0.0.1:80/hub"] {
             assert!(check_address(good).is_ok(), "{good}");
         }
-        for bad in ["huggingface.co", "ftp://host", "https://", "a b", "/hub", ""] {
+        for bad in [
+            "huggingface.co",
+            "ftp://host",
+            "https://",
+            "a b",
+            "/hub",
+            "",
+        ] {
             let refused = check_address(bad);
             assert!(matches!(refused, Err(Trouble::Address(_))), "{bad}");
         }

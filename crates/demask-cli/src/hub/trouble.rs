@@ -99,7 +99,9 @@ impl Trouble {
                  keeps",
             ),
             Self::Address(cause) => with_advice(
-                usage(format!("HF_ENDPOINT `{endpoint}` is no address of a hub: {cause}")),
+                usage(format!(
+                    "HF_ENDPOINT `{endpoint}` is no address of a hub: {cause}"
+                )),
                 "unset it, or set it to an address like https://huggingface.co",
             ),
             Self::Commit(other) => with_advice(

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use demask::models::{ModelError, Tokenizer};
 use demask::models::checkpoint::{INDEX, SIDE_FILES, WEIGHTS};
 use demask::models::family::{self, ConfigFile};
 use demask::models::format::Sharded;
+use demask::models::{ModelError, Tokenizer};
 
 use super::name::Name;
 use super::remote::{File, Listing};
