@@ -141,10 +141,29 @@ fn a_revision_is_a_model_of_its_own() {
     // The same commit: only the list is asked for.
     place.open("o/tiny");
     assert_eq!(place.hub.asked().len(), 1);
-    place.open(&format!("o/tiny@{COMMIT}"));
+    for commit in [COMMIT.to_owned(), COMMIT.to_uppercase()] {
+        place.open(&format!("o/tiny@{commit}"));
+    }
     assert_eq!(place.hub.asked().len(), 0);
     let stderr = place.refused(2, "o/tiny@v2");
     assert!(stderr.contains("no revision `v2` of `o/tiny`"), "{stderr}");
+}
+
+#[test]
+fn a_commit_is_the_one_that_was_asked_for() {
+    let place = Place::new();
+    let pinned = format!("o/tiny@{}", COMMIT.to_uppercase());
+    place.hub.change(|list| list["sha"] = "f".repeat(40).into());
+    let stderr = place.refused(1, &pinned);
+    assert!(
+        stderr.contains("answers with the commit ffff") && stderr.contains(COMMIT),
+        "{stderr}"
+    );
+    assert_eq!(place.hub.asked().len(), 1, "nothing is downloaded");
+    place
+        .hub
+        .change(|list| list["sha"] = COMMIT.to_uppercase().into());
+    place.open(&pinned);
 }
 
 #[test]
@@ -190,6 +209,54 @@ fn a_hub_that_cannot_go_on_in_the_middle_begins_again() {
         None => None,
     });
     place.open("o/tiny");
+}
+
+/// The bytes that are there may not be followed by any others.
+#[test]
+fn a_hub_that_gives_another_range_is_asked_for_all() {
+    for wrong in [Reply::Refuse(416, ""), Reply::From(500), Reply::Unnamed] {
+        let place = Place::new();
+        let rule = wrong.clone();
+        place.hub.rule(move |asked| match asked.from {
+            None if is_weights(asked) => Some(Reply::Die(1000)),
+            Some(_) => Some(Reply::Refuse(403, "")),
+            None => None,
+        });
+        place.refused(1, "o/tiny");
+        assert_eq!(place.gathered(), 1000);
+        place.hub.asked();
+        place
+            .hub
+            .rule(move |asked| asked.from.map(|_| rule.clone()));
+        place.open("o/tiny");
+        // A refusal comes before the store of the weights is reached.
+        let asked = ranges(&place.hub.asked());
+        assert_eq!(asked.last(), Some(&None), "{wrong:?}");
+        place.work.json(["inspect", "o/tiny", "--json"]);
+    }
+}
+
+#[test]
+fn sizes_that_lie_are_no_sizes() {
+    let place = Place::new();
+    place
+        .hub
+        .change_files(|file| file["size"] = u64::MAX.into());
+    let stderr = place.refused(1, "o/tiny");
+    assert!(stderr.contains("free some"), "{stderr}");
+}
+
+#[test]
+fn a_tokenizer_that_another_program_left_out_is_fetched() {
+    let place = Place::new();
+    place.open("o/tiny");
+    place.hub.asked();
+    let tokenizer = format!("snapshots/{COMMIT}/tokenizer.json");
+    fs::remove_file(place.model().join(tokenizer)).unwrap();
+    place.open("o/tiny");
+    assert_eq!(place.hub.asked().len(), 1, "the list; the content is there");
+    assert_eq!(place.open("o/tiny"), "");
+    assert_eq!(place.hub.asked().len(), 0);
 }
 
 #[test]
@@ -254,6 +321,50 @@ fn a_hub_that_refuses_says_why() {
     place.hub.rule(|_| Some(Reply::Other(b"<html>".to_vec())));
     let stderr = place.refused(1, "o/tiny");
     assert!(stderr.contains("none of a Hugging Face hub"), "{stderr}");
+}
+
+#[test]
+fn a_file_that_is_listed_and_missing_is_named() {
+    let place = Place::new();
+    let missing = |asked: &Asked| {
+        let weights = asked.path.ends_with("/model.safetensors");
+        weights.then_some(Reply::Refuse(404, "EntryNotFound"))
+    };
+    place.hub.rule(missing);
+    let stderr = place.refused(1, "o/tiny");
+    assert!(
+        stderr.contains("lists model.safetensors of `o/tiny`"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("check the spelling"), "{stderr}");
+}
+
+#[test]
+fn what_is_not_the_network_is_not_blamed_on_it() {
+    let place = Place::new();
+    let refused = |code, name, value: &str| {
+        let mut command = place.demask(["inspect", "o/tiny"]);
+        let stderr = refused(code, command.env(name, value).output().unwrap());
+        assert!(!stderr.contains("check the network"), "{stderr}");
+        stderr
+    };
+    let stderr = refused(2, "HF_TOKEN", "sec\nret");
+    assert!(stderr.contains("set HF_TOKEN to the token"), "{stderr}");
+    assert!(!stderr.contains("ret\n"), "{stderr}");
+    for address in ["huggingface.co", "ftp://host", "http:// a"] {
+        let stderr = refused(2, "HF_ENDPOINT", address);
+        let named = format!("HF_ENDPOINT `{address}` is no address");
+        assert!(stderr.contains(&named), "{stderr}");
+    }
+    assert_eq!(place.hub.asked().len(), 0);
+    place.hub.rule(|_| Some(Reply::Elsewhere("/round")));
+    let stderr = refused(1, "HF_TOKEN", "");
+    assert!(stderr.contains("without an end"), "{stderr}");
+    let spaces = vec![b' '; (64 << 20) + 1];
+    place.hub.rule(move |_| Some(Reply::Other(spaces.clone())));
+    let stderr = refused(1, "HF_TOKEN", "");
+    assert!(stderr.contains("more than 67.11 MB"), "{stderr}");
+    assert_eq!(place.hub.asked().last().unwrap().from, None);
 }
 
 #[test]
@@ -361,7 +472,9 @@ fn into_shards(model: &Path) {
 
 #[cfg(unix)]
 mod cut_off {
+    use std::io::{BufRead, BufReader};
     use std::process::{Child, Command, Output, Stdio};
+    use std::sync::mpsc::{self, Receiver};
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -378,15 +491,44 @@ mod cut_off {
             .unwrap()
     }
 
+    /// Longest wait for what must happen.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Begins a download that waits for the one that runs, and gives what it says from then on.
+    fn waiting(place: &Place) -> (Child, Receiver<String>) {
+        let mut child = begin(place);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut said = stderr.lines().map_while(Result::ok);
+            said.try_for_each(|line| sender.send(line))
+        });
+        let mut said = String::new();
+        while !said.contains("waiting for it") {
+            said = lines.recv_timeout(PATIENCE).expect("it does not wait");
+        }
+        (child, lines)
+    }
+
+    fn succeeds((mut child, lines): (Child, Receiver<String>)) {
+        let status = child.wait().unwrap();
+        let said: Vec<_> = lines.iter().collect();
+        assert!(status.success(), "{said:?}");
+    }
+
     /// Begins a download that stands still after some bytes of the weights.
     fn stuck(place: &Place) -> Child {
-        place.hub.rule(|asked| {
-            (is_weights(asked) && asked.from.is_none()).then_some(Reply::Stall(2000))
-        });
+        stuck_by(place, Reply::Stall(2000))
+    }
+
+    fn stuck_by(place: &Place, reply: Reply) -> Child {
+        place
+            .hub
+            .rule(move |asked| (is_weights(asked) && asked.from.is_none()).then(|| reply.clone()));
         let child = begin(place);
         let start = Instant::now();
         while place.gathered() < 2000 {
-            assert!(start.elapsed() < Duration::from_secs(30), "nothing came");
+            assert!(start.elapsed() < PATIENCE, "nothing came");
             std::thread::sleep(Duration::from_millis(5));
         }
         child
@@ -412,16 +554,40 @@ mod cut_off {
     fn two_runs_take_turns() {
         let place = Place::new();
         let mut first = stuck(&place);
-        let second = begin(&place);
-        std::thread::sleep(Duration::from_millis(300));
+        let second = waiting(&place);
         place.hub.asked();
         first.kill().unwrap();
         first.wait().unwrap();
-        let Output { status, stderr, .. } = second.wait_with_output().unwrap();
-        let stderr = String::from_utf8(stderr).unwrap();
-        assert!(status.success(), "{stderr}");
-        assert!(stderr.contains("waiting for it"), "{stderr}");
+        succeeds(second);
         assert_eq!(ranges(&place.hub.asked()), [Some(2000)]);
+    }
+
+    /// What the second has open is then the finished file, which must stay as it is.
+    #[test]
+    fn a_run_that_waited_takes_what_the_first_finished() {
+        for sizes in [true, false] {
+            let place = Place::new();
+            if !sizes {
+                place.hub.change_files(|file| {
+                    file.as_object_mut().unwrap().remove("size");
+                });
+            }
+            let first = stuck_by(&place, Reply::Wait(2000));
+            let second = waiting(&place);
+            place.hub.asked();
+            place.hub.go_on();
+            let Output { status, stderr, .. } = first.wait_with_output().unwrap();
+            assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+            succeeds(second);
+            assert_eq!(ranges(&place.hub.asked()), [], "nothing comes twice");
+            let weights = format!("snapshots/{COMMIT}/model.safetensors");
+            let weights = fs::read(place.model().join(weights)).unwrap();
+            let origin = place.work.file("checkpoints/tiny/model.safetensors");
+            assert!(weights == fs::read(origin).unwrap());
+            let blobs = fs::read_dir(place.model().join("blobs")).unwrap();
+            let mut names = blobs.map(|blob| blob.unwrap().file_name());
+            assert!(names.all(|name| !name.to_string_lossy().ends_with(".part")));
+        }
     }
 
     #[test]

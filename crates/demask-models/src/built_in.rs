@@ -125,17 +125,17 @@ pub(crate) fn hint(name: &str, options: &OpenOptions) -> String {
     }
 }
 
-/// `owner/name`, and no path.
-fn looks_like_hub(name: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '~'])
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
+/// Whether a name is that of a model of a hub: `owner/name`, and no path.
+pub fn looks_like_hub(name: &str) -> bool {
     name.split_once('/')
-        .is_some_and(|(owner, name)| is_part(owner) && is_part(name))
+        .is_some_and(|(owner, name)| is_hub_part(owner) && is_hub_part(name))
+}
+
+/// Whether a text can stand between the slashes of a hub name or of a revision; as a part of a path,
+/// it leads nowhere else.
+pub fn is_hub_part(part: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
 }
 
 #[cfg(test)]

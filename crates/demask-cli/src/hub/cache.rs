@@ -4,6 +4,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::name::{Name, is_hexadecimal};
 use super::trouble::{Result, Trouble};
@@ -45,16 +47,21 @@ impl Cached {
         self.folder.join("blobs").join(id)
     }
 
-    /// Gives a content its name in the folder of a commit.
+    /// Gives a content its name in the folder of a commit. Other runs may do so at the same time, so
+    /// the link is made under a name of this run alone and then takes the place of what is there.
     pub fn link(&self, commit: &str, name: &str, blob: &Path) -> Result<()> {
         let folder = self.folder(commit);
         let file = folder.join(name);
+        let own = folder.join(own_name(name));
         let link = || {
             fs::create_dir_all(&folder)?;
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => point(blob, &file),
-            }
+            // What a killed run of the same number left.
+            remove(&own)?;
+            point(blob, &own)?;
+            let renamed = fs::rename(&own, &file);
+            // Still there when it failed, or when both were names of one content.
+            remove(&own)?;
+            renamed
         };
         link().map_err(|error| Trouble::disk(&file, error))
     }
@@ -74,6 +81,20 @@ impl Cached {
 
     fn reference(&self) -> PathBuf {
         self.folder.join("refs").join(&self.name.revision)
+    }
+}
+
+/// A name in the same folder that no other run and no other thread has.
+fn own_name(name: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(".{name}.{}-{count}", process::id())
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -134,5 +155,22 @@ mod tests {
             let file = cached.folder("abc").join("file");
             assert_eq!(fs::read_to_string(file).unwrap(), "content");
         }
+    }
+
+    #[test]
+    fn several_may_link_the_same_content_at_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let cached = Cached::new(cache.path(), &Name::parse("o/n").unwrap());
+        let blob = cached.blob("12");
+        fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        fs::write(&blob, "content").unwrap();
+        let link = || (0..50).all(|_| cached.link("abc", "file", &blob).is_ok());
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..4).map(|_| scope.spawn(link)).collect();
+            assert!(runs.into_iter().all(|run| run.join().unwrap()));
+        });
+        let left = fs::read_dir(cached.folder("abc")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["file"]);
     }
 }

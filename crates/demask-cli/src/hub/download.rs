@@ -1,18 +1,21 @@
 //! One file after another from the hub into the cache, each from where it was left.
 //!
-//! Bytes gather in `blobs/ID.part`. Only when all of them are there and have the size and the
-//! checksum that the hub names does the file get its name.
+//! Bytes gather in `blobs/ID.part`. Only when all of them are there and are as the hub announced
+//! them does the file get its name: large files by their SHA-256, the others by their size, for the
+//! hub names no SHA-256 of those.
 
-use std::fs::{self, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek};
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use ureq::Body;
+use ureq::http::Response;
 
 use super::cache::Cached;
-use super::remote::{File, Listing, Remote};
+use super::part::{Part, part_of};
+use super::remote::{File, Listing, Remote, first_byte};
 use super::trouble::{Result, Trouble};
 use crate::terminal::downloads::{Downloads, FileProgress};
 
@@ -31,14 +34,6 @@ pub struct Download<'a> {
     pub listing: &'a Listing,
     /// What the user sees.
     pub downloads: &'a Downloads,
-}
-
-/// The file that gathers the bytes, and their checksum so far.
-struct Part {
-    path: PathBuf,
-    file: fs::File,
-    length: u64,
-    checksum: Sha256,
 }
 
 impl Download<'_> {
@@ -79,7 +74,8 @@ impl Download<'_> {
             let have = if blob.exists() { u64::MAX } else { have };
             file.size.unwrap_or(0).saturating_sub(have)
         };
-        let needed: u64 = files.iter().map(left).sum();
+        // Sizes are what the hub says, which may be anything.
+        let needed = files.iter().map(left).fold(0, u64::saturating_add);
         match fs4::available_space(&blobs) {
             Ok(room) if room < needed => Err(Trouble::Room {
                 needed,
@@ -93,11 +89,10 @@ impl Download<'_> {
 
     /// Makes the blob of a file.
     fn gather(&self, file: &File, blob: &Path) -> Result<()> {
-        let mut part = Part::open(part_of(blob), file)?;
-        // Another run may have been faster while this one waited.
-        if self.is_whole(blob, file) {
+        let is_done = || self.is_whole(blob, file);
+        let Some(mut part) = Part::open(part_of(blob), file, is_done)? else {
             return Ok(());
-        }
+        };
         let mut progress = self.downloads.begin(&file.name, file.size, part.length);
         let mut tries = 0;
         loop {
@@ -125,13 +120,7 @@ impl Download<'_> {
         if file.size.is_some_and(|size| size == part.length) {
             return Ok(());
         }
-        let mut response = self
-            .remote
-            .open(&self.listing.sha, &file.name, part.length)?;
-        // Not every server goes on in the middle.
-        if part.length > 0 && response.status() != 206 {
-            part.clear()?;
-        }
+        let mut response = self.open(file, part)?;
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 18];
         loop {
@@ -154,100 +143,40 @@ impl Download<'_> {
             _ => Ok(()),
         }
     }
-}
 
-fn part_of(blob: &Path) -> PathBuf {
-    let mut name = blob.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-impl Part {
-    /// The bytes that are there; no other run has them open.
-    fn open(path: PathBuf, file: &File) -> Result<Self> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            let opened = options.read(true).append(true).create(true).open(&path)?;
-            // A disk without locks is written without them.
-            if matches!(opened.try_lock(), Err(TryLockError::WouldBlock)) {
-                crate::terminal::note(format!(
-                    "another run downloads {}: waiting for it",
-                    file.name
-                ));
-                opened.lock()?;
+    /// Asks for the bytes that are missing, and for all of them when those do not come.
+    fn open(&self, file: &File, part: &mut Part) -> Result<Response<Body>> {
+        let ask = |from| self.remote.open(&self.listing.sha, &file.name, from);
+        let begin = match ask(part.length) {
+            Ok(response) => {
+                let begin = first_byte(&response);
+                if begin == Some(part.length) {
+                    return Ok(response);
+                }
+                // Not every server goes on in the middle.
+                if begin == Some(0) {
+                    part.clear()?;
+                    return Ok(response);
+                }
+                begin
             }
-            Ok(opened)
+            // It knows no such range of this file.
+            Err(Trouble::Refused(refusal)) if refusal.status == 416 && part.length > 0 => None,
+            Err(trouble) => return Err(trouble),
         };
-        let opened = open().map_err(|error| Trouble::disk(&path, error))?;
-        let mut part = Self {
-            path,
-            file: opened,
-            length: 0,
-            checksum: Sha256::new(),
-        };
-        part.read_again().map_err(|error| part.trouble(error))?;
-        // Whether bytes are missing cannot be told without the size.
-        if file.size.is_none_or(|size| part.length > size) {
-            part.clear()?;
+        tracing::info!(
+            "{}: bytes from {} were asked for, from {begin:?} came; from the beginning",
+            file.name,
+            part.length
+        );
+        part.clear()?;
+        let response = ask(0)?;
+        match first_byte(&response) {
+            Some(0) => Ok(response),
+            _ => Err(Trouble::Answer(format!(
+                "{} does not begin at its beginning",
+                file.name
+            ))),
         }
-        Ok(part)
-    }
-
-    fn read_again(&mut self) -> io::Result<()> {
-        self.file.rewind()?;
-        self.length = io::copy(&mut self.file, &mut self.checksum)?;
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        io::Write::write_all(&mut self.file, bytes).map_err(|error| self.trouble(error))?;
-        self.checksum.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn clear(&mut self) -> Result<()> {
-        self.file.set_len(0).map_err(|error| self.trouble(error))?;
-        (self.length, self.checksum) = (0, Sha256::new());
-        Ok(())
-    }
-
-    /// Refuses bytes that are not those of the hub; none of them are kept.
-    fn check(&mut self, file: &File) -> Result<()> {
-        let found: String = self
-            .checksum
-            .clone()
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let length = self.length;
-        let wrong = match (file.size, &file.sha256) {
-            (Some(size), _) if size != length => {
-                format!("has {length} bytes, but {size} were announced")
-            }
-            (_, Some(sha256)) if *sha256 != found => {
-                format!("has the SHA-256 {found}, but {sha256} was announced")
-            }
-            _ => return Ok(()),
-        };
-        self.clear()?;
-        Err(Trouble::Damaged {
-            file: file.name.clone(),
-            wrong,
-        })
-    }
-
-    /// Gives the bytes their name, once they are on the disk.
-    fn keep(self, blob: &Path) -> Result<()> {
-        let keep = || {
-            self.file.sync_all()?;
-            fs::rename(&self.path, blob)
-        };
-        keep().map_err(|error| self.trouble(error))
-    }
-
-    fn trouble(&self, error: io::Error) -> Trouble {
-        Trouble::disk(&self.path, error)
     }
 }

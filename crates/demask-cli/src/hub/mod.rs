@@ -8,15 +8,20 @@
 //! | [`cache`] | where files lie, and when a model is whole |
 //! | [`wanted`] | which files of a repository are read |
 //! | [`remote`] | the requests |
-//! | [`download`] | one file, from where it was left |
+//! | [`download`] | one file after another, from where it was left |
+//! | [`part`] | the bytes of one that are there |
+//! | [`refusal`] | what the hub says instead of giving a file |
 //! | [`trouble`] | what went wrong, and what to do |
 //!
 //! The cache has the layout of the hub's own programs, so each finds what the other downloaded. A
-//! file appears in it when all of it is there and checked; the name of a revision appears last.
+//! file appears in it when all of it is there and checked (large ones by their SHA-256, the others by
+//! their size); the name of a revision appears last.
 
 mod cache;
 mod download;
 mod name;
+mod part;
+mod refusal;
 mod remote;
 mod settings;
 mod trouble;
@@ -25,10 +30,10 @@ mod wanted;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use demask::models::Tokenizer;
 use demask::models::checkpoint::INDEX;
 use demask::models::family::{self, ConfigFile};
 use demask::models::format::Sharded;
-use demask::models::{ModelError, Tokenizer};
 
 use crate::error::{usage, with_advice};
 use crate::terminal::downloads::Downloads;
@@ -57,21 +62,11 @@ pub struct Found {
 pub fn find(name: &Name, plain: bool) -> Result<Found> {
     let settings = Settings::of_environment();
     let folder = folder(name, Wanted::Model, &settings, plain)?;
-    let tokenizer = match other_tokenizer(&folder)? {
+    let tokenizer = match wanted::other_tokenizer(&folder)? {
         Some(other) => Some(self::folder(&other, Wanted::Tokenizer, &settings, plain)?),
         None => None,
     };
     Ok(Found { folder, tokenizer })
-}
-
-/// The model whose tokenizer a model without one was trained with.
-fn other_tokenizer(folder: &Path) -> Result<Option<Name>, ModelError> {
-    let config = folder.join("config.json");
-    if Tokenizer::is_in(folder) || !config.is_file() {
-        return Ok(None);
-    }
-    let family = family::recognise(&ConfigFile::read(&config)?)?;
-    Ok(family.tokenizer().and_then(Name::parse))
 }
 
 /// The folder of a revision with all that is wanted of it.
@@ -98,8 +93,9 @@ fn folder(name: &Name, wanted: Wanted, settings: &Settings, plain: bool) -> Resu
             ),
         ));
     }
-    let remote = Remote::new(name, settings);
-    fetch(&remote, &cached, wanted, plain).map_err(|trouble| trouble.explain(name, settings))
+    Remote::new(name, settings)
+        .and_then(|remote| fetch(&remote, &cached, wanted, plain))
+        .map_err(|trouble| trouble.explain(name, settings))
 }
 
 /// Downloads what is wanted, the weights last: a folder that has them has all before them.

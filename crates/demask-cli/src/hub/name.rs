@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use demask::models::built_in::{is_hub_part, looks_like_hub};
+
 /// The revision that is meant when none is named.
 const MAIN: &str = "main";
 
@@ -18,11 +20,18 @@ impl Name {
     /// Reads `ORG/NAME` or `ORG/NAME@REVISION`; a path is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let (repository, revision) = text.split_once('@').unwrap_or((text, MAIN));
-        let (owner, name) = repository.split_once('/')?;
-        let good = is_part(owner) && is_part(name) && revision.split('/').all(is_part);
-        good.then(|| Self {
+        let good = looks_like_hub(repository) && revision.split('/').all(is_hub_part);
+        let name = good.then(|| Self {
             repository: repository.to_owned(),
             revision: revision.to_owned(),
+        })?;
+        // The hub and the cache write commits in lowercase.
+        Some(match name.is_commit() {
+            true => Self {
+                revision: name.revision.to_lowercase(),
+                ..name
+            },
+            false => name,
         })
     }
 
@@ -38,12 +47,6 @@ impl Name {
     pub fn is_commit(&self) -> bool {
         self.revision.len() == 40 && is_hexadecimal(&self.revision)
     }
-}
-
-/// A part of a path that leads nowhere else.
-fn is_part(part: &str) -> bool {
-    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !part.is_empty() && !part.starts_with('.') && part.chars().all(known)
 }
 
 /// Whether a text can name a commit or the content of a file.
@@ -86,6 +89,9 @@ mod tests {
         }
         let commit = format!("o/n@{}", "0123456789abcdef0123456789abcdef01234567");
         assert!(Name::parse(&commit).unwrap().is_commit());
+        let capital = format!("o/n@{}", "0123456789ABCDEF0123456789ABCDEF01234567");
+        assert_eq!(Name::parse(&capital), Name::parse(&commit));
+        assert_eq!(Name::parse("o/n@ABC").unwrap().revision, "ABC");
         assert!(!Name::parse("o/n@0123456").unwrap().is_commit());
     }
 }

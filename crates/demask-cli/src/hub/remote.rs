@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::config::RedirectAuthHeaders;
-use ureq::http::Response;
+use ureq::http::{HeaderValue, Response, StatusCode, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::name::{Name, is_hexadecimal};
+use super::refusal::Refusal;
 use super::settings::Settings;
 use super::trouble::{Result, Trouble};
 
@@ -16,14 +17,18 @@ use super::trouble::{Result, Trouble};
 const CONNECT: Duration = Duration::from_secs(20);
 /// Longest silence of a connection that stands.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Longest list of files, in bytes: a hundred thousand files and more.
+const LONGEST_LIST: u64 = 64 << 20;
 
 /// One repository at one revision, asked over the network.
 pub struct Remote {
     agent: Agent,
     repository: String,
     revision: String,
+    /// The revision where it is a commit, which the hub must answer with.
+    commit: Option<String>,
     endpoint: String,
-    authorization: Option<String>,
+    authorization: Option<HeaderValue>,
 }
 
 /// The files of a repository.
@@ -70,8 +75,12 @@ struct Lfs {
 }
 
 impl Remote {
-    /// Asks nothing yet.
-    pub fn new(name: &Name, settings: &Settings) -> Self {
+    /// Asks nothing yet; refuses what no request can be made of.
+    pub fn new(name: &Name, settings: &Settings) -> Result<Self> {
+        check_address(&settings.endpoint)?;
+        let authorization = settings.token.as_ref().map(|token| {
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Trouble::Token)
+        });
         let config = Agent::config_builder()
             .user_agent(concat!("demask/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT))
@@ -83,16 +92,14 @@ impl Remote {
             // The headers of a refusal say more than its number.
             .http_status_as_error(false)
             .build();
-        Self {
+        Ok(Self {
             agent: config.new_agent(),
             repository: name.repository.clone(),
             revision: name.revision.replace('/', "%2F"),
+            commit: name.is_commit().then(|| name.revision.clone()),
             endpoint: settings.endpoint.clone(),
-            authorization: settings
-                .token
-                .as_ref()
-                .map(|token| format!("Bearer {token}")),
-        }
+            authorization: authorization.transpose()?,
+        })
     }
 
     /// The files of the revision, with their sizes and checksums.
@@ -101,9 +108,13 @@ impl Remote {
             "{}/api/models/{}/revision/{}?blobs=true",
             self.endpoint, self.repository, self.revision
         );
-        let mut response = accept(self.get(&url).call()?)?;
-        let text = response.body_mut().read_to_string()?;
-        Listing::parse(&text)
+        let mut response = accept(self.get(&url).call()?, None)?;
+        let body = response.body_mut().with_config().limit(LONGEST_LIST);
+        let listing = Listing::parse(&body.read_to_vec()?)?;
+        match &self.commit {
+            Some(commit) if *commit != listing.sha => Err(Trouble::Commit(listing.sha)),
+            _ => Ok(listing),
+        }
     }
 
     /// The content of a file of a commit from a byte on.
@@ -113,7 +124,7 @@ impl Remote {
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
-        accept(request.call()?)
+        accept(request.call()?, Some(file))
     }
 
     fn get(&self, url: &str) -> RequestBuilder<WithoutBody> {
@@ -125,8 +136,31 @@ impl Remote {
     }
 }
 
+/// Where in the file an answer begins; nothing if a part of the file does not say which.
+pub fn first_byte(response: &Response<Body>) -> Option<u64> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return Some(0);
+    }
+    let range = response.headers().get("content-range")?.to_str().ok()?;
+    let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
+    first.trim().parse().ok()
+}
+
+/// Refuses an address that no request can be sent to.
+fn check_address(endpoint: &str) -> Result<()> {
+    let address: Uri = endpoint
+        .parse()
+        .map_err(|error| Trouble::Address(format!("{error}")))?;
+    let wrong = match (address.scheme_str(), address.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => return Ok(()),
+        (Some("http" | "https"), _) => "it names no host",
+        _ => "it does not begin with https:// or http://",
+    };
+    Err(Trouble::Address(wrong.to_owned()))
+}
+
 /// A success, or what the hub says instead.
-fn accept(response: Response<Body>) -> Result<Response<Body>> {
+fn accept(response: Response<Body>, file: Option<&str>) -> Result<Response<Body>> {
     if response.status().is_success() {
         return Ok(response);
     }
@@ -134,19 +168,21 @@ fn accept(response: Response<Body>) -> Result<Response<Body>> {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.to_owned())
     };
-    Err(Trouble::Refused {
+    Err(Trouble::Refused(Refusal {
         status: response.status().as_u16(),
         code: header("x-error-code"),
         message: header("x-error-message"),
-    })
+        file: file.map(str::to_owned),
+    }))
 }
 
 impl Listing {
     /// Reads the hub's answer.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &[u8]) -> Result<Self> {
         let answer: Answer =
-            serde_json::from_str(text).map_err(|error| Trouble::Answer(error.to_string()))?;
-        if !is_hexadecimal(&answer.sha) {
+            serde_json::from_slice(text).map_err(|error| Trouble::Answer(error.to_string()))?;
+        let sha = answer.sha.to_lowercase();
+        if !is_hexadecimal(&sha) {
             return Err(Trouble::Answer("it names no commit".to_owned()));
         }
         let file = |sibling: Sibling| {
@@ -156,7 +192,7 @@ impl Listing {
             File {
                 id: id
                     .filter(|id| is_hexadecimal(id))
-                    .unwrap_or_else(|| format!("{}-{}", answer.sha, sibling.rfilename)),
+                    .unwrap_or_else(|| format!("{sha}-{}", sibling.rfilename)),
                 name: sibling.rfilename,
                 size: sibling.size,
                 sha256,
@@ -164,7 +200,7 @@ impl Listing {
         };
         Ok(Self {
             files: answer.siblings.into_iter().map(file).collect(),
-            sha: answer.sha,
+            sha,
         })
     }
 
@@ -186,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read() {
-        let text = r#"{"id":"o/n","sha":"ab12","siblings":[
+        let text = br#"{"id":"o/n","sha":"aB12","siblings":[
             {"rfilename":"config.json","size":3,"blobId":"0aF"},
             {"rfilename":"w","size":9,"blobId":"1b","lfs":{"sha256":"CD","size":9,"pointerSize":1}},
             {"rfilename":"x","blobId":"../../out"}]}"#;
@@ -200,9 +236,27 @@ mod tests {
         assert!(matches!(listing.need("y"), Err(Trouble::Lacks(name)) if name == "y"));
         for bad in ["", "{}", r#"{"sha":"../x","siblings":[]}"#] {
             assert!(
-                matches!(Listing::parse(bad), Err(Trouble::Answer(_))),
+                matches!(Listing::parse(bad.as_bytes()), Err(Trouble::Answer(_))),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_of_the_web() {
+        for good in ["https://huggingface.co", "http://127.0.0.1:80/hub"] {
+            assert!(check_address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "huggingface.co",
+            "ftp://host",
+            "https://",
+            "a b",
+            "/hub",
+            "",
+        ] {
+            let refused = check_address(bad);
+            assert!(matches!(refused, Err(Trouble::Address(_))), "{bad}");
         }
     }
 }

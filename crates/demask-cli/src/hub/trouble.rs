@@ -8,6 +8,7 @@ use demask::models::ModelError;
 use indicatif::DecimalBytes;
 
 use super::name::Name;
+use super::refusal::Refusal;
 use super::settings::Settings;
 use crate::error::{usage, with_advice};
 
@@ -22,14 +23,13 @@ pub enum Trouble {
     /// The connection broke off.
     Lost(String),
     /// The hub answered with a status that is no success.
-    Refused {
-        /// The status of HTTP.
-        status: u16,
-        /// What the hub calls it.
-        code: Option<String>,
-        /// What the hub says about it.
-        message: Option<String>,
-    },
+    Refused(Refusal),
+    /// The token has characters that cannot be sent.
+    Token,
+    /// The address of the hub is none.
+    Address(String),
+    /// A commit was asked for, and the hub answers with this one.
+    Commit(String),
     /// The answer is none of the hub's.
     Answer(String),
     /// The repository has no file of this name.
@@ -74,7 +74,7 @@ impl Trouble {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Lost(_) => true,
-            Self::Refused { status, .. } => *status >= 500,
+            Self::Refused(refusal) => refusal.status >= 500,
             _ => false,
         }
     }
@@ -92,11 +92,23 @@ impl Trouble {
                 anyhow!("the download of `{name}` broke off: {cause}"),
                 "the same command goes on from here",
             ),
-            Self::Refused {
-                status,
-                code,
-                message,
-            } => refused(status, code.as_deref(), message, name, settings),
+            Self::Refused(refusal) => refusal.explain(name, settings),
+            Self::Token => with_advice(
+                usage("the token of the hub has characters that no token has".to_owned()),
+                "set HF_TOKEN to the token alone, or unset it; `hf auth login` renews the one it \
+                 keeps",
+            ),
+            Self::Address(cause) => with_advice(
+                usage(format!(
+                    "HF_ENDPOINT `{endpoint}` is no address of a hub: {cause}"
+                )),
+                "unset it, or set it to an address like https://huggingface.co",
+            ),
+            Self::Commit(other) => with_advice(
+                anyhow!("{endpoint} answers with the commit {other} instead of `{name}`"),
+                "check HF_ENDPOINT and the proxy: something between here and the hub changes what \
+                 it passes on",
+            ),
             Self::Answer(cause) => with_advice(
                 anyhow!("the answer of {endpoint} is none of a Hugging Face hub: {cause}"),
                 "check HF_ENDPOINT and the proxy",
@@ -163,78 +175,29 @@ impl Trouble {
     }
 }
 
-/// The hub says no.
-fn refused(
-    status: u16,
-    code: Option<&str>,
-    message: Option<String>,
-    name: &Name,
-    settings: &Settings,
-) -> Error {
-    let Settings {
-        endpoint, token, ..
-    } = settings;
-    let page = format!("{endpoint}/{}", name.repository);
-    let message = message.unwrap_or_else(|| format!("status {status}"));
-    match (status, code) {
-        (_, Some("RevisionNotFound")) => with_advice(
-            usage(format!(
-                "no revision `{}` of `{}`",
-                name.revision, name.repository
-            )),
-            format!("its branches, tags and commits are at {page}/tree/main"),
-        ),
-        (401 | 403, Some("GatedRepo")) => {
-            let then = match token {
-                None => format!(
-                    "then set HF_TOKEN to a token of your account ({endpoint}/settings/tokens) or \
-                     run `hf auth login`"
-                ),
-                Some(_) => "with the account of your token; a fine-grained token must be allowed \
-                            to read gated repositories"
-                    .to_owned(),
-            };
-            with_advice(
-                anyhow!("`{name}` is open only to those who accepted its licence ({message})"),
-                format!("accept it at {page}, {then}"),
-            )
-        }
-        // Without a token the hub does not tell a private model from none.
-        (404, _) | (401, Some("RepoNotFound")) => no_such(name, &page),
-        (401, _) if token.is_none() => no_such(name, &page),
-        (401, _) => with_advice(
-            anyhow!("{endpoint} does not accept the token ({message})"),
-            "renew HF_TOKEN, or unset it; `hf auth login` renews the one it keeps",
-        ),
-        (403, _) => with_advice(
-            anyhow!("{endpoint} forbids to read `{name}` ({message})"),
-            format!("see {page}; HF_TOKEN must be a token of an account that may read it"),
-        ),
-        (429, _) => with_advice(
-            anyhow!("{endpoint} answers no more requests for now ({message})"),
-            "try again in some minutes; with a token (HF_TOKEN) more are answered",
-        ),
-        (500.., _) => with_advice(
-            anyhow!("{endpoint} fails ({message})"),
-            "try again later; the same command goes on from here",
-        ),
-        _ => anyhow!("{endpoint} does not give `{name}` ({message})"),
-    }
-}
-
-fn no_such(name: &Name, page: &str) -> Error {
-    with_advice(
-        usage(format!("no checkpoint `{name}`")),
-        format!(
-            "there is no such folder, and no public model at {page}; check the spelling. A private \
-             one needs HF_TOKEN"
-        ),
-    )
-}
-
 impl From<ureq::Error> for Trouble {
     fn from(error: ureq::Error) -> Self {
-        Self::Unreachable(error.to_string())
+        use ureq::Error as E;
+        match error {
+            // What another try or another network may mend.
+            E::Io(_)
+            | E::Timeout(_)
+            | E::HostNotFound
+            | E::ConnectionFailed
+            | E::ConnectProxyFailed(_)
+            | E::InvalidProxyUrl
+            | E::Tls(_)
+            | E::Rustls(_) => Self::Unreachable(error.to_string()),
+            E::TooManyRedirects => {
+                Self::Answer("each answer leads to another address, without an end".to_owned())
+            }
+            E::BodyExceedsLimit(limit) => Self::Answer(format!(
+                "its list of files has more than {}",
+                DecimalBytes(limit)
+            )),
+            // The address and the token are good: what is not understood came from there.
+            _ => Self::Answer(error.to_string()),
+        }
     }
 }
 

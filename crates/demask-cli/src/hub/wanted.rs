@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use demask::models::Tokenizer;
 use demask::models::checkpoint::{INDEX, SIDE_FILES, WEIGHTS};
+use demask::models::family::{self, ConfigFile};
 use demask::models::format::Sharded;
+use demask::models::{ModelError, Tokenizer};
 
+use super::name::Name;
 use super::remote::{File, Listing};
 use super::trouble::{Result, Trouble};
 
@@ -30,13 +32,15 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// Whether a folder has all of it. A model without a tokenizer is one, too.
+    /// Whether a folder has all of it. Other programs may have put weights there without a
+    /// tokenizer.
     pub fn is_in(self, folder: &Path) -> bool {
         let has = |name: &str| folder.join(name).is_file();
         match self {
             Self::Tokenizer => Tokenizer::is_in(folder),
             // llama2.c has neither; such a folder was not made here.
             Self::Model if !has("config.json") => has("tokenizer.bin"),
+            Self::Model if !has_tokenizer(folder) => false,
             Self::Model if has(WEIGHTS) => true,
             Self::Model => Sharded::shards(&folder.join(INDEX))
                 .is_ok_and(|shards| shards.iter().all(|shard| has(shard))),
@@ -80,6 +84,22 @@ impl Wanted {
     }
 }
 
+/// The model whose tokenizer a model without one was trained with.
+pub fn other_tokenizer(folder: &Path) -> std::result::Result<Option<Name>, ModelError> {
+    let config = folder.join("config.json");
+    if Tokenizer::is_in(folder) || !config.is_file() {
+        return Ok(None);
+    }
+    let family = family::recognise(&ConfigFile::read(&config)?)?;
+    Ok(family.tokenizer().and_then(Name::parse))
+}
+
+/// Whether the tokenizer is in the folder or that of another model. A config that is not understood
+/// counts: whoever opens the folder says what is wrong with it, which no download mends.
+fn has_tokenizer(folder: &Path) -> bool {
+    Tokenizer::is_in(folder) || !matches!(other_tokenizer(folder), Ok(None))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -92,7 +112,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let whole = || Wanted::Model.is_in(folder.path());
         assert!(!whole());
-        write("config.json", "{}");
+        write("config.json", r#"{"model_type":"mdlm"}"#);
         assert!(!whole());
         let index = r#"{"weight_map":{"x":"one.safetensors","y":"two.safetensors"}}"#;
         write(INDEX, index);
@@ -104,7 +124,11 @@ mod tests {
         write(WEIGHTS, "");
         assert!(whole());
         assert!(!Wanted::Tokenizer.is_in(folder.path()));
+        // The tokenizer of this family is its own.
+        write("config.json", r#"{"model_type":"llama"}"#);
+        assert!(!whole());
         write("tokenizer.json", "{}");
+        assert!(whole());
         assert!(Wanted::Tokenizer.is_in(folder.path()));
     }
 
@@ -114,7 +138,7 @@ mod tests {
             let file = |name: &&str| format!(r#"{{"rfilename":"{name}"}}"#);
             let files: Vec<_> = names.iter().map(file).collect();
             let text = format!(r#"{{"sha":"abc","siblings":[{}]}}"#, files.join(","));
-            Listing::parse(&text).ok().unwrap()
+            Listing::parse(text.as_bytes()).ok().unwrap()
         };
         let names = |files: Vec<&File>| -> Vec<String> {
             files.into_iter().map(|file| file.name.clone()).collect()

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The commit of every repository here.
@@ -14,6 +15,7 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 type Files = BTreeMap<String, Vec<u8>>;
 type Rule = Box<dyn Fn(&Asked) -> Option<Reply> + Send>;
+type Change = Box<dyn Fn(&mut Value) + Send>;
 
 /// The hub.
 pub struct Hub {
@@ -26,6 +28,8 @@ struct State {
     repositories: BTreeMap<String, Files>,
     asked: Vec<Asked>,
     rule: Option<Rule>,
+    change: Option<Change>,
+    goes_on: bool,
 }
 
 /// A request.
@@ -48,6 +52,14 @@ pub enum Reply {
     Die(usize),
     /// The truth, but after so many bytes nothing comes any more.
     Stall(usize),
+    /// The truth, but after so many bytes nothing comes before [`Hub::go_on`].
+    Wait(usize),
+    /// The truth from this byte on, whatever range was asked for.
+    From(usize),
+    /// The asked range, but not which it is.
+    Unnamed,
+    /// A redirect to this path.
+    Elsewhere(&'static str),
     /// The whole content, whatever range was asked for.
     Whole,
     /// Another content.
@@ -95,9 +107,28 @@ impl Hub {
         self.state.lock().unwrap().rule = Some(Box::new(rule));
     }
 
+    /// From now on, changes the lists of files.
+    pub fn change(&self, change: impl Fn(&mut Value) + Send + 'static) {
+        self.state.lock().unwrap().change = Some(Box::new(change));
+    }
+
+    /// From now on, says something else of each file in the lists.
+    pub fn change_files(&self, change: impl Fn(&mut Value) + Send + 'static) {
+        self.change(move |list| {
+            let files = list["siblings"].as_array_mut().unwrap();
+            files.iter_mut().for_each(&change);
+        });
+    }
+
+    /// What waits goes on.
+    pub fn go_on(&self) {
+        self.state.lock().unwrap().goes_on = true;
+    }
+
     /// From now on, answers the truth.
     pub fn honest(&self) {
-        self.state.lock().unwrap().rule = None;
+        let mut state = self.state.lock().unwrap();
+        (state.rule, state.change) = (None, None);
     }
 
     /// What was asked since the last look.
@@ -106,43 +137,61 @@ impl Hub {
     }
 }
 
-fn answer(stream: TcpStream, state: &Mutex<State>, address: &str) {
+fn answer(stream: TcpStream, shared: &Mutex<State>, address: &str) {
     let Some(asked) = read(&stream) else { return };
     let (truth, reply) = {
-        let mut state = state.lock().unwrap();
+        let mut state = shared.lock().unwrap();
         state.asked.push(asked.clone());
         let reply = state.rule.as_ref().and_then(|rule| rule(&asked));
-        (truth(&state.repositories, &asked.path, address), reply)
+        (truth(&state, &asked.path, address), reply)
     };
-    let (status, head, mut content) = match (&reply, truth) {
+    let (mut status, mut head, mut content) = match (&reply, truth) {
+        (Some(Reply::Elsewhere(place)), _) => (302, format!("Location: {place}\r\n"), Vec::new()),
         (Some(Reply::Refuse(status, code)), _) => (*status, refusal(code), Vec::new()),
         (_, Err(code)) => (404, refusal(code), Vec::new()),
         (_, Ok(Truth::Elsewhere(place))) => (302, format!("Location: {place}\r\n"), Vec::new()),
         (_, Ok(Truth::Content(content))) => (200, String::new(), content),
     };
-    let mut status = status;
     if let Some(Reply::Other(other)) = &reply {
         content.clone_from(other);
     }
-    let from = asked.from.filter(|_| status == 200);
-    if let Some(from) = from.filter(|_| !matches!(reply, Some(Reply::Whole))) {
+    let from = match reply {
+        Some(Reply::Whole) => None,
+        Some(Reply::From(from)) => Some(from),
+        _ => asked.from,
+    };
+    if let Some(from) = from.filter(|_| status == 200) {
         status = 206;
-        content.drain(..from.min(content.len()));
+        let length = content.len();
+        content.drain(..from.min(length));
+        if !matches!(reply, Some(Reply::Unnamed)) {
+            let last = length.saturating_sub(1);
+            head += &format!("Content-Range: bytes {from}-{last}/{length}\r\n");
+        }
     }
     let head = format!(
         "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n{head}\r\n",
         content.len()
     );
     let sent = match reply {
-        Some(Reply::Die(bytes) | Reply::Stall(bytes)) => &content[..bytes.min(content.len())],
+        Some(Reply::Die(bytes) | Reply::Stall(bytes) | Reply::Wait(bytes)) => {
+            &content[..bytes.min(content.len())]
+        }
         _ => &content[..],
     };
     let mut stream = stream;
     // The program may have been killed.
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(sent);
-    if matches!(reply, Some(Reply::Stall(_))) {
-        std::thread::sleep(Duration::from_secs(60));
+    match reply {
+        Some(Reply::Stall(_)) => std::thread::sleep(Duration::from_secs(60)),
+        Some(Reply::Wait(_)) => {
+            while !shared.lock().unwrap().goes_on {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let _ = stream.write_all(&content[sent.len()..]);
+        }
+        _ => {}
     }
 }
 
@@ -177,22 +226,22 @@ fn refusal(code: &str) -> String {
     format!("X-Error-Code: {code}\r\nX-Error-Message: told so\r\n")
 }
 
-fn truth(
-    repositories: &BTreeMap<String, Files>,
-    path: &str,
-    address: &str,
-) -> Result<Truth, &'static str> {
+fn truth(state: &State, path: &str, address: &str) -> Result<Truth, &'static str> {
     let path = path.split('?').next().unwrap();
     let parts: Vec<&str> = path.trim_start_matches('/').splitn(6, '/').collect();
     let repository = |owner, name| {
-        let files = repositories.get(&format!("{owner}/{name}"));
+        let files = state.repositories.get(&format!("{owner}/{name}"));
         files.ok_or("RepoNotFound")
     };
     match parts[..] {
         ["api", "models", owner, name, "revision", revision] => {
             let files = repository(owner, name)?;
             match revision {
-                "main" | "v1" | COMMIT => Ok(Truth::Content(listing(files))),
+                "main" | "v1" | COMMIT => {
+                    let mut list = listing(files);
+                    state.change.iter().for_each(|change| change(&mut list));
+                    Ok(Truth::Content(list.to_string().into_bytes()))
+                }
                 _ => Err("RevisionNotFound"),
             }
         }
@@ -217,7 +266,7 @@ fn truth(
     }
 }
 
-fn listing(files: &Files) -> Vec<u8> {
+fn listing(files: &Files) -> Value {
     let entry = |(name, content): (&String, &Vec<u8>)| {
         let sum: String = Sha256::digest(content)
             .iter()
@@ -232,6 +281,5 @@ fn listing(files: &Files) -> Vec<u8> {
         entry
     };
     let siblings: Vec<_> = files.iter().map(entry).collect();
-    let answer = serde_json::json!({ "id": "x", "sha": COMMIT, "siblings": siblings });
-    answer.to_string().into_bytes()
+    serde_json::json!({ "id": "x", "sha": COMMIT, "siblings": siblings })
 }
