@@ -31,6 +31,10 @@ pub(crate) struct CachedLayer {
 /// Rows that grow at the end. On the CPU they are plain memory, so that a step writes its own rows and
 /// copies none of those before.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "two a layer; a tensor is a handle on the heap already"
+)]
 pub(crate) enum CachedRows {
     /// Row-major.
     Host {

@@ -132,7 +132,7 @@ fn behind_masks_the_predictions_are_mixed() {
     };
     let prompt = Prompt::text(&model, "a").unwrap();
     let written = Decoder::new(&model, config).unwrap();
-    let written = written.run(&[prompt.clone()], &mut ()).unwrap();
+    let written = written.run(std::slice::from_ref(&prompt), &mut ()).unwrap();
     let row = [prompt.ids.as_slice(), &[256]].concat();
     let cell = row.len() - 1;
     let mut mix = logits(&model, &row, Some(2), 1.0).remove(cell);

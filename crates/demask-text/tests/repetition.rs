@@ -193,7 +193,11 @@ fn bounds_that_can_not_be_used_are_refused() {
     assert!(said.contains("`repetition.entropy` = 9"), "{said}");
     let template = Prompt::template(vec![1], vec![None, Some(3), None]);
     for then in [Then::Again, Then::Cut] {
-        let said = message(&toy, blocks(rule(1.0, then)), &[template.clone()]);
+        let said = message(
+            &toy,
+            blocks(rule(1.0, then)),
+            std::slice::from_ref(&template),
+        );
         assert!(said.contains("leave `repetition.then` at `keep`"), "{said}");
     }
 }
