@@ -81,6 +81,7 @@ pub fn systems() -> &'static [System] {
                 "demask-diffusion/src/process/uniform.rs",
                 "demask-diffusion/src/solver/guided.rs",
                 "demask-nn/src/transformer/label.rs",
+                "demask-text/src/guide/classifier_free.rs",
             ],
             command: "demask train recipes/systems/udlm.toml",
             proofs: &["guidance"],
