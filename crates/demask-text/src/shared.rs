@@ -9,7 +9,7 @@ use crate::denoiser::{Denoiser, Sight};
 use crate::draw::Draw;
 use crate::eos::HeldBack;
 use crate::forbid::Forbid;
-use crate::guide::Guide;
+use crate::guide::{Guide, GuideConfig};
 use crate::length::LengthPlan;
 use crate::policy::Target;
 use crate::prompt::Prompt;
@@ -71,9 +71,13 @@ impl<'a> Shared<'a> {
         // Made once here so that a policy that does not fit is refused before the first text.
         config.policy.build(&target)?;
         let label = config.label_of(denoiser.labels())?;
+        // Where nothing is left of the label, the prediction without it is enough.
+        let forgets = label.is_some() && config.guides == [GuideConfig::FORGET];
+        let label = label.filter(|_| !forgets);
         let guides = config
             .guides
             .iter()
+            .filter(|_| !forgets)
             .filter_map(|g| g.build(&target, label).transpose());
         let guides = guides.collect::<Result<Vec<_>, _>>()?;
         if guides

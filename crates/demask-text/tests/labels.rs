@@ -105,6 +105,7 @@ fn guidance_costs_a_second_row_and_none_at_zero() {
     // At -1 nothing is left of the label.
     let greedy = |label, scale| run(&model, config(label, scale));
     assert_eq!(ids(&greedy(Some("sad"), -1.0)), ids(&greedy(None, 0.0)));
+    assert_eq!(rows(Some("sad"), -1.0), once);
 }
 
 /// The logits of all cells of a row under a label at a noise level.

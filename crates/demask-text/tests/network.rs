@@ -3,6 +3,7 @@
 mod common;
 
 use common::{model, stop_after};
+use demask_kernels::threads::with_threads;
 use demask_models::{Model, ModelKind, ModelSpec, Predicts};
 use demask_nn::{Asked, AttentionMask, Input};
 use demask_text::infill::Template;
@@ -91,6 +92,53 @@ fn the_real_network_writes_the_same_alone_and_in_any_batch() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    // Sixteen texts of the whole context: enough for the kernels to share their work out.
+    let block = model(
+        json!({ "kind": "block_masked", "block": 4 }),
+        json!({ "kind": "block_causal", "block": 4 }),
+        true,
+    );
+    let plan = LengthConfig::Blocks {
+        block: 4,
+        slide: false,
+    };
+    let config = DecodeConfig {
+        samples: 16,
+        ..config()
+    };
+    let cached = DecodeConfig {
+        plan,
+        cache: CacheConfig::Block,
+        ..config.clone()
+    };
+    let left_to_right = autoregressive();
+    for (model, config) in [
+        (&masked(true), &config),
+        (&block, &cached),
+        (&left_to_right, &config),
+    ] {
+        let prompt = Prompt::text(model, "Once upon a time there was a little").unwrap();
+        let write = |threads| {
+            with_threads(threads, || match model.spec.kind {
+                ModelKind::Autoregressive => {
+                    ar::write(model, config, std::slice::from_ref(&prompt), &mut ())
+                }
+                _ => Decoder::new(model, config.clone())
+                    .unwrap()
+                    .run(std::slice::from_ref(&prompt), &mut ()),
+            })
+        };
+        assert_eq!(
+            write(1).unwrap(),
+            write(2).unwrap(),
+            "{:?}",
+            model.spec.kind
+        );
     }
 }
 

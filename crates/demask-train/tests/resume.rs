@@ -216,8 +216,16 @@ fn a_finished_training_makes_its_checkpoint_again() {
 fn one_thread_and_two_give_the_same_bits() {
     let folder = folder();
     let at = folder.path();
-    run(at, "one", &["run.threads=1"], false, None).unwrap();
-    run(at, "two", &["run.threads=2"], false, None).unwrap();
+    // Large enough that the kernels share their work out: products of tens of millions of operations.
+    let large = [
+        "data.length=32",
+        "optimizer.batch=32",
+        "network.d_model=128",
+        "network.d_ff=256",
+    ];
+    for (name, threads) in [("one", "run.threads=1"), ("two", "run.threads=2")] {
+        run(at, name, &[&large[..], &[threads]].concat(), false, None).unwrap();
+    }
     assert_eq!(bits(at, "one"), bits(at, "two"));
     assert!(
         tensors(at, "one", 6) == tensors(at, "two", 6),

@@ -272,7 +272,7 @@ fn the_checkpoints_say_what_their_recipes_say() {
         let recipe = checkpoint.spec.provenance.unwrap().recipe.unwrap();
         let recipe = demask::train::Recipe::parse(&recipe, "recipe", &[]).unwrap();
         let (bos, eos) = match recipe.data.layout {
-            Layout::Packed { bos, eos } => (bos, eos),
+            Layout::Packed { bos, eos, wrap } => (bos || wrap, eos || wrap),
             // Every example is followed by an end token.
             Layout::Examples { bos, padding, .. } => (bos, padding != Padding::None),
         };

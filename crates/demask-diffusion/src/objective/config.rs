@@ -1,5 +1,6 @@
 //! The objective as it stands in a recipe.
 
+use crate::schedule::TimeSampling;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +159,32 @@ impl ObjectiveConfig {
         ]
     }
 
+    /// The objective that a training with this one is validated with: the bound, where what is trained is
+    /// bent from it. BD3-LM is measured in the whole window whatever it was trained in, UDLM with its
+    /// bound where it trains plain cross-entropy.
+    pub fn bound(&self) -> Self {
+        match self {
+            Self::Bd3(bd3) => {
+                let TimeSampling { min, max, .. } = TimeSampling::default();
+                Self::Bd3(Bd3Config {
+                    time: TimeSampling {
+                        min,
+                        max,
+                        ..bd3.time
+                    },
+                    resample: false,
+                    unit_weight_above_half: false,
+                    ..bd3.clone()
+                })
+            }
+            Self::Udlm(udlm) => Self::Udlm(UdlmConfig {
+                use_simple_ce_loss: false,
+                ..udlm.clone()
+            }),
+            other => other.clone(),
+        }
+    }
+
     /// The `kind` in a recipe.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -198,6 +225,19 @@ mod tests {
                 toml::from_str::<ObjectiveConfig>(&unknown).is_err(),
                 "{unknown}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_bent_in_training_is_measured_straight() {
+        let read = |text: &str| toml::from_str::<ObjectiveConfig>(text).unwrap();
+        let clipped =
+            read("kind = \"bd3\"\nblock = 4\nresample = true\ntime = { min = 0.45, max = 0.95 }");
+        assert_eq!(clipped.bound(), read("kind = \"bd3\"\nblock = 4"));
+        let simple = read("kind = \"udlm\"\nuse_simple_ce_loss = true");
+        assert_eq!(simple.bound(), read("kind = \"udlm\""));
+        for config in ObjectiveConfig::every() {
+            assert_eq!(config.bound(), config);
         }
     }
 

@@ -15,6 +15,7 @@ use demask_nn::{Asked, AttentionMask, Input};
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
+use super::entropy::Varied;
 use crate::evaluate::Bench;
 use crate::observer::tell;
 use crate::score::{logits, nats};
@@ -231,10 +232,16 @@ impl Metric for Judged {
             over: over.clone(),
         };
         let value = verdict.perplexity();
-        Ok(vec![
+        let mut rows = vec![
             row("gen-ppl", value, value, ""),
             row("judge nll", verdict.nats, 1.0, "nats/token"),
-        ])
+        ];
+        if !bench.config().metrics.contains(&MetricName::Entropy) {
+            // A low perplexity is easy to reach by repeating oneself: how varied the texts are always
+            // stands beside it.
+            rows.extend(Varied.measure(bench)?);
+        }
+        Ok(rows)
     }
 }
 

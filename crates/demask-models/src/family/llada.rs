@@ -104,6 +104,8 @@ impl Family for Llada {
             generation: GenerationDefaults {
                 length: Some(128),
                 steps: Some(128),
+                // `generate.py` has one block of 128; its example and the model's card write in blocks of 32,
+                // which keeps an answer of an instruct model from ending in a tail of end tokens.
                 block: Some(32),
                 policy: Some("low_confidence".into()),
                 temperature: Some(0.0),

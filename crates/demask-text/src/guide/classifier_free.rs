@@ -5,8 +5,8 @@
 //! On log-probabilities this is the mix `gamma log p_c + (1 - gamma) log p_u` of D-CFG (UDLM, arXiv
 //! 2412.10193) with `gamma = w + 1`: the two differ by a constant that the softmax removes. Under
 //! uniform noise D-CFG mixes the posteriors of the two predictions instead, in the policy
-//! ([`demask_diffusion::solver::guided`]). `gamma` 1 (`w` = 0) needs no second prediction; for `gamma` 0
-//! leave the label out.
+//! ([`demask_diffusion::solver::guided`]). `gamma` 1 (`w` = 0) needs no second prediction, and with a
+//! label `gamma` 0 (`w` = -1) is the one without it alone.
 
 use demask_diffusion::sampling;
 

@@ -71,6 +71,9 @@ pub enum GuideConfig {
 }
 
 impl GuideConfig {
+    /// Guidance that leaves nothing of what it guides to (`gamma` 0 of D-CFG).
+    pub(crate) const FORGET: Self = Self::ClassifierFree { scale: -1.0 };
+
     /// Checks the values.
     ///
     /// # Errors

@@ -102,7 +102,7 @@ pub enum PolicyConfig {
     ///
     /// See [`ancestral`].
     Ancestral {
-        /// Last time of the grid, above 0 and below 1.
+        /// Last time of the grid, 0 (BD3-LM) or larger and below 1.
         #[serde(default = "ancestral_eps")]
         eps: f64,
     },
@@ -309,6 +309,11 @@ impl PolicyConfig {
             return Ok(());
         };
         let (good, wanted) = match key {
+            // At time 0 no cell is left masked, and no score is defined.
+            "eps" if matches!(self, Self::Ancestral { .. }) => (
+                (0.0..1.0).contains(&value),
+                "0 (the grid of BD3-LM) or larger, and below 1",
+            ),
             "eps" => (value > 0.0 && value < 1.0, "above 0 and below 1"),
             "tau" => (value > 0.0 && value <= 1.0, "above 0 and at most 1"),
             "f" => (value > 0.0 && value.is_finite(), "a finite number above 0"),

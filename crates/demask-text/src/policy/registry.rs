@@ -35,6 +35,13 @@ const EPS: KeyInfo = KeyInfo {
     summary: "last time of the grid, above 0 and below 1",
 };
 
+/// The key of the ancestral steps, which may end at time 0.
+const EPS_OR_ZERO: KeyInfo = KeyInfo {
+    name: "eps",
+    default: "0.00001",
+    summary: "last time of the grid, 0 (BD3-LM) or larger and below 1",
+};
+
 const ALG_TEMP: KeyInfo = KeyInfo {
     name: "alg_temp",
     default: "none",
@@ -141,7 +148,7 @@ pub(super) const ANCESTRAL: PolicyInfo = PolicyInfo {
     name: "ancestral",
     paper: "MDLM, arXiv 2406.07524; UDLM, arXiv 2412.10193",
     summary: "draw from the posterior of the reverse process; the one for uniform noise",
-    keys: &[EPS],
+    keys: &[EPS_OR_ZERO],
     paced: true,
 };
 

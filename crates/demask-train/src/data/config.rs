@@ -143,6 +143,10 @@ pub enum Layout {
         /// Puts an end token after each document.
         #[serde(default)]
         eos: bool,
+        /// Puts a begin token before each row and an end token after it, wherever the row was cut
+        /// (MDLM on OpenWebText, together with `eos`).
+        #[serde(default)]
+        wrap: bool,
     },
     /// One document a row: `[begin] prompt | text end`, then padding. The prompt and the begin
     /// token are never masked and never learned.
@@ -169,6 +173,9 @@ pub enum Padding {
     /// how long an answer is.
     #[default]
     Eos,
+    /// The same up to the longest text of each batch, not of all rows (LLaDA's guidelines): less of a
+    /// batch is ends of text.
+    Batch,
     /// An end token, then padding tokens that nobody sees and nothing is learned of.
     Pad,
     /// Nothing, not even an end token: every text fills its row (grids, boards, fixed records). A
@@ -194,6 +201,7 @@ impl Default for Layout {
         Self::Packed {
             bos: false,
             eos: false,
+            wrap: false,
         }
     }
 }
@@ -223,6 +231,12 @@ impl DataConfig {
         }
         if self.source.iter().all(|s| s.used == Use::Valid) {
             return fail("data.source: no file is for training; add a [[data.source]]".into());
+        }
+        if matches!(self.layout, Layout::Packed { wrap: true, .. }) && self.length < 3 {
+            let length = self.length;
+            return fail(format!(
+                "data.length = {length}: data.layout.wrap leaves no room for text; must be at least 3"
+            ));
         }
         self.validate_labels()?;
         for (i, source) in self.source.iter().enumerate() {

@@ -470,7 +470,14 @@ fn lay_out(
         }
     };
     match &config.layout {
-        Layout::Packed { bos, eos } => {
+        Layout::Packed { bos, eos, wrap } => {
+            let around = match wrap {
+                false => None,
+                true => Some([
+                    need(ids.bos, "begin", "data.layout.wrap")?,
+                    need(ids.eos, "end", "data.layout.wrap")?,
+                ]),
+            };
             let bos = bos
                 .then(|| need(ids.bos, "begin", "data.layout.bos"))
                 .transpose()?;
@@ -487,6 +494,7 @@ fn lay_out(
                 bos,
                 eos,
                 config.length,
+                around,
             )))
         }
         Layout::Examples {

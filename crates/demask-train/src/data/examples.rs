@@ -117,6 +117,8 @@ impl Examples {
         let layout = &self.layout;
         let (fill, length) = match layout.padding {
             Padding::Pad => (layout.pad, ids.len()),
+            // Filled up where the batch is known.
+            Padding::Batch => (None, ids.len()),
             Padding::Eos | Padding::None => (layout.eos, layout.length),
         };
         if let Some(fill) = fill {

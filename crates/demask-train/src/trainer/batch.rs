@@ -21,22 +21,35 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Rows side by side. One that is shorter than the longest is filled up with its last token, which
+    /// ends its text, and that is learned ([`Padding::Batch`](crate::data::Padding::Batch)).
     pub fn new(rows: &[Row]) -> Result<Self, TrainError> {
-        let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+        let filled = |row: &Row| {
+            let mut ids = row.ids.clone();
+            ids.resize(longest, ids.last().copied().unwrap_or_default());
+            ids
+        };
+        let ids: Vec<Vec<u32>> = rows.iter().map(filled).collect();
+        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let x0 = Ids::from_rows(&ids)?;
+        let length = |row: &Row| match row.ids.len() < longest {
+            true => longest,
+            false => row.length,
+        };
         let cells = rows
             .iter()
-            .flat_map(|row| (0..row.ids.len()).map(|i| i >= row.prompt && i < row.length));
-        let padded = rows.iter().any(|row| row.length < row.ids.len());
+            .flat_map(|row| (0..longest).map(move |i| i >= row.prompt && i < length(row)));
+        let padded = rows.iter().any(|row| length(row) < longest);
         Ok(Self {
             x0,
             loss_cells: cells.collect(),
-            lengths: padded.then(|| rows.iter().map(|row| row.length).collect()),
+            lengths: padded.then(|| rows.iter().map(length).collect()),
             labels: rows
                 .iter()
                 .any(|row| row.label.is_some())
                 .then(|| rows.iter().map(|row| row.label).collect()),
-            tokens: rows.iter().map(|row| row.length as u64).sum(),
+            tokens: rows.iter().map(|row| length(row) as u64).sum(),
         })
     }
 
@@ -81,6 +94,24 @@ mod tests {
         assert_eq!(batch.lengths, Some(vec![4, 3]));
         assert_eq!(batch.tokens, 7);
         assert_eq!(Batch::new(&rows[..1]).unwrap().lengths, None);
+    }
+
+    #[test]
+    fn short_rows_end_where_the_longest_does() {
+        let row = |ids: &[u32], prompt| Row {
+            ids: ids.to_vec(),
+            prompt,
+            length: ids.len(),
+            label: None,
+        };
+        let rows = [row(&[1, 7, 2], 1), row(&[1, 7, 8, 8, 2], 2)];
+        let batch = Batch::new(&rows).unwrap();
+        assert_eq!(batch.x0.data(), [1, 7, 2, 2, 2, 1, 7, 8, 8, 2]);
+        let learned = [
+            false, true, true, true, true, false, false, true, true, true,
+        ];
+        assert_eq!(batch.loss_cells, learned);
+        assert_eq!((batch.lengths, batch.tokens), (None, 10));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use demask_diffusion::objective::bd3::Bd3Config;
 use demask_diffusion::objective::variance::{VarianceSearch, Window};
-use demask_diffusion::schedule::TimeSampling;
 use demask_diffusion::{Noise, Objective, ObjectiveConfig, Vocabulary};
 use demask_nn::Transformer;
 
@@ -17,8 +16,6 @@ use crate::{Recipe, TrainError};
 pub(super) struct Search {
     pub config: SearchConfig,
     candidates: Vec<(Window, Arc<dyn Objective>)>,
-    /// The whole window, in which the loss is the bound.
-    pub whole: Arc<dyn Objective>,
 }
 
 /// What a turn came to.
@@ -53,11 +50,9 @@ impl Search {
             })?;
             candidates.push((window, objective));
         }
-        let TimeSampling { min, max, .. } = TimeSampling::default();
         Ok(Some(Self {
             config: config.clone(),
             candidates,
-            whole: within(bd3, Window { min, max }, vocabulary)?,
         }))
     }
 

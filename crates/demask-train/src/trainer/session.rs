@@ -459,11 +459,8 @@ impl Session {
             return Ok(None);
         }
         let network = self.averaged()?;
-        // Windows come and go; the bound can be compared between steps.
-        let objective = match &self.parts.search {
-            Some(search) => search.whole.as_ref(),
-            None => self.parts.objective.as_ref(),
-        };
+        // Windows come and go; the bound can be compared between steps and with others.
+        let objective = self.parts.validation.as_ref();
         let (mut loss, mut normaliser) = (0.0, 0.0);
         for (number, rows) in rows.chunks(self.parts.recipe.optimizer.batch).enumerate() {
             let node = self.noise.child(stream::VALID).child(number as u64);

@@ -31,6 +31,8 @@ pub(super) struct Parts {
     pub ids: SpecialIds,
     pub corpus: Corpus,
     pub objective: Arc<dyn Objective>,
+    /// What is measured on the validation rows ([`ObjectiveConfig::bound`](demask_diffusion::ObjectiveConfig::bound)).
+    pub validation: Arc<dyn Objective>,
     pub search: Option<Search>,
 }
 
@@ -70,6 +72,7 @@ impl Parts {
         };
         let objective = recipe.objective.build(vocabulary)?;
         agree(&recipe, objective.as_ref())?;
+        let validation = recipe.objective.bound().build(vocabulary)?;
         let corpus = Corpus::new(&recipe.data, &documents, &tokenizer, &ids, seed)?;
         let rows = corpus.valid_rows(recipe.run.eval_rows).len();
         let search = Search::new(&recipe, vocabulary, rows)?;
@@ -79,6 +82,7 @@ impl Parts {
             ids,
             corpus,
             objective,
+            validation,
             search,
         })
     }
@@ -167,7 +171,10 @@ impl Parts {
 /// Where begin and end tokens stand around the documents of a layout.
 fn frame(layout: &Layout) -> Frame {
     match *layout {
-        Layout::Packed { bos, eos } => Frame { bos, eos },
+        Layout::Packed { bos, eos, wrap } => Frame {
+            bos: bos || wrap,
+            eos: eos || wrap,
+        },
         Layout::Examples { bos, padding, .. } => Frame {
             bos,
             eos: padding != Padding::None,
