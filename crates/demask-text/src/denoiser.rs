@@ -56,8 +56,8 @@ pub trait Denoiser {
         &[]
     }
 
-    /// Ids below [`vocab_size`](Self::vocab_size) that stand for no token (spare rows of the
-    /// output matrix) and are therefore never written.
+    /// Ids below [`vocab_size`](Self::vocab_size) that stand for no text (spare rows of the output
+    /// matrix, the token of what the vocabulary lacks) and are therefore never written.
     fn unassigned(&self) -> Vec<u32> {
         Vec::new()
     }

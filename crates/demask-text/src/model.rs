@@ -134,8 +134,9 @@ impl Denoiser for Model {
     }
 
     fn unassigned(&self) -> Vec<u32> {
+        let unknown = self.tokenizer.unknown();
         (0..self.vocab_size() as u32)
-            .filter(|&id| !self.tokenizer.is_assigned(id))
+            .filter(|&id| !self.tokenizer.is_assigned(id) || Some(id) == unknown)
             .collect()
     }
 

@@ -7,7 +7,7 @@ use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
 use crate::draw::DrawKind;
-use crate::length::{PaceConfig, share};
+use crate::length::{LengthConfig, PaceConfig, share};
 use crate::repetition::Then;
 
 /// The notes of a text that begins. `open` holds the open cells of each block, as its steps were
@@ -163,9 +163,11 @@ fn list(numbers: impl ExactSizeIterator<Item = usize>) -> String {
 }
 
 /// A last block, of those with open cells, that the answer does not fill. A template has the length
-/// it has.
+/// it has, and a canvas that grows by blocks ends where the text does.
 fn short_block(config: &DecodeConfig, row: &Row, open: &[usize]) -> Option<String> {
-    let block = config.plan.block()?;
+    let LengthConfig::SemiAutoregressive { block } = config.plan else {
+        return None;
+    };
     let last = open.iter().rposition(|&cells| cells > 0)?;
     let one = open.iter().filter(|&&cells| cells > 0).count() < 2;
     let template = row.cells()[row.start()..].contains(&Cell::Fixed);

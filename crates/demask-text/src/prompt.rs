@@ -69,9 +69,21 @@ impl Prompt {
             ));
         }
         if total > limit as u128 {
+            let more = match plan {
+                LengthConfig::Blocks { slide: false, .. } => {
+                    ", or let the canvas slide (`plan.slide`)"
+                }
+                _ => "",
+            };
+            let room = limit.saturating_sub(given);
+            let advice = if self.cells.is_empty() && room > 0 {
+                format!("lower `length` to {room}, or shorten the prompt{more}")
+            } else {
+                format!("shorten the prompt or lower `length`{more}")
+            };
             return refuse(format!(
-                "{given} tokens and {answer} new ones are {total} cells, the model's context has \
-                 {limit}; shorten the prompt or lower `length`"
+                "{given} tokens and {answer} new ones are {total} cells, the model's context has {limit}; \
+                 {advice}"
             ));
         }
         Ok(())

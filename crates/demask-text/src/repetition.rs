@@ -28,6 +28,10 @@ pub struct RepetitionConfig {
     pub tries: usize,
 }
 
+/// Share of the entropy of evenly drawn tokens that ordinary text stays below: that of English characters
+/// is about 0.75, of words less.
+const CLOSE: f64 = 0.7;
+
 /// What is done with a text that repeats itself.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -95,12 +99,35 @@ impl RepetitionConfig {
         })
     }
 
-    /// Whether a row that is written up to `end` repeats itself there, if anybody minds.
-    pub(crate) fn holds(&self, row: &Row, end: usize) -> bool {
-        let minds = self.then != Then::Keep;
-        minds
-            && end > self.window
-            && unigram_entropy(&row.ids()[end - self.window..end]) < self.entropy
+    /// The entropy of a row that is written up to `end`, where it is too low and anybody minds.
+    pub(crate) fn found(&self, row: &Row, end: usize) -> Option<f64> {
+        if self.then == Then::Keep || end <= self.window {
+            return None;
+        }
+        let found = unigram_entropy(&row.ids()[end - self.window..end]);
+        (found < self.entropy).then_some(found)
+    }
+
+    /// What is wrong with the bound for a vocabulary of `vocab` tokens and a row of `length`, in a
+    /// sentence.
+    pub(crate) fn doubt(&self, vocab: usize, length: usize) -> Option<String> {
+        let (most, bound) = ((vocab as f64).ln(), self.entropy);
+        if self.then == Then::Keep {
+            None
+        } else if length <= self.window {
+            Some(format!(
+                "`repetition` plays no part: the text has {length} cells, and it looks at {} once there \
+                 are more",
+                self.window
+            ))
+        } else if bound > CLOSE * most {
+            Some(format!(
+                "`repetition.entropy` = {bound} is close to the {most:.2} nats of {vocab} tokens drawn evenly: \
+                 ordinary texts fall below it; lower it"
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -148,12 +175,28 @@ mod tests {
             )
         };
         let loops = row(&[1, 2, 3, 4, 5, 5, 5, 6]);
-        assert!(rule.holds(&loops, 8));
+        assert!(rule.found(&loops, 8).is_some());
         // 4, 5, 5, 5: 0.56 nats; 3, 4, 5, 5: 1.04 nats.
-        assert!(rule.holds(&loops, 7));
-        assert!(!rule.holds(&loops, 6));
+        assert!(rule.found(&loops, 7).is_some());
+        assert!(rule.found(&loops, 6).is_none());
         // As many tokens as are looked at are not more.
-        assert!(!rule.holds(&row(&[5, 5, 5, 5]), 4));
+        assert!(rule.found(&row(&[5, 5, 5, 5]), 4).is_none());
+    }
+
+    #[test]
+    fn a_bound_that_fits_neither_text_nor_vocabulary_is_doubted() {
+        let rule = RepetitionConfig {
+            then: Then::Again,
+            ..RepetitionConfig::default()
+        };
+        assert_eq!(rule.doubt(50258, 1024), None);
+        assert!(
+            rule.doubt(70, 1024)
+                .unwrap()
+                .contains("4.25 nats of 70 tokens")
+        );
+        assert!(rule.doubt(50258, 256).unwrap().contains("plays no part"));
+        assert_eq!(RepetitionConfig::default().doubt(70, 10), None);
     }
 
     #[test]

@@ -157,6 +157,8 @@ impl Session {
 
         let open_cells = open_cells(config, &row);
         text.notes = notes::at_start(config, &row, &open_cells, shared.denoiser.max_length());
+        text.notes
+            .extend(config.repetition.doubt(vocab, row.length()));
         let mut session = Self {
             text,
             given,
@@ -291,23 +293,23 @@ impl Session {
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Option<Next> {
         let rule = shared.config.repetition;
-        if !rule.holds(row, end) {
-            return None;
-        }
+        let entropy = rule.found(row, end)?;
+        let why = format!(
+            "the entropy of its last {} tokens is {entropy:.2} nats, below `repetition.entropy` = {}",
+            rule.window, rule.entropy
+        );
         match rule.then {
             Then::Keep => return None,
             Then::Again if self.tries < rule.tries => return Some(Next::Again),
             Then::Again => self.text.notes.push(format!(
-                "the text repeats itself in every one of {} attempts; this is the last one, and its steps and \
-                 forward passes are those of all",
+                "the text repeats itself in every one of {} attempts ({why}); this is the last one, and its \
+                 steps and forward passes are those of all",
                 self.tries + 1
             )),
             Then::Cut => {
                 self.text.cut = Some(end - rule.window);
-                self.text.notes.push(format!(
-                    "the text repeats itself: its last {} tokens are cut off",
-                    rule.window
-                ));
+                let said = format!("the text repeats itself and ends before them: {why}");
+                self.text.notes.push(said);
             }
         }
         self.text.end(Finish::Repetition, emit);

@@ -121,11 +121,7 @@ fn a_block_causal_model_writes_the_same_whatever_stands_after_its_block() {
     // Prompt of 5: the answer's first block holds 3 cells, then 4, 4, 1.
     let written = write(&toy, &config, &[Prompt::new(vec![3, 1, 4, 1, 5])]);
     assert_eq!(written[0].ids.len(), 12);
-    assert!(
-        written[0].notes[0].contains("the last block has 1 cell of 4"),
-        "{:?}",
-        written[0].notes
-    );
+    assert!(written[0].notes.is_empty(), "{:?}", written[0].notes);
     // A step a cell, in every block. Rows: 3*8 + 4*12 + 4*16 + 1*17.
     assert_eq!(
         (written[0].forwards, written[0].rows),

@@ -211,7 +211,10 @@ impl Eval {
 
 fn explain(error: EvalError) -> anyhow::Error {
     match error {
-        EvalError::Stopped => Interrupted.into(),
+        EvalError::Stopped => {
+            note("stopped before the measurement was done");
+            Interrupted.into()
+        }
         EvalError::Needs { .. } => with_advice(
             usage(error.to_string()),
             "see `demask eval --help` for examples",

@@ -85,8 +85,11 @@ impl Trouble {
         match self {
             Self::Unreachable(cause) => with_advice(
                 anyhow!("cannot reach {endpoint} to download `{name}`: {cause}"),
-                "check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT another address of the \
-                 hub), and the same command goes on; a model that was downloaded once needs none",
+                format!(
+                    "there is no folder `{name}` here, so the name was looked for on the hub; if it is a model \
+                     there, check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT another address of the \
+                     hub), and the same command goes on; a model that was downloaded once needs none"
+                ),
             ),
             Self::Lost(cause) => with_advice(
                 anyhow!("the download of `{name}` broke off: {cause}"),

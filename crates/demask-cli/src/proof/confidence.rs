@@ -16,9 +16,9 @@ use demask::models::Model;
 use demask::text::{DecodeConfig, Decoder, PolicyConfig, Prompt, StepEvent};
 use demask::train::run_dir::write_atomic;
 
+use super::workbench::stopped;
 use super::workbench::{self, Workbench};
 use super::{Cost, Finding, Proof};
-use crate::error::Interrupted;
 use crate::terminal::{interrupt, table::Table};
 
 const RECIPE: &str = include_str!("../../../../recipes/proofs/confidence.toml");
@@ -188,7 +188,7 @@ pub(super) fn fill(
         .with_batch(64)
         .run(&prompts, &mut stop)?;
     if interrupt::pressed() {
-        return Err(Interrupted.into());
+        return Err(stopped());
     }
     // A cell that holds no digit is wrong like any other.
     let digit = |id: &u32| {

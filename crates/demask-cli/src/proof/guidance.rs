@@ -13,9 +13,9 @@ use demask::text::{DecodeConfig, Decoder, GuideConfig, PolicyConfig, Prompt, Ste
 use demask::train::Recipe;
 use demask::train::data::Documents;
 
+use super::workbench::stopped;
 use super::workbench::{self, Workbench};
 use super::{Cost, Finding, Proof};
-use crate::error::Interrupted;
 use crate::terminal::{interrupt, table::Table};
 
 /// The process and the recipe of each model.
@@ -125,7 +125,7 @@ fn requests(model: &Model, gamma: f64, seed: u64) -> Result<Vec<(String, String)
         let decoder = Decoder::new(model, config)?.with_batch(TEXTS);
         let written = decoder.run(&[prompt], &mut stop)?;
         if interrupt::pressed() {
-            return Err(Interrupted.into());
+            return Err(stopped());
         }
         texts.extend(written.into_iter().map(|w| (w.text, label.clone())));
     }

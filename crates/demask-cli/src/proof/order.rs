@@ -15,9 +15,9 @@ use demask::models::Model;
 use demask::train::Recipe;
 use demask::train::data::Documents;
 
+use super::workbench::stopped;
 use super::workbench::{self, Workbench};
 use super::{Cost, Finding, Proof};
-use crate::error::Interrupted;
 use crate::terminal::{interrupt, table::Table};
 
 /// The recipe of the masked run.
@@ -132,7 +132,7 @@ fn bound(model: &Model, recipe: &Recipe, bench: &Workbench) -> Result<f64> {
     let mut stop = |_: Progress| interrupt::flow();
     match nelbo(model, &windows, &config, BATCH, Noise::new(0), &mut stop) {
         Ok(found) => Ok(found.nats),
-        Err(EvalError::Stopped) => Err(Interrupted.into()),
+        Err(EvalError::Stopped) => Err(stopped()),
         Err(error) => Err(error.into()),
     }
 }

@@ -38,7 +38,7 @@ impl Workbench {
     /// The user asked to stop.
     pub fn listen(&self) -> Result<()> {
         if interrupt::pressed() {
-            return Err(Interrupted.into());
+            return Err(stopped());
         }
         Ok(())
     }
@@ -100,6 +100,12 @@ impl Workbench {
         }
         Ok(Model::open(&summary.checkpoint, &OpenOptions::default())?)
     }
+}
+
+/// Says that the proof was stopped.
+pub fn stopped() -> anyhow::Error {
+    note("stopped; the same command goes on with the models that are trained");
+    Interrupted.into()
 }
 
 /// A recipe of the repository, changed by `overrides`.

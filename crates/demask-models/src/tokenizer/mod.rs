@@ -34,6 +34,8 @@ pub struct Tokenizer {
     /// The same, blind to special tokens.
     plain: Inner,
     control: HashSet<u32>,
+    /// What stands for text that the vocabulary lacks.
+    unknown: Option<u32>,
     style: PieceStyle,
     /// One more than the largest id that has a token.
     size: usize,
@@ -114,6 +116,7 @@ impl Tokenizer {
             .map(|token| token.clone().special(true))
             .collect();
         let unknown = unknown_token(&full);
+        let unknown_id = unknown.as_deref().and_then(|token| full.token_to_id(token));
         let control = control_tokens
             .iter()
             .filter(|token| unknown.as_deref() != Some(token.content.as_str()))
@@ -138,6 +141,7 @@ impl Tokenizer {
             full,
             plain,
             control,
+            unknown: unknown_id,
             style,
             size,
             rows: size,
@@ -323,6 +327,12 @@ impl Tokenizer {
     /// Whether an id is a control token, which user text never yields.
     pub fn is_special(&self, id: u32) -> bool {
         self.control.contains(&id)
+    }
+
+    /// The token that stands for text the vocabulary lacks, if there is one. It may be read, and has no
+    /// text of its own to be written.
+    pub fn unknown(&self) -> Option<u32> {
+        self.unknown
     }
 
     /// Whether an id has a token.
