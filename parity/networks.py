@@ -3,7 +3,7 @@
     python parity/networks.py crates/demask-models/tests/fixtures/networks
 
 Each folder holds config.json, model.safetensors (bf16, public tensor names) and expected.json: ids and
-logits in f32. Llama, Dream (Qwen2 blocks) and SDAR (Qwen3 blocks) come from the classes of Hugging Face
+logits in f32. Llama, Qwen2, Qwen3, Dream (Qwen2 blocks) and SDAR (Qwen3 blocks) come from the classes of Hugging Face
 transformers, made bidirectional by a 4-D mask without entries (Dream, LLaDA) or causal by blocks (SDAR).
 LLaDA is the Llama class with its tensors renamed. The MDLM diffusion transformer is derived here from the
 papers (DiT, arXiv 2212.09748; MDLM, arXiv 2406.07524) with plain softmax attention in place of flash
@@ -131,6 +131,24 @@ def qwen2(root):
     write(root, "qwen2", config, state, run(model, causal))
 
 
+def qwen3(root):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    causal = torch.ones(9, 9, dtype=torch.bool).tril()
+    rotary = {"rope_type": "default", "rope_theta": 1000000.0}
+    # As published, and with what the class can do besides. Heads are wider than D / HEADS.
+    for name, seed, bias, tied, fields in (("qwen3", 7, False, True, {"rope_theta": 1000000.0}),
+                                           ("qwen3-bias", 8, True, False, {"rope_parameters": rotary})):
+        c = shared(num_key_value_heads=KV, rms_norm_eps=1e-6, tie_word_embeddings=tied, head_dim=12,
+                   attention_bias=bias, use_sliding_window=False)
+        model = hf(Qwen3ForCausalLM, Qwen3Config(**c, rope_parameters=rotary, attn_implementation="eager"), seed)
+        # A tied head is the embedding, and safetensors refuses to write the same memory twice.
+        state = {k: v for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+        config = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
+                  "bos_token_id": 1, "eos_token_id": 2, **fields, **c}
+        write(root, name, config, state, run(model, causal))
+
+
 def sdar(root):
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -218,7 +236,7 @@ def mdlm(root):
 def main():
     root = sys.argv[1]
     with torch.no_grad():
-        for family in (llama, llada, dream, qwen2, sdar, mdlm):
+        for family in (llama, llada, dream, qwen2, qwen3, sdar, mdlm):
             family(root)
             print(family.__name__)
 

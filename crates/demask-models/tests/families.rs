@@ -168,6 +168,16 @@ fn public_tensor_names() {
         ],
     );
     expect(
+        "qwen3",
+        &[
+            ("model.layers.0.self_attn.q_proj.weight", &[32, 16]),
+            ("model.layers.0.self_attn.v_proj.weight", &[16, 16]),
+            ("model.layers.0.self_attn.q_norm.weight", &[8]),
+            ("model.layers.1.self_attn.k_norm.weight", &[8]),
+            ("lm_head.weight", &[259, 16]),
+        ],
+    );
+    expect(
         "mdlm",
         &[
             ("backbone.vocab_embed.embedding", &[258, 16]),
@@ -224,15 +234,43 @@ fn what_each_family_means() {
     let sdar = spec("sdar");
     assert_eq!(sdar.kind, ModelKind::BlockMasked { block: 4 });
     assert!(sdar.network.qk_norm && !sdar.network.logit_shift);
+    let qwen3 = spec("qwen3");
+    assert!(qwen3.network.qk_norm && !qwen3.network.qkv_bias && !qwen3.network.out_bias);
+    assert_eq!(
+        (qwen3.ids.bos, qwen3.ids.eos, qwen3.ids.pad, qwen3.ids.eot),
+        (None, Some(256), Some(256), Some(258))
+    );
     let mdlm = spec("mdlm");
     assert_eq!(
         (mdlm.kind, mdlm.ids.mask, mdlm.ids.bos),
         (ModelKind::Masked, Some(257), Some(256))
     );
     assert!(mdlm.network.time.is_some() && !mdlm.time_conditioning);
-    for name in ["llama", "qwen2", "llama2c"] {
+    for name in ["llama", "qwen2", "qwen3", "llama2c"] {
         assert_eq!(spec(name).kind, ModelKind::Autoregressive, "{name}");
     }
+}
+
+/// Files may hold the head although it is the embedding.
+#[test]
+fn a_tied_head_that_is_stored_as_well_is_reported() {
+    let dir = tiny("qwen3");
+    edit(dir.path(), |c| c["tie_word_embeddings"] = json!(true));
+    let found = Checkpoint::open(dir.path(), &options()).unwrap();
+    assert!(found.spec.network.tied_head);
+    let notes = found.unusual.join("; ");
+    assert!(notes.contains("not used: `lm_head.weight`"), "{notes}");
+}
+
+#[test]
+fn qwen3_heads_have_a_width_of_their_own() {
+    let dir = tiny("qwen3");
+    // Without the field they are as wide as published ones, not the width over the heads.
+    edit(dir.path(), |c| {
+        c.as_object_mut().unwrap().remove("head_dim");
+    });
+    let said = refusal(dir.path());
+    assert!(said.contains("[512, 16]"), "{said}");
 }
 
 #[test]
@@ -434,6 +472,7 @@ fn documents_are_framed_as_the_authors_do() {
         ("mdlm", true, true),
         ("llama", true, true),
         ("qwen2", false, true),
+        ("qwen3", false, true),
         ("llama2c", true, false),
     ] {
         let spec = Checkpoint::open(tiny(name).path(), &options())

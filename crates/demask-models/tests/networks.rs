@@ -1,6 +1,6 @@
 //! Checkpoints in the public layouts give the logits that a reference implementation gives.
 //!
-//! The fixtures come from `parity/networks.py`: Hugging Face transformers 5.23 (Llama, Qwen2,
+//! The fixtures come from `parity/networks.py`: Hugging Face transformers 5.24 (Llama, Qwen2,
 //! Qwen3 and, renamed, LLaDA) and a PyTorch derivation of the MDLM diffusion transformer, all with
 //! tiny random weights in bf16 and computed in f32.
 
@@ -62,6 +62,16 @@ fn llama() {
 #[test]
 fn qwen2_with_a_tied_head() {
     compare("qwen2", AttentionMask::causal());
+}
+
+#[test]
+fn qwen3_with_a_tied_head() {
+    compare("qwen3", AttentionMask::causal());
+}
+
+#[test]
+fn qwen3_with_biases_and_the_rotary_fields_of_newer_files() {
+    compare("qwen3-bias", AttentionMask::causal());
 }
 
 #[test]

@@ -139,6 +139,12 @@ fn options_the_network_lacks_are_named() {
         ("llada", "num_experts", json!(64)),
         ("qwen2", "hidden_act", json!("gelu")),
         ("qwen2", "use_sliding_window", json!(true)),
+        ("qwen3", "use_sliding_window", json!(true)),
+        (
+            "qwen3",
+            "rope_scaling",
+            json!({ "rope_type": "yarn", "factor": 4.0 }),
+        ),
         (
             "llama",
             "rope_scaling",

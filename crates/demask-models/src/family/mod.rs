@@ -9,6 +9,7 @@
 //! | [`mdlm`] | MDLM, arXiv 2406.07524; BD3-LM, arXiv 2503.09573 |
 //! | [`llama`] | Llama 2, arXiv 2307.09288 (autoregressive) |
 //! | [`qwen2`] | Qwen2, arXiv 2407.10671 (autoregressive) |
+//! | [`qwen3`] | Qwen3, arXiv 2505.09388 (autoregressive) |
 //! | [`llama2c`] | llama2.c, the same network in its own file layout (autoregressive) |
 //!
 //! A family is facts, not code that computes: how its `config.json` maps to a
@@ -25,6 +26,7 @@ pub mod llama;
 pub mod llama2c;
 pub mod mdlm;
 pub mod qwen2;
+pub mod qwen3;
 mod random;
 pub mod sdar;
 mod source;
@@ -155,6 +157,7 @@ pub fn registry() -> &'static [&'static dyn Family] {
         &mdlm::Mdlm,
         &llama::Llama,
         &qwen2::Qwen2,
+        &qwen3::Qwen3,
         &llama2c::Llama2cFamily,
     ]
 }
@@ -217,7 +220,7 @@ mod tests {
         let config = ConfigFile::new("config.json", json!({ "model_type": "lada" })).unwrap();
         let said = recognise(&config).err().unwrap().to_string();
         assert!(said.contains("`lada` is not supported (the nearest known one is `llada`)"));
-        assert!(said.contains("mdlm, qwen2"), "{said}");
+        assert!(said.contains("mdlm, qwen2, qwen3, sdar"), "{said}");
         let config =
             ConfigFile::new("config.json", json!({ "model_type": "gpt_bigcode" })).unwrap();
         assert!(

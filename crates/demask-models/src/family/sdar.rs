@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     ConfigFile, Family, FamilyInfo, MaskRule, Source, SpecialTokens, Tiny, TinyTokenizer,
-    TinyVocab, llama,
+    TinyVocab, llama, qwen3,
 };
 use crate::spec::GenerationDefaults;
 use crate::{ModelError, ModelKind, ModelSpec};
@@ -38,16 +38,9 @@ impl Family for Sdar {
         if block == 0 {
             return Err(config.error("`block_size` = 0; a block has at least 1 cell"));
         }
-        let bias = config.flag_or("attention_bias", false)?;
-        let base = llama::network(config)?;
         let network = TransformerConfig {
-            // Qwen3's heads are 128 wide whatever the width of the network.
-            head_dim: config.count_or("head_dim", 128)?,
             attention: AttentionKind::BlockCausal { block },
-            qk_norm: true,
-            qkv_bias: bias,
-            out_bias: bias,
-            ..base
+            ..qwen3::network(config)?
         };
         let mut spec = llama::plain_spec("sdar", ModelKind::BlockMasked { block }, network);
         // As Qwen3, which it was made from: some files name a begin token that it never saw.
