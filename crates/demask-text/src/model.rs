@@ -134,7 +134,9 @@ impl Denoiser for Model {
     }
 
     fn unassigned(&self) -> Vec<u32> {
-        let unknown = self.tokenizer.unknown();
+        // In some vocabularies (GPT-2's) the token that ends a text is the unknown one, too.
+        let named = |id: u32| self.spec.ids.named().any(|(_, special)| special == id);
+        let unknown = self.tokenizer.unknown().filter(|&id| !named(id));
         (0..self.vocab_size() as u32)
             .filter(|&id| !self.tokenizer.is_assigned(id) || Some(id) == unknown)
             .collect()

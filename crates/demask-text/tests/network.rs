@@ -487,3 +487,20 @@ fn the_configuration_of_a_model_follows_its_kind() {
     };
     assert_eq!(temperature(&spec), 1.0);
 }
+
+#[test]
+fn the_unknown_token_is_not_written_unless_it_is_another_too() {
+    use demask_models::Tokenizer;
+    use demask_text::Denoiser;
+    let file = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+        "model": { "type": "WordLevel", "vocab": { "a": 0, "b": 1, "<unk>": 2 }, "unk_token": "<unk>" },
+    });
+    let mut model = masked(false);
+    model.tokenizer = Tokenizer::from_json(&file.to_string()).unwrap();
+    assert_eq!(model.tokenizer.unknown(), Some(2));
+    assert!(model.unassigned().contains(&2) && !model.unassigned().contains(&1));
+    model.spec.ids.eos = Some(2);
+    assert!(!model.unassigned().contains(&2));
+}
