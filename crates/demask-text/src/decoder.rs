@@ -82,7 +82,8 @@ impl<'a> Decoder<'a> {
         for (index, prompt) in prompts.iter().enumerate() {
             prompt.check(index, self.denoiser, self.config.length, self.config.plan)?;
         }
-        let template = prompts.iter().any(|prompt| !prompt.cells.is_empty());
+        let given = |prompt: &Prompt| prompt.cells.iter().any(Option::is_some);
+        let template = prompts.iter().any(given);
         self.config.repetition.check_template(template)?;
         let mut run = Run {
             shared: &shared,

@@ -164,6 +164,8 @@ impl ObjectiveConfig {
     /// bound where it trains plain cross-entropy.
     pub fn bound(&self) -> Self {
         match self {
+            // Blocks of one cell that are always masked are exact as they are.
+            Self::Bd3(bd3) if bd3.block == 1 && bd3.time.min >= 1.0 => self.clone(),
             Self::Bd3(bd3) => {
                 let TimeSampling { min, max, .. } = TimeSampling::default();
                 Self::Bd3(Bd3Config {
@@ -236,7 +238,8 @@ mod tests {
         assert_eq!(clipped.bound(), read("kind = \"bd3\"\nblock = 4"));
         let simple = read("kind = \"udlm\"\nuse_simple_ce_loss = true");
         assert_eq!(simple.bound(), read("kind = \"udlm\""));
-        for config in ObjectiveConfig::every() {
+        let exact = read("kind = \"bd3\"\nblock = 1\ntime = { min = 1.0, max = 1.0 }");
+        for config in ObjectiveConfig::every().into_iter().chain([exact]) {
             assert_eq!(config.bound(), config);
         }
     }

@@ -576,6 +576,10 @@ fn too_little(config: &DataConfig, part: &SourceDocuments, tokens: usize) -> Tra
         (Layout::Examples { .. }, documents) => format!(
             "none of the {documents} documents of {path} fits a row of data.length = {length} with its prompt; raise data.length, or see data.layout.overlong"
         ),
+        (Layout::Packed { wrap: true, .. }, _) => format!(
+            "{path} has {tokens} tokens, less than the {} of one row of data.length = {length} between its begin and end token",
+            length - 2
+        ),
         (Layout::Packed { .. }, _) => {
             format!("{path} has {tokens} tokens, less than one row of data.length = {length}")
         }

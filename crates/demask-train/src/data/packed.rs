@@ -46,10 +46,10 @@ impl Packed {
         if whole >= 2 { whole - 1 } else { whole }
     }
 
-    /// Row `index`, cut `shift` tokens further on; `shift` below the length of a row.
+    /// Row `index`, cut `shift` tokens further on, counted round within a row.
     pub fn row(&self, index: usize, shift: usize) -> Row {
         let shift = if self.tokens.len() / self.length >= 2 {
-            shift
+            shift % self.length
         } else {
             0
         };
@@ -104,6 +104,11 @@ mod tests {
             (2, vec![1, 7, 8, 9, 2], 5)
         );
         assert_eq!(packed.row(0, 1).ids, [1, 6, 2, 7, 2]);
+        // Rows of one token: no shift leaves the stream.
+        let packed = Packed::new([(3..9).collect()].into_iter(), None, None, 3, Some([1, 2]));
+        for shift in 0..3 {
+            assert_eq!(packed.row(packed.rows() - 1, shift).ids, [1, 7, 2]);
+        }
     }
 
     #[test]
