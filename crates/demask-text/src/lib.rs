@@ -61,4 +61,4 @@ pub use guide::{Guide, GuideConfig};
 pub use length::{LengthConfig, PaceConfig};
 pub use policy::{Policy, PolicyConfig, PolicyInfo};
 pub use prompt::{Prompt, Written};
-pub use repetition::{RepetitionConfig, Then};
+pub use repetition::{RepetitionConfig, Then, unigram_entropy};

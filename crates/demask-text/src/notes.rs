@@ -10,13 +10,14 @@ use crate::draw::DrawKind;
 use crate::length::{LengthConfig, PaceConfig, share};
 use crate::repetition::Then;
 
-/// The notes of a text that begins. `open` holds the open cells of each block, as its steps were
-/// shared out by them.
+/// The notes of a text that begins, of a model with a context of `context` cells and `vocab` tokens.
+/// `open` holds the open cells of each block, as its steps were shared out by them.
 pub(crate) fn at_start(
     config: &DecodeConfig,
     row: &Row,
     open: &[usize],
     context: usize,
+    vocab: usize,
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if row.length() > context {
@@ -58,6 +59,7 @@ pub(crate) fn at_start(
             config.policy.usual_temperature()
         ));
     }
+    notes.extend(config.repetition.doubt(vocab, row.length()));
     if config.repetition.then == Then::Again && config.temperature == 0.0 {
         notes.push(
             "at temperature 0 a text that repeats itself may come out the same in every attempt"

@@ -6,7 +6,7 @@
 //! included. That a text of variable length ends at its second end token is
 //! [`EosConfig::early_stop`](crate::EosConfig::early_stop) here: the first one begins their texts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -131,17 +131,24 @@ impl RepetitionConfig {
     }
 }
 
-/// Entropy of the tokens' frequencies, in nats.
-fn unigram_entropy(ids: &[u32]) -> f64 {
-    let mut counts: HashMap<u32, usize> = HashMap::new();
-    for id in ids {
-        *counts.entry(*id).or_default() += 1;
+/// Entropy of the empirical distribution of tokens, in nats: `-sum_v f_v ln f_v` with `f_v` the share of
+/// token `v`. No tokens have entropy 0.
+///
+/// ```
+/// use demask_text::unigram_entropy;
+/// assert!((unigram_entropy(&[7, 7, 9, 9]) - 2f64.ln()).abs() < 1e-15);
+/// ```
+pub fn unigram_entropy(tokens: &[u32]) -> f64 {
+    let mut counts = BTreeMap::<u32, usize>::new();
+    for token in tokens {
+        *counts.entry(*token).or_default() += 1;
     }
-    // In a fixed order, so that the sum has the same bits each time.
-    let mut counts: Vec<usize> = counts.into_values().collect();
-    counts.sort_unstable();
-    let share = |count: usize| count as f64 / ids.len() as f64;
-    counts.into_iter().map(|c| -share(c) * share(c).ln()).sum()
+    let total = tokens.len() as f64;
+    // Starts at +0, so that a sample of one token gives 0 and not -0.
+    counts
+        .values()
+        .map(|count| *count as f64 / total)
+        .fold(0.0, |sum, f| sum - f * f.ln())
 }
 
 #[cfg(test)]

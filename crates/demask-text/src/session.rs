@@ -156,9 +156,8 @@ impl Session {
         let row = Row::new(ids, cells, blocks, start);
 
         let open_cells = open_cells(config, &row);
-        text.notes = notes::at_start(config, &row, &open_cells, shared.denoiser.max_length());
-        text.notes
-            .extend(config.repetition.doubt(vocab, row.length()));
+        let context = shared.denoiser.max_length();
+        text.notes = notes::at_start(config, &row, &open_cells, context, vocab);
         let mut session = Self {
             text,
             given,

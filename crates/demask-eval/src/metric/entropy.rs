@@ -2,8 +2,9 @@
 //!
 //! A low generative perplexity is easy to reach by repeating oneself, so these stand beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+pub use demask_text::unigram_entropy;
 use serde::{Deserialize, Serialize};
 
 use super::Metric;
@@ -42,26 +43,6 @@ impl Variety {
     pub fn entropy_bits(&self) -> f64 {
         self.entropy / std::f64::consts::LN_2
     }
-}
-
-/// Entropy of the empirical distribution of the tokens of one sample, in nats:
-/// `-sum_v f_v ln f_v` with `f_v` the share of token `v`. An empty sample has entropy 0.
-///
-/// ```
-/// use demask_eval::metric::entropy::unigram_entropy;
-/// assert!((unigram_entropy(&[7, 7, 9, 9]) - 2f64.ln()).abs() < 1e-15);
-/// ```
-pub fn unigram_entropy(tokens: &[u32]) -> f64 {
-    let mut counts = BTreeMap::<u32, usize>::new();
-    for token in tokens {
-        *counts.entry(*token).or_default() += 1;
-    }
-    let total = tokens.len() as f64;
-    // Starts at +0, so that a sample of one token gives 0 and not -0.
-    counts
-        .values()
-        .map(|count| *count as f64 / total)
-        .fold(0.0, |sum, f| sum - f * f.ln())
 }
 
 /// Distinct-n (Li et al., arXiv 1510.03055): different n-grams of all samples over n-grams of all

@@ -39,21 +39,31 @@ impl Family for Qwen2 {
     }
 
     fn specials(&self) -> SpecialTokens {
-        SpecialTokens {
-            eos: &["<|endoftext|>"],
-            pad: &["<|endoftext|>"],
-            eot: &["<|im_end|>"],
-            ..Default::default()
-        }
+        specials()
     }
 
     fn tiny(&self) -> Tiny {
-        Tiny {
-            specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            extra_rows: 0,
-            tokenizer: TinyTokenizer::VocabMerges("Qwen2Tokenizer"),
-            config: tiny_config,
-        }
+        tiny(tiny_config)
+    }
+}
+
+/// The special tokens of Qwen2, which Qwen3 kept.
+pub(super) fn specials() -> SpecialTokens {
+    SpecialTokens {
+        eos: &["<|endoftext|>"],
+        pad: &["<|endoftext|>"],
+        eot: &["<|im_end|>"],
+        ..Default::default()
+    }
+}
+
+/// A tiny checkpoint with the tokenizer of Qwen2, which Qwen3 kept, and with it the name of its class.
+pub(super) fn tiny(config: fn(&TinyVocab) -> Value) -> Tiny {
+    Tiny {
+        specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        extra_rows: 0,
+        tokenizer: TinyTokenizer::VocabMerges("Qwen2Tokenizer"),
+        config,
     }
 }
 

@@ -3,9 +3,7 @@
 use demask_nn::TransformerConfig;
 use serde_json::{Value, json};
 
-use super::{
-    ConfigFile, Family, FamilyInfo, Source, SpecialTokens, Tiny, TinyTokenizer, TinyVocab, llama,
-};
+use super::{ConfigFile, Family, FamilyInfo, Source, SpecialTokens, Tiny, TinyVocab, llama, qwen2};
 use crate::{ModelError, ModelKind, ModelSpec};
 
 /// Autoregressive dense Qwen3.
@@ -48,22 +46,11 @@ impl Family for Qwen3 {
     }
 
     fn specials(&self) -> SpecialTokens {
-        SpecialTokens {
-            eos: &["<|endoftext|>"],
-            pad: &["<|endoftext|>"],
-            eot: &["<|im_end|>"],
-            ..Default::default()
-        }
+        qwen2::specials()
     }
 
     fn tiny(&self) -> Tiny {
-        Tiny {
-            specials: &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            extra_rows: 0,
-            // Qwen3 kept the tokenizer of Qwen2, and with it the name of its class.
-            tokenizer: TinyTokenizer::VocabMerges("Qwen2Tokenizer"),
-            config: tiny_config,
-        }
+        qwen2::tiny(tiny_config)
     }
 }
 
