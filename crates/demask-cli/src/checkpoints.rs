@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use demask::models::{Checkpoint, EmbeddedCheckpoint, Model, ModelError, OpenOptions};
+use demask::nn::Dtype;
 
 use crate::error::{usage, with_advice};
 use crate::hub;
@@ -25,10 +26,10 @@ const SHIPPED: [&str; 3] = ["story", "story-ar", "sudoku"];
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
-/// How checkpoints are opened by this program: on the CPU, packed, with the built-in ones by name.
-pub fn options() -> OpenOptions {
+/// How checkpoints are opened by this program: on the CPU, packed in `dtype`, with the built-in ones by name.
+pub fn options(dtype: Dtype) -> OpenOptions {
     OpenOptions {
-        packed: true,
+        packed: Some(dtype),
         checkpoint_dirs: places(),
         embedded: EMBEDDED.into_iter().collect(),
         ..OpenOptions::default()
@@ -43,16 +44,15 @@ pub fn options() -> OpenOptions {
 pub fn find(name: &str, plain: bool) -> Result<Checkpoint> {
     match hub::Name::parse(name).filter(|_| !Path::new(name).exists()) {
         Some(name) => from_hub(hub::find(&name, plain)?),
-        None => {
-            Checkpoint::open(name, &options()).map_err(|error| explain(error, EMBEDDED.is_some()))
-        }
+        None => Checkpoint::open(name, &options(Dtype::F32))
+            .map_err(|error| explain(error, EMBEDDED.is_some())),
     }
 }
 
 fn from_hub(found: hub::Found) -> Result<Checkpoint> {
     let options = OpenOptions {
         tokenizer: found.tokenizer,
-        ..options()
+        ..options(Dtype::F32)
     };
     Ok(Checkpoint::open(found.folder, &options)?)
 }
@@ -61,8 +61,8 @@ fn from_hub(found: hub::Found) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// As [`find`].
-pub fn open(name: &str) -> Result<Model> {
-    Ok(find(name, false)?.load(&options())?)
+pub fn open(name: &str, dtype: Dtype) -> Result<Model> {
+    Ok(find(name, false)?.load(&options(dtype))?)
 }
 
 fn places() -> Vec<PathBuf> {

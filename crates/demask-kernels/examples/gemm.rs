@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout)]
 
 use demask_kernels::Isa;
-use demask_kernels::gemm::{Beta, MatrixMut, MatrixRef, PackedB, gemm};
+use demask_kernels::gemm::{Beta, Format, MatrixMut, MatrixRef, PackedB, gemm};
 use std::time::Instant;
 
 /// Median seconds of several runs.
@@ -51,7 +51,7 @@ fn main() {
         (1, 384, 1536),
     ] {
         let (a, b, mut c) = (values(m * k), values(k * n), vec![0.0; m * n]);
-        let packed = PackedB::pack(MatrixRef::new(&b, k, n));
+        let packed = PackedB::pack(MatrixRef::new(&b, k, n), Format::F32);
         let flops = 2e-9 * (m * k * n) as f64;
         let mut rate = |a: MatrixRef<'_>, b: Option<MatrixRef<'_>>| {
             flops

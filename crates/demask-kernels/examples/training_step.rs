@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 use demask_kernels::attention::{
-    HeadsMut, HeadsRef, KeyRanges, attention_backward, attention_forward,
+    HeadsMut, HeadsRef, KeyRanges, Precision, attention_backward, attention_forward,
 };
 use demask_kernels::gemm::{Beta, MatrixMut, MatrixRef, gemm};
 use demask_kernels::rowwise::*;
@@ -71,7 +71,7 @@ fn main() {
     let flops = 4 * batch * heads * len * len * dim;
     time("attention forward", flops, || {
         let out = HeadsMut::new(&mut out, dims);
-        attention_forward(q, k, v, &ranges, 0.125, out, &mut lse);
+        attention_forward(q, k, v, &ranges, 0.125, Precision::F32, out, &mut lse);
     });
     let dout = values(rows * d);
     let [mut dq, mut dk, mut dv] = [0; 3].map(|_| vec![0.0; rows * d]);

@@ -1,36 +1,97 @@
 //! Aligned memory, scratch that is used again, and pointers that may cross threads.
 
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
+use std::ptr::NonNull;
 
-/// One cache line; gives its alignment to the memory around it.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// `f32` values that begin at a cache line.
-#[derive(Debug, Default)]
+/// `f32` values that begin at a cache line; large ones at a huge page, where the system has them.
+#[derive(Debug)]
 pub(crate) struct Buffer {
-    lines: Vec<Line>,
-    len: usize,
+    ptr: NonNull<f32>,
+    layout: Layout,
 }
+
+// SAFETY: a `Buffer` owns its memory, as a `Vec<f32>` does.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; shared references only read.
+unsafe impl Sync for Buffer {}
+
+/// Bytes of a huge page, and from how many bytes on they are asked for: a weight of several hundred MiB is
+/// read through tens of thousands of small pages, whose addresses the processor can't all remember.
+const HUGE: usize = 2 << 20;
 
 impl Buffer {
     /// `len` zeros.
+    ///
+    /// # Panics
+    /// When `len` values do not fit in the address space.
     pub fn zeroed(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0.0; 16]); len.div_ceil(16)],
-            len,
+        let bytes = len.next_multiple_of(16).checked_mul(size_of::<f32>());
+        let bytes = bytes.unwrap_or_else(|| panic!("memory: {len} values are too many"));
+        let align = if bytes >= 2 * HUGE { HUGE } else { 64 };
+        let layout = Layout::from_size_align(bytes, align)
+            .unwrap_or_else(|_| panic!("memory: {len} values are too many"));
+        if bytes == 0 {
+            let ptr = NonNull::dangling();
+            return Self { ptr, layout };
+        }
+        // SAFETY: the layout is not empty; the memory is ours alone, and zeros are values.
+        unsafe {
+            let ptr = if align == HUGE {
+                let ptr = alloc(layout);
+                if !ptr.is_null() {
+                    huge_pages(ptr, bytes);
+                    ptr.write_bytes(0, bytes);
+                }
+                ptr
+            } else {
+                alloc_zeroed(layout)
+            };
+            let Some(ptr) = NonNull::new(ptr.cast::<f32>()) else {
+                handle_alloc_error(layout)
+            };
+            Self { ptr, layout }
         }
     }
+    /// Values, rounded up to whole cache lines.
     pub fn len(&self) -> usize {
-        self.len
+        self.layout.size() / size_of::<f32>()
     }
     pub fn as_ptr(&self) -> *const f32 {
-        self.lines.as_ptr().cast()
+        self.ptr.as_ptr()
     }
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.lines.as_mut_ptr().cast()
+        self.ptr.as_ptr()
     }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::zeroed(0)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.layout.size() > 0 {
+            // SAFETY: allocated with this layout.
+            unsafe { dealloc(self.ptr.as_ptr().cast(), self.layout) }
+        }
+    }
+}
+
+/// Asks the system for huge pages; it may refuse, and then nothing has changed.
+///
+/// # Safety
+/// The bytes are ours.
+unsafe fn huge_pages(ptr: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice on memory of our own, begun at a page, changes no contents.
+    unsafe {
+        libc::madvise(ptr.cast(), bytes, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (ptr, bytes);
 }
 
 /// Scratch above this many values is given back to the system (16 MiB).
@@ -51,8 +112,8 @@ impl Scratch {
         let kept = FREE.with_borrow_mut(|free| {
             // The smallest one that is large enough.
             let best = (0..free.len())
-                .filter(|&i| free[i].lines.len() * 16 >= len)
-                .min_by_key(|&i| free[i].lines.len());
+                .filter(|&i| free[i].len() >= len)
+                .min_by_key(|&i| free[i].len());
             best.map(|i| free.swap_remove(i))
         });
         Self(kept.unwrap_or_else(|| Buffer::zeroed(len)))
@@ -65,13 +126,13 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
-        if buffer.lines.len() * 16 <= KEEP && !buffer.lines.is_empty() {
+        if buffer.len() <= KEEP && buffer.len() > 0 {
             // The thread may be ending, in which case the memory is simply freed.
             let _ = FREE.try_with(|free| {
                 let mut free = free.borrow_mut();
                 free.push(buffer);
                 if free.len() > 16 {
-                    let smallest = (0..free.len()).min_by_key(|&i| free[i].lines.len());
+                    let smallest = (0..free.len()).min_by_key(|&i| free[i].len());
                     smallest.map(|i| free.swap_remove(i));
                 }
             });

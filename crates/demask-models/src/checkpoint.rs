@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use demask_nn::Transformer;
+use demask_nn::{Dtype, Transformer};
 use serde_json::Value;
 
 use crate::built_in::{self, EmbeddedCheckpoint};
@@ -35,10 +35,11 @@ pub const SIDE_FILES: [&str; 10] = [
 /// How and where checkpoints are opened.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// Where the network computes.
+    /// Where a network that is not packed computes.
     pub device: Device,
-    /// Weights are packed once for inference on the CPU kernels; such a network is not trained.
-    pub packed: bool,
+    /// Weights are packed for inference on the CPU kernels as they are read, in this number format; such
+    /// a network is not trained. `None` for one that is.
+    pub packed: Option<Dtype>,
     /// Folders whose subfolders are checkpoints that open by name.
     pub checkpoint_dirs: Vec<PathBuf>,
     /// Checkpoints that are part of the program and open by name.
@@ -271,11 +272,9 @@ impl Checkpoint {
     /// [`ModelError::Network`] when a parameter cannot be read.
     pub fn load(self, options: &OpenOptions) -> Result<Model, ModelError> {
         let mut source = FamilySource::new(self.family, &self.spec, self.tensors.as_ref());
-        let network = Transformer::from_source(&self.spec.network, &mut source, &options.device)?;
-        let network = if options.packed {
-            network.packed()
-        } else {
-            network
+        let network = match options.packed {
+            Some(dtype) => Transformer::packed_from_source(&self.spec.network, &mut source, dtype)?,
+            None => Transformer::from_source(&self.spec.network, &mut source, &options.device)?,
         };
         let Self {
             spec,

@@ -118,7 +118,7 @@ impl Model {
 /// Why a checkpoint would not hold the network, if it would not.
 fn lost(network: &Transformer, spec: &ModelSpec) -> Option<String> {
     if network.is_packed() {
-        return Some("a packed network cannot be saved; open it with `packed: false`".into());
+        return Some("a packed network cannot be saved; open it with `packed: None`".into());
     }
     if network.lora().is_some() {
         return Some(

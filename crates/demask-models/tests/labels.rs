@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use demask_models::{Checkpoint, Model, OpenOptions, SaveDtype, family};
-use demask_nn::{Input, NoiseLevel};
+use demask_nn::{Dtype, Input, NoiseLevel};
 use serde_json::Value;
 
 fn options() -> OpenOptions {
@@ -40,7 +40,7 @@ fn logits_are_those_of_the_derivation() {
         .collect();
     assert_eq!(labels, [Some(0), Some(1), None]);
     let cells: Vec<f32> = sigma.iter().flat_map(|s| vec![*s; length]).collect();
-    for packed in [false, true] {
+    for packed in [None, Some(Dtype::F32)] {
         let options = OpenOptions {
             packed,
             ..options()

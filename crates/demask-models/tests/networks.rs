@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use demask_models::{Model, OpenOptions};
-use demask_nn::{AttentionMask, Input, MaskKind, NoiseLevel};
+use demask_nn::{AttentionMask, Dtype, Input, MaskKind, NoiseLevel};
 use serde_json::Value;
 
 /// Opens `family`, runs its ids under `mask` and compares every logit.
@@ -29,7 +29,7 @@ fn compare(family: &str, mask: AttentionMask) {
         let level = |v: &Value| v.as_f64().unwrap() as f32;
         NoiseLevel::PerSequence(sigma.as_array().unwrap().iter().map(level).collect())
     });
-    for packed in [false, true] {
+    for packed in [None, Some(Dtype::F32)] {
         let options = OpenOptions {
             packed,
             ..OpenOptions::default()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use demask_models::{Model, OpenOptions, pass};
-use demask_nn::{Asked, AttentionMask, Input, MaskKind, NoiseLevel};
+use demask_nn::{Asked, AttentionMask, Dtype, Input, MaskKind, NoiseLevel};
 use serde_json::Value;
 
 fn folder(family: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn levels(sigma: &Value) -> NoiseLevel {
 
 /// Opens `dir` with and without packed matrices and compares the logits of one request.
 fn check(dir: &Path, wanted: &Value, input: impl Fn() -> Input<'static>) {
-    for packed in [false, true] {
+    for packed in [None, Some(Dtype::F32)] {
         let options = OpenOptions {
             packed,
             ..OpenOptions::default()

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{edit, options, refusal, stored, tiny};
 use demask_models::format::write_safetensors;
 use demask_models::{Checkpoint, Model, ModelError, ModelSpec, OpenOptions, SaveDtype};
-use demask_nn::{LoraConfig, Transformer};
+use demask_nn::{Dtype, LoraConfig, Transformer};
 use serde_json::{Value, json};
 
 fn rewrite(dir: &Path, change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) {
@@ -24,7 +24,7 @@ fn rewrite(dir: &Path, change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Ve
 fn a_packed_network_is_not_saved() {
     let (from, to) = (tiny("demask"), tempfile::tempdir().unwrap());
     let packed = OpenOptions {
-        packed: true,
+        packed: Some(Dtype::F32),
         ..options()
     };
     let model = Model::open(from.path(), &packed).unwrap();
@@ -37,7 +37,7 @@ fn a_packed_network_is_not_saved() {
     )
     .unwrap_err()
     .to_string();
-    assert!(said.contains("packed: false"), "{said}");
+    assert!(said.contains("packed: None"), "{said}");
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }
 

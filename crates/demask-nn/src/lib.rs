@@ -11,6 +11,7 @@
 //! - [`KvCache`]: keys and values of cells already forwarded.
 
 mod cache;
+mod dtype;
 mod error;
 mod input;
 mod mask;
@@ -18,6 +19,7 @@ pub mod ops;
 pub mod transformer;
 
 pub use cache::KvCache;
+pub use dtype::Dtype;
 pub use error::NnError;
 pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
 pub use mask::{AttentionMask, MaskKind, RequestMask};

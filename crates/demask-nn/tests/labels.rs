@@ -6,7 +6,7 @@ mod common;
 use burn::tensor::{Device, TensorData};
 use common::llama;
 use demask_nn::transformer::TimeConfig;
-use demask_nn::{Input, NnError, NoiseLevel, ParamSource, Transformer, TransformerConfig};
+use demask_nn::{Dtype, Input, NnError, NoiseLevel, ParamSource, Transformer, TransformerConfig};
 
 /// Three classes; every parameter moved off its initial zero or one.
 fn config() -> TransformerConfig {
@@ -72,7 +72,7 @@ fn a_label_reaches_its_own_sequence_whatever_the_noise_level_looks_like() {
 
     let cells = NoiseLevel::PerCell(vec![0.5, 0.5, 0.5, 2.0, 2.0, 2.0]);
     assert_eq!(second, run(&network, Some(vec![None, Some(1)]), cells));
-    let packed = network.clone().packed();
+    let packed = network.clone().packed(Dtype::F32);
     assert_eq!(second, run(&packed, Some(vec![None, Some(1)]), once()));
 }
 

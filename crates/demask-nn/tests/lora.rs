@@ -6,7 +6,9 @@ use burn::tensor::{Device, TensorData};
 use common::llama;
 use demask_nn::transformer::params::for_each_in_order;
 use demask_nn::transformer::{MlpKind, Projection};
-use demask_nn::{Asked, Input, LoraConfig, NnError, ParamSource, Transformer, TransformerConfig};
+use demask_nn::{
+    Asked, Dtype, Input, LoraConfig, NnError, ParamSource, Transformer, TransformerConfig,
+};
 
 fn config() -> TransformerConfig {
     TransformerConfig {
@@ -70,7 +72,7 @@ fn a_merged_adapter_computes_the_same() {
     let adapted = network().with_lora(&lora(), &mut Waves).unwrap();
     let with = logits(&adapted, None);
     assert!(distance(&plain, &with) > 0.05);
-    assert!(distance(&with, &logits(&adapted.clone().packed(), None)) < 1e-5);
+    assert!(distance(&with, &logits(&adapted.clone().packed(Dtype::F32), None)) < 1e-5);
     let merged = adapted.merged().unwrap();
     assert!(merged.lora().is_none());
     assert!(distance(&with, &logits(&merged, None)) < 1e-5);
@@ -79,14 +81,14 @@ fn a_merged_adapter_computes_the_same() {
 #[test]
 fn what_would_lose_adapters_is_refused() {
     let adapted = network().with_lora(&lora(), &mut Waves).unwrap();
-    let packed = adapted.clone().packed();
+    let packed = adapted.clone().packed(Dtype::F32);
     let said = packed.merged().unwrap_err().to_string();
     assert!(said.contains("merge first, then pack"), "{said}");
     let said = adapted.clone().with_lora(&lora(), &mut Waves).unwrap_err();
     assert!(said.to_string().contains("merge them first"), "{said}");
     assert!(adapted.init_lora(&lora(), 1).is_err());
     // Without adapters there is nothing to lose.
-    assert!(network().packed().merged().is_ok());
+    assert!(network().packed(Dtype::F32).merged().is_ok());
 }
 
 #[test]

@@ -8,8 +8,8 @@ use burn::tensor::{Device, TensorData};
 use common::llama;
 use demask_nn::transformer::{MlpKind, NormKind, RotaryConfig, RotaryLayout, TimeConfig};
 use demask_nn::{
-    Asked, AttentionMask, Input, KvCache, MaskKind, NnError, NoiseLevel, ParamSource, Positions,
-    Tap, Transformer, TransformerConfig,
+    Asked, AttentionMask, Dtype, Input, KvCache, MaskKind, NnError, NoiseLevel, ParamSource,
+    Positions, Tap, Transformer, TransformerConfig,
 };
 
 /// One configuration of each shape of network that a family has.
@@ -153,7 +153,7 @@ fn packed_weights_give_the_same_bits() {
     for (name, config) in shapes() {
         let dense = network(&config);
         let expected = logits(&dense, Input::ids(ids(9), 1, 9));
-        let packed = dense.packed();
+        let packed = dense.packed(Dtype::F32);
         assert_eq!(
             logits(&packed, Input::ids(ids(9), 1, 9)),
             expected,
@@ -163,9 +163,48 @@ fn packed_weights_give_the_same_bits() {
 }
 
 #[test]
-fn a_sequence_alone_and_in_a_padded_batch_has_the_same_bits() {
+fn narrow_weights_are_near_and_load_one_by_one_to_the_same_bits() {
     for (name, config) in shapes() {
-        let network = network(&config).packed();
+        let dense = network(&config);
+        let exact = logits(&dense, Input::ids(ids(9), 1, 9));
+        let mut values = HashMap::new();
+        dense.for_each_param(&mut |name, data| {
+            values.insert(name.to_owned(), data);
+        });
+        let size = exact.iter().fold(0.0f32, |top, x| top.max(x.abs()));
+        for (dtype, most) in [(Dtype::Bf16, 0.02), (Dtype::Int8, 0.04), (Dtype::Int4, 0.4)] {
+            let packed = dense.clone().packed(dtype);
+            assert_eq!((packed.dtype(), packed.is_packed()), (dtype, true));
+            let found = logits(&packed, Input::ids(ids(9), 1, 9));
+            let far = exact.iter().zip(&found).map(|(a, b)| (a - b).abs());
+            let far = far.fold(0.0, f32::max) / size;
+            assert!(far < most, "{name} in {dtype}: {far}");
+            let mut source = Named(values.clone());
+            let loaded = Transformer::packed_from_source(&config, &mut source, dtype).unwrap();
+            assert_eq!(logits(&loaded, Input::ids(ids(9), 1, 9)), found, "{name}");
+        }
+    }
+}
+
+/// Parameters by name.
+struct Named(HashMap<String, TensorData>);
+
+impl ParamSource for Named {
+    fn tensor(&mut self, name: &str, _: &[usize]) -> Result<TensorData, NnError> {
+        Ok(self.0[name].clone())
+    }
+}
+
+#[test]
+fn a_sequence_alone_and_in_a_padded_batch_has_the_same_bits() {
+    for dtype in Dtype::ALL {
+        alone_and_padded(dtype);
+    }
+}
+
+fn alone_and_padded(dtype: Dtype) {
+    for (name, config) in shapes() {
+        let network = network(&config).packed(dtype);
         let (short, long) = (ids(5), ids(13));
         let alone = logits(&network, Input::ids(short.clone(), 1, 5));
         let mut both = long.clone();

@@ -141,7 +141,7 @@ fn the_checkpoint_computes_what_the_base_with_its_adapters_does() {
     run(at, "r", &[], false).unwrap();
     let open = |path: &str| {
         let options = OpenOptions {
-            packed: false,
+            packed: None,
             ..OpenOptions::default()
         };
         Model::open(at.join(path), &options).unwrap()

@@ -137,7 +137,7 @@ fn examples_train_and_the_checkpoint_opens() {
         let at = folder.path();
         let summary = train(&recipe, &at.join(padding), options(at, false), &mut Silent).unwrap();
         let options = OpenOptions {
-            packed: false,
+            packed: None,
             ..OpenOptions::default()
         };
         let model = Model::open(&summary.checkpoint, &options).unwrap();

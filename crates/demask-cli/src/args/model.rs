@@ -1,8 +1,10 @@
 //! Which model, and how it runs.
 
+use demask::nn::Dtype;
+
 use super::value;
 
-/// The flags that choose a model.
+/// The flag that chooses a model.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
@@ -10,6 +12,18 @@ pub struct ModelArgs {
     /// which is downloaded once; ORG/NAME@REVISION is a branch, tag or commit of it [default: story]
     #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
     pub model: Option<String>,
+
+    /// How it runs.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// The flags that say how a network computes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ComputeArgs {
+    /// Number format of the weights: f32, bf16, int8 or int4 [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub dtype: Option<Dtype>,
 
     /// Threads [default: all cores]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = value::threads, allow_negative_numbers = true)]

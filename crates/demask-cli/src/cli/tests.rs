@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use demask::models::{Checkpoint, ModelSpec};
+use demask::nn::Dtype;
 use demask::train::data::{Layout, Padding};
 
 use super::*;
@@ -28,7 +29,7 @@ impl World {
         )
         .unwrap();
         std::fs::write(folder.path().join("eval.json"), r#"{"eval": {"seed": 9}}"#).unwrap();
-        let spec = Checkpoint::open(folder.path(), &checkpoints::options())
+        let spec = Checkpoint::open(folder.path(), &checkpoints::options(Dtype::F32))
             .unwrap()
             .spec;
         // Of a model with labels, so that each flag has something to change.
@@ -72,6 +73,7 @@ impl World {
             (_, "set") => &["--set", "decode.eos.early_stop=false"],
             (_, "chat") => &["--chat"],
             (_, "model") => &["--model", "other"],
+            (_, "dtype") => &["--dtype", "int8"],
             (_, "threads") => &["--threads", "1"],
             (_, "length") => &["--length", "5"],
             (_, "gap") => &["--gap", "5"],
@@ -267,7 +269,8 @@ fn the_models_of_the_examples_are_built_in() {
 fn the_checkpoints_say_what_their_recipes_say() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints");
     for entry in std::fs::read_dir(folder).unwrap() {
-        let checkpoint = Checkpoint::open(entry.unwrap().path(), &checkpoints::options()).unwrap();
+        let checkpoint =
+            Checkpoint::open(entry.unwrap().path(), &checkpoints::options(Dtype::F32)).unwrap();
         assert!(checkpoint.unusual.is_empty(), "{:?}", checkpoint.unusual);
         let recipe = checkpoint.spec.provenance.unwrap().recipe.unwrap();
         let recipe = demask::train::Recipe::parse(&recipe, "recipe", &[]).unwrap();

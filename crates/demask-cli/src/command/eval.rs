@@ -13,6 +13,7 @@ use demask::eval::{
     SamplesConfig, Subject, Writer, evaluate,
 };
 use demask::models::{Model, ModelKind, ModelSpec};
+use demask::nn::Dtype;
 use demask::text::{DecodeConfig, Prompt, StepEvent, Written, ar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use serde_json::json;
 
 use crate::args::config::ConfigArgs;
 use crate::args::listing::ListingArgs;
+use crate::args::model::ComputeArgs;
 use crate::args::value;
 use crate::checkpoints;
 use crate::error::{Interrupted, usage, with_advice};
@@ -75,9 +77,8 @@ pub struct Eval {
     #[arg(long, value_name = "N", value_parser = value::seed, allow_negative_numbers = true)]
     seed: Option<u64>,
 
-    /// Threads [default: all cores]; no number depends on it
-    #[arg(long, value_name = "N", value_parser = value::threads, allow_negative_numbers = true)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArgs,
 
     #[command(flatten)]
     config: ConfigArgs,
@@ -100,6 +101,8 @@ pub struct Plan {
     pub model: String,
     /// Folder or name of the autoregressive model that judges written text (`gen-ppl`, `mauve`).
     pub judge: Option<String>,
+    /// Number format of the weights of the model; those of the judge are f32.
+    pub dtype: Dtype,
     /// Threads; all cores when `null`. No number depends on it.
     pub threads: Option<usize>,
     /// What is measured, and how.
@@ -112,6 +115,7 @@ impl Default for Plan {
         Self {
             model: checkpoints::DEFAULT.to_owned(),
             judge: None,
+            dtype: Dtype::F32,
             threads: None,
             eval: EvalConfig::default(),
         }
@@ -138,7 +142,8 @@ impl Eval {
         })?;
         plan.model = name;
         plan.judge = self.judge.clone().or(plan.judge);
-        plan.threads = self.threads.or(plan.threads);
+        plan.dtype = self.compute.dtype.unwrap_or(plan.dtype);
+        plan.threads = self.compute.threads.or(plan.threads);
         if !self.metric.is_empty() {
             plan.eval.metrics.clone_from(&self.metric);
         }
@@ -177,8 +182,11 @@ impl Eval {
         let checkpoint = checkpoints::find(&name, false)?;
         let plan = self.resolve(name, &checkpoint.spec)?;
         threads::limit(plan.threads)?;
-        let model = checkpoint.load(&checkpoints::options())?;
-        let judge = plan.judge.as_deref().map(checkpoints::open).transpose()?;
+        let model = checkpoint.load(&checkpoints::options(plan.dtype))?;
+        let judge = plan.judge.as_deref();
+        let judge = judge
+            .map(|judge| checkpoints::open(judge, Dtype::F32))
+            .transpose()?;
         let reading = Reading::new(&model);
         let judge = judge.as_ref().map(Reading::new);
         let author = Author { model: &model };

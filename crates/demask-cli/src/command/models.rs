@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use demask::models::{built_in, family};
+use demask::nn::Dtype;
 use serde_json::json;
 
 use crate::args::listing::ListingArgs;
@@ -30,7 +31,7 @@ pub struct Models {
 impl Models {
     /// Prints both lists.
     pub fn run(&self) -> Result<()> {
-        let built_in = built_in::registry(&checkpoints::options());
+        let built_in = built_in::registry(&checkpoints::options(Dtype::F32));
         let families: Vec<_> = family::registry()
             .iter()
             .map(|family| family.info())

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 use demask::models::tokenizer::byte_bpe::bytes_only;
 use demask::models::{Model, ModelSpec};
-use demask::nn::Transformer;
+use demask::nn::{Dtype, Transformer};
 use demask::text::{CacheConfig, DecodeConfig, Decoder, PolicyConfig, Prompt, Written};
 use serde_json::json;
 
@@ -110,7 +110,7 @@ fn random(block: usize, seed: u64) -> Result<Model> {
         },
         "ids": { "mask": 256, "eos": 257, "bos": BEGIN },
     }))?;
-    let network = Transformer::init(&spec.network, seed, &Default::default())?.packed();
+    let network = Transformer::init(&spec.network, seed, &Default::default())?.packed(Dtype::F32);
     Ok(Model {
         network,
         spec,

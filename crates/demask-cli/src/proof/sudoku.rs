@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use demask::diffusion::Noise;
 use demask::eval::task::sudoku::Puzzle;
+use demask::nn::Dtype;
 
 use super::confidence::{SHAPE, fill};
 use super::{Cost, Finding, Proof, Workbench};
@@ -41,7 +42,7 @@ impl Proof for Sudoku {
     }
 
     fn run(&self, seeds: u64, bench: &mut Workbench) -> Result<Finding> {
-        let model = checkpoints::open("sudoku")?;
+        let model = checkpoints::open("sudoku", Dtype::F32)?;
         let line_break = model.tokenizer.token_to_id("\n");
         let line_break = line_break.ok_or_else(|| anyhow!("the tokenizer has no line break"))?;
         let mut table = Table::new(["clues", "seed", "puzzles", "right"]);

@@ -59,7 +59,7 @@ pub fn load(checkpoint: Checkpoint, plan: &WritePlan) -> Result<Model> {
             checkpoint.spec.network.parameters() as f64 / 1e6
         ));
     }
-    Ok(checkpoint.load(&checkpoints::options())?)
+    Ok(checkpoint.load(&checkpoints::options(plan.dtype))?)
 }
 
 /// Writes the texts of a plan.

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use demask::models::{ModelKind, ModelSpec};
+use demask::nn::Dtype;
 use demask::text::infill::Template;
 use demask::text::{DecodeChanges, DecodeConfig, ar};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct WritePlan {
     pub now: Option<i64>,
     /// The begin token stands before the prompt; where the model was trained with one, it does.
     pub bos: bool,
+    /// Number format of the weights.
+    pub dtype: Dtype,
     /// Threads; all cores when `null`. The text does not depend on it.
     pub threads: Option<usize>,
     /// How the text is written.
@@ -55,6 +58,7 @@ impl Default for WritePlan {
             chat: false,
             now: None,
             bos: true,
+            dtype: Dtype::F32,
             threads: None,
             decode: DecodeConfig::default(),
         }
@@ -117,7 +121,8 @@ impl WritePlan {
         plan.template = changes.template.or(plan.template);
         plan.gap = changes.gap.unwrap_or(plan.gap);
         plan.chat = changes.chat.unwrap_or(plan.chat);
-        plan.threads = args.threads.or(plan.threads);
+        plan.dtype = args.compute.dtype.unwrap_or(plan.dtype);
+        plan.threads = args.compute.threads.or(plan.threads);
         plan.decode = plan.decode.with(&changes.decode).map_err(explain)?;
         // From left to right a token is a step, so the steps follow the length from layer to layer.
         if left_to_right && plan.decode.steps == usual {

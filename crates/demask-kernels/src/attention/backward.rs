@@ -2,7 +2,9 @@
 
 use super::forward::{copy_scaled, multiply, pack_keys, pad_rows};
 use super::{HeadsMut, HeadsRef, KeyRanges, TILE, check, gaps};
-use crate::gemm::micro::Lhs;
+use crate::gemm::Format;
+use crate::gemm::format::Layout;
+use crate::gemm::micro::{Inner, Lhs};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::mem::Scratch;
 use crate::simd::math::exp;
@@ -114,6 +116,7 @@ impl Kernel for Unit<'_> {
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
         let (b, kv, padded) = (self.b, self.kv, dim.next_multiple_of(S::NR));
+        let layout = Layout::new(Format::F32, dim);
         let n = self.group * q_len;
         let place = |r: usize| (kv * self.group + r / q_len, r % q_len);
 
@@ -165,8 +168,8 @@ impl Kernel for Unit<'_> {
             }
             for k0 in (0..k_len).step_by(TILE) {
                 let width = TILE.min(k_len - k0);
-                pack_keys(s, self.k, (b, k0, kv), width, k_pack);
-                pack_keys(s, self.v, (b, k0, kv), width, v_pack);
+                pack_keys(s, &layout, self.k, (b, k0, kv), width, k_pack);
+                pack_keys(s, &layout, self.v, (b, k0, kv), width, v_pack);
                 let (keys, ld) = (self.k.row(b, k0, kv), self.k.row_stride());
                 pad_rows(s, keys, ld, width, dim, k_rows, padded);
                 std::slice::from_raw_parts_mut(dk_sum, TILE * padded).fill(0.0);
@@ -187,10 +190,10 @@ impl Kernel for Unit<'_> {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
                         let at = (r0 + a) * dim;
                         let panel = dim * S::NR;
-                        let left = (Lhs::Panel, q_pack.add(at).cast_const(), h);
+                        let left = (Inner::F32(Lhs::Panel), q_pack.add(at).cast_const(), h);
                         let to = (weight.add(a * TILE), TILE, width);
                         multiply(s, left, (k_pack, S::NR, panel, dim), to, false);
-                        let left = (Lhs::Panel, g_pack.add(at).cast_const(), h);
+                        let left = (Inner::F32(Lhs::Panel), g_pack.add(at).cast_const(), h);
                         let to = (dscore.add(a * TILE), TILE, width);
                         multiply(s, left, (v_pack, S::NR, panel, dim), to, false);
                     }
@@ -207,16 +210,16 @@ impl Kernel for Unit<'_> {
                     for t in 0..cols.tiles {
                         let (j, h) = (cols.start(t), cols.start(t + 1) - cols.start(t));
                         let (g, q) = (g_rows.add(r0 * padded), q_rows.add(r0 * padded));
-                        let left = (Lhs::Cols, weight.add(j).cast_const(), h);
+                        let left = (Inner::F32(Lhs::Cols), weight.add(j).cast_const(), h);
                         let to = (dv_sum.add(j * padded), padded, padded);
                         multiply(s, left, (g, padded, S::NR, m), to, true);
-                        let left = (Lhs::Cols, dscore.add(j).cast_const(), h);
+                        let left = (Inner::F32(Lhs::Cols), dscore.add(j).cast_const(), h);
                         let to = (dk_sum.add(j * padded), padded, padded);
                         multiply(s, left, (q, padded, S::NR, m), to, true);
                     }
                     for t in 0..rows.tiles {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
-                        let left = (Lhs::Rows, dscore.add(a * TILE).cast_const(), h);
+                        let left = (Inner::F32(Lhs::Rows), dscore.add(a * TILE).cast_const(), h);
                         let to = (dq_sum.add((r0 + a) * padded), padded, padded);
                         multiply(s, left, (k_rows, padded, S::NR, width), to, true);
                     }

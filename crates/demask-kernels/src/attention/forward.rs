@@ -1,7 +1,9 @@
 //! Forward attention with an online softmax.
 
-use super::{HeadsMut, HeadsRef, KeyRanges, TILE, check, gaps};
-use crate::gemm::micro::{Lhs, Tile};
+use super::{HeadsMut, HeadsRef, KeyRanges, Precision, TILE, check, gaps};
+use crate::gemm::Format;
+use crate::gemm::format::Layout;
+use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::mem::{MutPtr, Scratch};
 use crate::simd::math::exp;
@@ -23,12 +25,17 @@ const MIN_ROWS: usize = 56;
 ///
 /// # Panics
 /// When the shapes do not fit together.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operation has eight operands"
+)]
 pub fn attention_forward(
     q: HeadsRef<'_>,
     k: HeadsRef<'_>,
     v: HeadsRef<'_>,
     ranges: &KeyRanges,
     scale: f32,
+    precision: Precision,
     out: HeadsMut<'_>,
     lse: &mut [f32],
 ) {
@@ -65,22 +72,23 @@ pub fn attention_forward(
         let (b, kv) = (unit / kv_heads, unit % kv_heads);
         let chunk = (rows * chunk / chunks, rows * (chunk + 1) / chunks);
         let (q, k, v, out) = (&q, &k, &v, &out);
-        dispatch(
-            isa,
-            Chunk {
-                q,
-                k,
-                v,
-                ranges,
-                scale,
-                out,
-                lse,
-                group,
-                b,
-                kv,
-                chunk,
-            },
-        );
+        let chunk = Chunk {
+            q,
+            k,
+            v,
+            ranges,
+            scale,
+            out,
+            lse,
+            group,
+            b,
+            kv,
+            chunk,
+        };
+        match precision {
+            Precision::F32 => dispatch(isa, InF32(chunk)),
+            Precision::Bf16 => dispatch(isa, InBf16(chunk)),
+        }
     });
 }
 
@@ -99,11 +107,28 @@ struct Chunk<'a> {
     chunk: (usize, usize),
 }
 
-impl Kernel for Chunk<'_> {
-    type Output = ();
+struct InF32<'a>(Chunk<'a>);
+struct InBf16<'a>(Chunk<'a>);
 
+impl Kernel for InF32<'_> {
+    type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, false>(s)
+    }
+}
+
+impl Kernel for InBf16<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, true>(s)
+    }
+}
+
+impl Chunk<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const BF16: bool>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
         let (r0, r1) = self.chunk;
@@ -112,17 +137,26 @@ impl Kernel for Chunk<'_> {
         let rows = Rows::new(n, S::MR);
         // (head, query) of a row of this chunk.
         let place = |r: usize| (kv * self.group + (r0 + r) / q_len, (r0 + r) % q_len);
+        let format = if BF16 { Format::Bf16 } else { Format::F32 };
+        let inner = if BF16 { Inner::Bf16 } else { Inner::F32 };
+        // The inner dimension of the scores.
+        let layout = Layout::new(format, dim);
+        let words = layout.words;
+        let q_place = |t: usize| rows.start(t) * words + t * SLACK;
 
         let mut line = Scratch::take(S::MR * padded);
-        let mut q_pack = Scratch::take(n * dim + SLACK);
-        let mut k_pack = Scratch::take(dim * TILE);
+        let mut q_pack = Scratch::take(n * words + rows.tiles * SLACK);
+        let mut k_pack = Scratch::take(words * TILE);
         let mut v_pack = Scratch::take(TILE * padded);
         let mut score = Scratch::take(S::MR * TILE);
+        let mut weight = Scratch::take(if BF16 { S::MR * TILE } else { 0 });
         let mut sum = Scratch::take(n * padded);
         let mut state = Scratch::take(2 * n);
         let (line, q_pack) = (line.as_mut_ptr(), q_pack.as_mut_ptr());
         let (k_pack, v_pack) = (k_pack.as_mut_ptr(), v_pack.as_mut_ptr());
         let (score, sum) = (score.as_mut_ptr(), sum.as_mut_ptr());
+        // Weights in bf16 are not as wide as scores, so they have a place of their own.
+        let weight = if BF16 { weight.as_mut_ptr() } else { score };
         // SAFETY: state holds 2n values.
         let (highest, total) = unsafe {
             let all = std::slice::from_raw_parts_mut(state.as_mut_ptr(), 2 * n);
@@ -142,12 +176,21 @@ impl Kernel for Chunk<'_> {
                     let src = self.q.row(b, query, head);
                     copy_scaled(s, src, dim, self.scale, line.add((r - a) * dim));
                 }
-                pack::lhs_panel(s, line, (dim, 1), z - a, dim, q_pack.add(a * dim));
+                pack::left(s, &layout, line, (dim, 1), z - a, q_pack.add(q_place(t)));
             }
             for k0 in (0..k_len).step_by(TILE) {
                 let width = TILE.min(k_len - k0);
                 let mut packed = false;
-                let (mut v_tile, mut ldv) = (self.v.row(b, k0, kv), self.v.row_stride());
+                // The inner dimension of the sums: the keys of a tile.
+                let keys = Layout::new(format, width);
+                let values = self.v.row(b, k0, kv);
+                // (pointer, stride between inner steps, distance of panels)
+                let mut v_tile = (values, self.v.row_stride(), S::NR);
+                if BF16 {
+                    v_tile = (v_pack, S::NR, keys.words * S::NR);
+                } else if dim != padded {
+                    v_tile = (v_pack, padded, S::NR);
+                }
                 for t in 0..rows.tiles {
                     let (a, z) = (rows.start(t), rows.start(t + 1));
                     let sees = |r: usize| {
@@ -160,17 +203,19 @@ impl Kernel for Chunk<'_> {
                         continue;
                     }
                     if !packed {
-                        pack_keys(s, self.k, (b, k0, kv), width, k_pack);
-                        if dim != padded {
-                            pad_rows(s, v_tile, ldv, width, dim, v_pack, padded);
-                            (v_tile, ldv) = (v_pack, padded);
+                        pack_keys(s, &layout, self.k, (b, k0, kv), width, k_pack);
+                        let ldv = self.v.row_stride();
+                        if BF16 {
+                            pack_values(s, &keys, values, ldv, dim, v_pack);
+                        } else if dim != padded {
+                            pad_rows(s, values, ldv, width, dim, v_pack, padded);
                         }
                         packed = true;
                     }
                     multiply(
                         s,
-                        (Lhs::Panel, q_pack.add(a * dim), z - a),
-                        (k_pack, S::NR, dim * S::NR, dim),
+                        (inner(Lhs::Panel), q_pack.add(q_place(t)), z - a),
+                        (k_pack, S::NR, words * S::NR, words),
                         (score, TILE, width),
                         false,
                     );
@@ -187,6 +232,12 @@ impl Kernel for Chunk<'_> {
                         } else {
                             std::slice::from_raw_parts_mut(row, TILE).fill(0.0);
                         }
+                        if BF16 {
+                            let to = weight.add((r - a) * TILE).cast::<u16>();
+                            for v in (0..TILE).step_by(LANES) {
+                                s.store_bf16(to.add(v), s.load(row.add(v)));
+                            }
+                        }
                     }
                     rescale(
                         s,
@@ -198,8 +249,8 @@ impl Kernel for Chunk<'_> {
                     );
                     multiply(
                         s,
-                        (Lhs::Rows, score, z - a),
-                        (v_tile, ldv, S::NR, width),
+                        (inner(Lhs::Rows), weight, z - a),
+                        (v_tile.0, v_tile.1, v_tile.2, keys.words),
                         (sum.add(a * padded), padded, padded),
                         true,
                     );
@@ -313,24 +364,48 @@ pub(super) unsafe fn copy_scaled<S: Simd>(
     }
 }
 
-/// Packs the transposed keys (or values) of a tile as panels `[head_dim][NR]`.
+/// Packs the transposed keys (or values) of a tile as panels `[words of head_dim][NR]`.
 ///
 /// # Safety
-/// The rows exist; `dst` holds `head_dim · TILE` values.
+/// The rows exist; `dst` holds `words · TILE` words.
 #[inline(always)]
 pub(super) unsafe fn pack_keys<S: Simd>(
     s: S,
+    layout: &Layout,
     keys: &HeadsRef<'_>,
     (b, k0, kv): (usize, usize, usize),
     width: usize,
     dst: *mut f32,
 ) {
-    let dim = keys.dims()[3];
     for j in (0..width).step_by(S::NR) {
         // SAFETY: columns j.. of the panel are rows k0 + j.. of the keys, of `dim` values each.
         unsafe {
             let (src, cols) = (keys.row(b, k0 + j, kv), S::NR.min(width - j));
-            pack::rhs_panel(s, src, (1, keys.row_stride()), dim, cols, dst.add(j * dim));
+            let (strides, dst) = ((1, keys.row_stride()), dst.add(j * layout.words));
+            pack::right(s, layout, src, strides, cols, dst, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Packs the values of a tile, `layout.k` rows at stride `ld`, as panels `[words of keys][NR]`.
+///
+/// # Safety
+/// The rows exist; `dst` holds `words` words for each of `dim` columns, rounded up to whole panels.
+#[inline(always)]
+unsafe fn pack_values<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    ld: usize,
+    dim: usize,
+    dst: *mut f32,
+) {
+    for j in (0..dim).step_by(S::NR) {
+        // SAFETY: columns j.. of the rows exist up to `dim`.
+        unsafe {
+            let (src, cols) = (src.add(j), S::NR.min(dim - j));
+            let dst = dst.add(j * layout.words);
+            pack::right(s, layout, src, (ld, 1), cols, dst, std::ptr::null_mut());
         }
     }
 }
@@ -359,7 +434,7 @@ pub(super) unsafe fn pad_rows<S: Simd>(
     }
 }
 
-/// `c (+)= a · b` for one panel of rows: `a` is (layout, pointer, rows), `b` is (pointer, stride between
+/// `c (+)= a · b` for one panel of rows: `a` is (words and layout, pointer, rows), `b` is (pointer, stride between
 /// inner steps, distance of column panels, inner steps), `c` is (pointer, stride, columns). Columns are
 /// rounded up to whole panels.
 ///
@@ -368,7 +443,7 @@ pub(super) unsafe fn pad_rows<S: Simd>(
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(
     s: S,
-    (lhs, a, rows): (Lhs, *const f32, usize),
+    (inner, a, rows): (Inner, *const f32, usize),
     (b, ldb, panel, kc): (*const f32, usize, usize, usize),
     (c, ldc, cols): (*mut f32, usize, usize),
     load_c: bool,
@@ -384,8 +459,9 @@ pub(super) unsafe fn multiply<S: Simd>(
             cols: S::NR,
             load_c,
             bias: std::ptr::null(),
+            groups: Groups::NONE,
         };
         // SAFETY: the caller's promises.
-        unsafe { s.micro(lhs, rows, &tile) }
+        unsafe { s.micro(inner, rows, &tile) }
     }
 }

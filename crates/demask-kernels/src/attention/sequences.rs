@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{HeadsMut, HeadsRef, KeyRanges, attention_forward};
+use super::{HeadsMut, HeadsRef, KeyRanges, Precision, attention_forward};
 use crate::threads;
 
 /// One sequence: its queries, and all keys and values that it has, new and old. A batch of 1 each.
@@ -25,7 +25,7 @@ pub struct Sequence<'a> {
 ///
 /// # Panics
 /// When the shapes of a sequence do not fit together.
-pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32) {
+pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32, precision: Precision) {
     let work = |s: &Sequence<'_>| {
         let [batch, _, heads, dim] = s.q.dims();
         let pairs = 4usize.saturating_mul(s.ranges.pairs(batch));
@@ -33,17 +33,19 @@ pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32) {
     };
     let total = sequences.iter().map(work).fold(0, usize::saturating_add);
     if sequences.len() == 1 || total < threads::SMALL || threads::count() == 1 {
-        sequences.into_iter().for_each(|s| forward(s, scale));
+        sequences
+            .into_iter()
+            .for_each(|s| forward(s, scale, precision));
     } else {
         let each = sequences.into_par_iter().with_max_len(1);
-        each.for_each(|s| forward(s, scale));
+        each.for_each(|s| forward(s, scale, precision));
     }
 }
 
-fn forward(s: Sequence<'_>, scale: f32) {
+fn forward(s: Sequence<'_>, scale: f32, precision: Precision) {
     let [batch, queries, heads, _] = s.q.dims();
     let mut lse = vec![0.0; batch * queries * heads];
-    attention_forward(s.q, s.k, s.v, s.ranges, scale, s.out, &mut lse);
+    attention_forward(s.q, s.k, s.v, s.ranges, scale, precision, s.out, &mut lse);
 }
 
 #[cfg(test)]
@@ -78,9 +80,14 @@ mod tests {
             run(parts.map(sequence).collect());
             out
         };
-        let alone = result(&|all| all.into_iter().for_each(|s| forward(s, 0.25)));
+        let alone = result(&|all| {
+            all.into_iter()
+                .for_each(|s| forward(s, 0.25, Precision::F32))
+        });
         for threads in [1, 2] {
-            let together = result(&|all| with_threads(threads, || attention_sequences(all, 0.25)));
+            let together = result(&|all| {
+                with_threads(threads, || attention_sequences(all, 0.25, Precision::F32))
+            });
             assert_eq!(together, alone);
         }
     }

@@ -12,6 +12,7 @@ struct Case {
     v: Vec<f32>,
     dout: Vec<f32>,
     scale: f32,
+    precision: Precision,
 }
 
 struct Results {
@@ -42,6 +43,7 @@ impl Case {
             v,
             dout,
             scale: 1.0 / (dim as f32).sqrt(),
+            precision: Precision::F32,
         }
     }
 
@@ -59,7 +61,7 @@ impl Case {
         let k = HeadsRef::new(&self.k, self.k_dims);
         let v = HeadsRef::new(&self.v, self.k_dims);
         let out = HeadsMut::new(&mut r.out, self.q_dims);
-        attention_forward(q, k, v, ranges, self.scale, out, &mut r.lse);
+        attention_forward(q, k, v, ranges, self.scale, self.precision, out, &mut r.lse);
         attention_backward(
             q,
             k,
@@ -157,6 +159,7 @@ fn one_query_two_keys_by_hand() {
         HeadsRef::new(&v, [1, 2, 1, 1]),
         &KeyRanges::full(1, 2),
         1.0,
+        Precision::F32,
         HeadsMut::new(&mut out, [1, 1, 1, 1]),
         &mut lse,
     );
@@ -185,6 +188,34 @@ fn matches_f64_on_odd_shapes() {
 }
 
 #[test]
+fn bf16_is_near_f64_on_odd_shapes() {
+    for (lens, heads) in [
+        ([1, 1, 1], [1, 1, 1]),
+        ([2, 5, 7], [2, 1, 8]),
+        ([1, 65, 131], [3, 3, 33]),
+        ([2, 19, 64], [4, 2, 64]),
+        ([1, 3, 203], [7, 1, 80]),
+    ] {
+        let case = Case {
+            precision: Precision::Bf16,
+            ..Case::new(lens, heads)
+        };
+        let [batch, q_len, k_len] = lens;
+        let holes = |b: usize, q: usize, k: usize| (b + 3 * q + 5 * k) % 7 < 3 && k % 90 < 50;
+        for ranges in [
+            KeyRanges::full(q_len, k_len),
+            KeyRanges::from_fn(batch, q_len, k_len, holes),
+        ] {
+            let want = &case.reference(&ranges)[0];
+            with_every_isa(|isa| {
+                let error = relative_error(&case.run(&ranges).out, want);
+                assert!(error < 8e-3, "{lens:?} on {}: {error:e}", isa.name());
+            });
+        }
+    }
+}
+
+#[test]
 fn a_query_that_sees_nothing_gets_zeros() {
     let case = Case::new([2, 3, 70], [2, 1, 16]);
     let ranges = KeyRanges::key_lengths(3, 70, &[0, 66]);
@@ -197,8 +228,17 @@ fn a_query_that_sees_nothing_gets_zeros() {
 
 #[test]
 fn masked_keys_other_rows_and_threads_do_not_change_a_bit() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        bits_of_a_query(precision);
+    }
+}
+
+fn bits_of_a_query(precision: Precision) {
     let (q_len, k_len, heads, dim) = (75, 150, 4, 40);
-    let case = Case::new([2, q_len, k_len], [heads, 2, dim]);
+    let case = Case {
+        precision,
+        ..Case::new([2, q_len, k_len], [heads, 2, dim])
+    };
     let ranges = KeyRanges::from_fn(2, q_len, k_len, |b, q, k| k < 70 + q - 40 * b && k != 13);
     with_every_isa(|isa| {
         let whole = with_threads(1, || case.run(&ranges));
@@ -228,6 +268,7 @@ fn masked_keys_other_rows_and_threads_do_not_change_a_bit() {
             v: cut(&case.v, keys * 2 * dim, k_at),
             dout: cut(&case.dout, heads * dim, q_at),
             scale: case.scale,
+            precision: case.precision,
         };
         let r = alone.run(&KeyRanges::shared_from_fn(1, keys, |_, k| k != 13));
         assert_eq!(r.out, whole.out[q_at..q_at + heads * dim]);
@@ -268,7 +309,7 @@ fn strided_views_read_the_same_bits() {
     let mut lse = vec![f32::NAN; batch * heads * len];
     let strides = [heads * len * dim, dim, len * dim];
     let view = HeadsMut::with_strides(&mut out, case.q_dims, strides);
-    attention_forward(q, k, v, &ranges, case.scale, view, &mut lse);
+    attention_forward(q, k, v, &ranges, case.scale, case.precision, view, &mut lse);
     let by_head = |n: usize| [n * len * dim, dim, len * dim];
     let [mut dq, mut dk, mut dv] =
         [heads, kv_heads, kv_heads].map(|n| vec![f32::NAN; batch * n * len * dim]);
@@ -332,6 +373,7 @@ fn uneven_groups_are_refused() {
         HeadsRef::new(&x, [1, 1, 2, 8]),
         &KeyRanges::full(1, 1),
         1.0,
+        Precision::F32,
         HeadsMut::new(&mut y, [1, 1, 3, 8]),
         &mut lse,
     );

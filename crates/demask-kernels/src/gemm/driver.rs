@@ -1,24 +1,33 @@
 //! Cache blocks and threads.
 //!
-//! The result is cut into a grid of blocks, one task each. A task packs its rows of A for `kc` inner
-//! steps, then for each strip of columns packs B (unless it came packed; the strip stays in the
-//! second-level cache) and walks the register tiles: a panel of A stays in the first-level cache
-//! while the panels of B stream past. Blocks of one row or column repeat some packing, which costs
-//! 1–2 %, and in return there is one parallel loop without barriers.
+//! A is packed first, in full height up to a limit; a panel of its rows is read by every task that multiplies
+//! them. Then the result is cut into a grid of blocks, one task each. A task walks strips of columns of B (packed
+//! here unless B came packed; a strip stays in the second-level cache), and for each the register tiles:
+//! in the float formats for a few hundred inner steps at a time, so that a panel of A stays in the first-level cache
+//! while the panels of B stream past; in the integer formats, whose panels are a quarter as long and whose sums
+//! can't be put down half-done, over the whole inner dimension.
 
-use super::micro::{Lhs, Tile};
+use super::format::{Format, Layout};
+use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
 use super::{Beta, MatrixMut, MatrixRef, Rhs};
 use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
 
-/// Most inner steps in a block: a panel of A (14 rows) then takes 21 KiB of first-level cache.
-const KC: usize = 384;
-/// Columns of B in a strip: with `KC` steps 384 KiB of second-level cache.
-const STRIP: usize = 256;
+/// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
+/// first-level cache.
+const KC: usize = 512;
+/// Words of B in a strip: 384 KiB of second-level cache.
+const STRIP: usize = 96 << 10;
+/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
+const FEW: usize = 3;
+/// Words of A that are packed at a time, half of a small third-level cache, if that is not too few rows.
+const LEFT: usize = 2 << 20;
+/// Fewest rows that are packed at a time.
+const LEFT_ROWS: usize = 224;
 /// Most rows of a task.
-const ROWS: usize = 512;
+const ROWS: usize = 256;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
@@ -26,124 +35,192 @@ const MIN_COLS: usize = 128;
 /// The right operand as the tasks see it.
 #[derive(Clone, Copy)]
 enum Source {
-    Strided {
-        ptr: *const f32,
-        strides: (usize, usize),
-    },
-    Panels {
-        ptr: *const f32,
-    },
+    Strided { ptr: Ptr, strides: (usize, usize) },
+    Panels { ptr: Ptr, scales: Ptr },
 }
 
-/// One block of C.
-struct Block {
+/// Packs some tiles of rows of A.
+struct PackLeft<'a> {
+    layout: &'a Layout,
     a: *const f32,
-    a_strides: (usize, usize),
-    /// Column 0 of B is column `col0` of the whole.
-    b: Source,
-    col0: usize,
-    c: *mut f32,
-    ldc: usize,
-    bias: *const f32,
-    m: usize,
-    n: usize,
-    k: usize,
-    load_c: bool,
+    strides: (usize, usize),
+    rows: Rows,
+    tiles: (usize, usize),
+    dst: *mut f32,
 }
 
-impl Kernel for Block {
+impl Kernel for PackLeft<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let rows = Rows::new(self.m, S::MR);
-        let blocks = self.k.div_ceil(KC);
-        let kc_max = self.k.div_ceil(blocks);
-        let mut a_pack = Scratch::take(self.m * kc_max + SLACK);
-        let a_pack = a_pack.as_mut_ptr();
+        for t in self.tiles.0..self.tiles.1 {
+            let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+            let src = self.a.wrapping_add(r0 * self.strides.0);
+            let dst = self.dst.wrapping_add(place(self.layout, r0, t));
+            // SAFETY: the rows lie in A, and a tile has its own place with its own slack.
+            unsafe { pack::left(s, self.layout, src, self.strides, r1 - r0, dst) }
+        }
+    }
+}
+
+/// Where tile `t`, which begins at row `r0`, lies in the packed A.
+#[inline(always)]
+fn place(layout: &Layout, r0: usize, t: usize) -> usize {
+    r0 * layout.lhs_row() + t * SLACK
+}
+
+/// One block of C: some tiles of rows and some columns.
+struct Block<'a> {
+    layout: &'a Layout,
+    a: *const f32,
+    rows: Rows,
+    tiles: (usize, usize),
+    b: Source,
+    cols: (usize, usize),
+    c: *mut f32,
+    ldc: usize,
+    bias: *const f32,
+    load_c: bool,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let layout = self.layout;
+        let blocks = match layout.format {
+            Format::F32 | Format::Bf16 => layout.words.div_ceil(KC),
+            Format::Int8 { .. } | Format::Int4 { .. } => 1,
+        };
+        let most = layout.words.div_ceil(blocks);
+        let few = self.tiles.1 - self.tiles.0 <= FEW;
+        let strip = if few {
+            1
+        } else {
+            (STRIP / (most * S::NR)).clamp(1, 16)
+        } * S::NR;
         let mut b_pack = Scratch::take(match self.b {
-            Source::Strided { .. } => STRIP.min(self.n.next_multiple_of(S::NR)) * kc_max,
+            Source::Strided { .. } => {
+                strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR)) * most
+            }
             Source::Panels { .. } => 0,
         });
         let b_pack = b_pack.as_mut_ptr();
-        for block in 0..blocks {
-            let (k0, k1) = (self.k * block / blocks, self.k * (block + 1) / blocks);
-            let kc = k1 - k0;
-            let (rs, cs) = self.a_strides;
-            for i in 0..rows.tiles {
-                let (r0, r1) = (rows.start(i), rows.start(i + 1));
-                // SAFETY: rows r0..r1 and steps k0..k1 lie in A; a_pack holds m·kc + SLACK values.
-                unsafe {
-                    let src = self.a.add(r0 * rs + k0 * cs);
-                    pack::lhs_panel(s, src, (rs, cs), r1 - r0, kc, a_pack.add(r0 * kc));
-                }
-            }
-            let mut j0 = 0;
-            while j0 < self.n {
-                let width = STRIP.min(self.n - j0);
-                let (strip, panel_len) = self.strip(s, (k0, kc), (j0, width), b_pack);
-                for i in 0..rows.tiles {
-                    let (r0, r1) = (rows.start(i), rows.start(i + 1));
-                    for p in 0..width.div_ceil(S::NR) {
-                        let j = j0 + p * S::NR;
-                        let last = block + 1 == blocks && !self.bias.is_null();
+        for j0 in (self.cols.0..self.cols.1).step_by(strip) {
+            let j1 = (j0 + strip).min(self.cols.1);
+            for block in 0..blocks {
+                let (w0, w1) = (
+                    layout.words * block / blocks,
+                    layout.words * (block + 1) / blocks,
+                );
+                let (panels, distance) = self.strip(s, (w0, w1), (j0, j1), b_pack);
+                let (first, last) = (block == 0, block + 1 == blocks);
+                for t in self.tiles.0..self.tiles.1 {
+                    let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                    let h = r1 - r0;
+                    let a = self.a.wrapping_add(place(layout, r0, t));
+                    for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
                         let tile = Tile {
-                            kc,
-                            a: a_pack.wrapping_add(r0 * kc),
-                            b: strip.wrapping_add(p * panel_len),
+                            kc: w1 - w0,
+                            a: a.wrapping_add(w0 * h * layout.lhs),
+                            b: panels.wrapping_add(p * distance),
                             ldb: S::NR,
                             c: self.c.wrapping_add(r0 * self.ldc + j),
                             ldc: self.ldc,
-                            cols: S::NR.min(self.n - j),
-                            load_c: self.load_c || block > 0,
-                            bias: if last {
+                            cols: S::NR.min(j1 - j),
+                            load_c: self.load_c || !first,
+                            bias: if last && !self.bias.is_null() {
                                 self.bias.wrapping_add(j)
                             } else {
                                 std::ptr::null()
                             },
+                            groups: self.groups::<S>(a, h, j),
                         };
                         // SAFETY: packed panels are whole; the tile lies inside this task's block
                         // of C, which no other task touches.
-                        unsafe { s.micro(Lhs::Panel, r1 - r0, &tile) }
+                        unsafe { s.micro(inner(layout.format), h, &tile) }
                     }
                 }
-                j0 += STRIP;
             }
         }
     }
 }
 
-impl Block {
+impl Block<'_> {
     /// The panels of a strip of B and the distance between two of them; packs them if need be.
     #[inline(always)]
     fn strip<S: Simd>(
         &self,
         s: S,
-        (k0, kc): (usize, usize),
-        (j0, width): (usize, usize),
+        (w0, w1): (usize, usize),
+        (j0, j1): (usize, usize),
         b_pack: *mut f32,
     ) -> (*const f32, usize) {
         match self.b {
-            Source::Panels { ptr } => {
-                let first = (self.col0 + j0) / S::NR;
-                (
-                    ptr.wrapping_add(first * S::NR * self.k + k0 * S::NR),
-                    S::NR * self.k,
-                )
+            Source::Panels { ptr, .. } => {
+                let words = self.layout.words;
+                let at = j0 / S::NR * S::NR * words + w0 * S::NR;
+                (ptr.get().wrapping_add(at), S::NR * words)
             }
             Source::Strided { ptr, strides } => {
-                for p in 0..width.div_ceil(S::NR) {
-                    let j = j0 + p * S::NR;
-                    let cols = S::NR.min(self.n - j);
-                    // SAFETY: the columns lie in B; b_pack holds STRIP columns of kc_max steps.
+                // Values of the block; only the last one of the dimension may hold an odd one.
+                let a_word = if self.layout.format == Format::Bf16 {
+                    2
+                } else {
+                    1
+                };
+                let (k0, k1) = (w0 * a_word, (w1 * a_word).min(self.layout.k));
+                let part = Layout::new(self.layout.format, k1 - k0);
+                let distance = S::NR * (w1 - w0);
+                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
+                    let cols = S::NR.min(j1 - j);
+                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
                     unsafe {
-                        let src = ptr.add(k0 * strides.0 + (self.col0 + j) * strides.1);
-                        pack::rhs_panel(s, src, strides, kc, cols, b_pack.add(p * S::NR * kc));
+                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
+                        let dst = b_pack.add(p * distance);
+                        pack::right(s, &part, src, strides, cols, dst, std::ptr::null_mut());
                     }
                 }
-                (b_pack, S::NR * kc)
+                (b_pack, distance)
             }
         }
+    }
+
+    /// The scales of a tile of `h` rows packed at `a` and of the panel at column `j`.
+    #[inline(always)]
+    fn groups<S: Simd>(&self, a: *const f32, h: usize, j: usize) -> Groups {
+        let layout = self.layout;
+        let Source::Panels { scales, .. } = self.b else {
+            return Groups::NONE;
+        };
+        if layout.groups == 0 {
+            return Groups::NONE;
+        }
+        Groups {
+            count: layout.groups,
+            words: layout.group_words,
+            a: a.wrapping_add(layout.words * layout.lhs * h),
+            b: scales.get().wrapping_add(j * layout.groups),
+        }
+    }
+}
+
+fn inner(format: Format) -> Inner {
+    match format {
+        Format::F32 => Inner::F32(Lhs::Panel),
+        Format::Bf16 => Inner::Bf16(Lhs::Panel),
+        Format::Int8 { .. } => Inner::Int8,
+        Format::Int4 { .. } => Inner::Int4,
+    }
+}
+
+/// Most rows of a tile of this format: the halves of a vector of half bytes take two registers more.
+fn most_rows(format: Format) -> usize {
+    match format {
+        Format::Int4 { .. } => 13,
+        _ => usize::MAX,
     }
 }
 
@@ -166,19 +243,18 @@ fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
     (rows, cols)
 }
 
-/// Panics when a part of one of the three sizes, `size · part / parts`, could wrap: views that repeat one
-/// value may be larger than any memory.
-fn check_sizes([m, n, k]: [usize; 3], [rows, cols]: [usize; 2]) {
-    let cut = |size: usize, parts: usize| size.checked_mul(parts).is_some();
+/// Panics when a place could wrap: views that repeat one value may be larger than any memory.
+fn check_sizes([m, n, k]: [usize; 3]) {
+    const MOST: usize = isize::MAX as usize / 64;
+    let fits = |a: usize, b: usize| a.checked_mul(b).is_some_and(|x| x <= MOST);
     assert!(
-        cut(m, rows) && cut(n, cols) && cut(k, k.div_ceil(KC)),
+        fits(m, k) && fits(n, k) && fits(m, n) && fits(m, m) && fits(n, n) && fits(k, k),
         "gemm: {m}x{k} times {k}x{n} is too large to be cut into blocks"
     );
 }
 
 /// Runs a product whose shapes have been checked.
 pub(super) fn run(
-    isa: Isa,
     mut c: MatrixMut<'_>,
     beta: Beta,
     a: MatrixRef<'_>,
@@ -203,56 +279,77 @@ pub(super) fn run(
         }
         return;
     }
-    let (_, nr) = tile_shape(isa);
-    let work = 2usize.saturating_mul(m).saturating_mul(n).saturating_mul(k);
-    let (row_parts, col_parts) = grid(
-        m,
-        n,
-        if work < threads::SMALL {
+    check_sizes([m, n, k]);
+    let (isa, layout) = match b {
+        Rhs::Packed(p) => (p.isa(), *p.layout()),
+        Rhs::Plain(_) => (Isa::detect(), Layout::new(Format::F32, k)),
+        Rhs::Bf16(_) => (Isa::detect(), Layout::new(Format::Bf16, k)),
+    };
+    let (mr, nr) = tile_shape(isa);
+    let panels = n.div_ceil(nr);
+    let source = match b {
+        Rhs::Plain(b) | Rhs::Bf16(b) => Source::Strided {
+            ptr: Ptr(b.ptr()),
+            strides: b.strides(),
+        },
+        Rhs::Packed(p) => Source::Panels {
+            ptr: Ptr(p.ptr()),
+            scales: Ptr(p.ptr().wrapping_add(panels * nr * layout.words)),
+        },
+    };
+    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
+    let bias = Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr));
+
+    let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
+    let chunks = m.div_ceil(most);
+    for chunk in 0..chunks {
+        let (m0, m1) = (m * chunk / chunks, m * (chunk + 1) / chunks);
+        let rows = Rows::new(m1 - m0, mr.min(most_rows(layout.format)));
+        let mut packed = Scratch::take((m1 - m0) * layout.lhs_row() + rows.tiles * SLACK);
+        let packed = MutPtr(packed.as_mut_ptr());
+        // Packing reads and writes: about as long as 16 multiplications a value.
+        threads::over_rows(rows.tiles, 16 * (m1 - m0) * k, |t0, t1| {
+            let pack = PackLeft {
+                layout: &layout,
+                a: a_ptr.get().wrapping_add(m0 * a_strides.0),
+                strides: a_strides,
+                rows,
+                tiles: (t0, t1),
+                dst: packed.get(),
+            };
+            dispatch(isa, pack);
+        });
+        let work = 2usize.saturating_mul(m1 - m0).saturating_mul(n * k);
+        let threads = if work < threads::SMALL {
             1
         } else {
             threads::count()
-        },
-    );
-    let panels = n.div_ceil(nr);
-    let col_parts = col_parts.min(panels);
-    check_sizes([m, n, k], [row_parts, col_parts]);
-    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
-    let (b_ptr, b_strides) = match b {
-        Rhs::Plain(b) => (Ptr(b.ptr()), Some(b.strides())),
-        Rhs::Packed(p) => (Ptr(p.ptr()), None),
-    };
-    let bias = Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr));
-    threads::parallel(row_parts * col_parts, work, |task| {
-        // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
-        let (part, row) = (task / row_parts, task % row_parts);
-        let (r0, r1) = (m * row / row_parts, m * (row + 1) / row_parts);
-        let j0 = panels * part / col_parts * nr;
-        let j1 = (panels * (part + 1) / col_parts * nr).min(n);
-        let bias = bias.get();
-        let block = Block {
-            a: a_ptr.get().wrapping_add(r0 * a_strides.0),
-            a_strides,
-            b: match b_strides {
-                Some(strides) => Source::Strided {
-                    ptr: b_ptr.get(),
-                    strides,
-                },
-                None => Source::Panels { ptr: b_ptr.get() },
-            },
-            col0: j0,
-            c: c.get().wrapping_add(r0 * ldc + j0),
-            ldc,
-            bias: if bias.is_null() {
-                bias
-            } else {
-                bias.wrapping_add(j0)
-            },
-            m: r1 - r0,
-            n: j1 - j0,
-            k,
-            load_c: beta == Beta::Accumulate,
         };
-        dispatch(isa, block);
-    });
+        let (row_parts, col_parts) = grid(m1 - m0, n, threads);
+        let (row_parts, col_parts) = (row_parts.min(rows.tiles), col_parts.min(panels));
+        threads::parallel(row_parts * col_parts, work, |task| {
+            // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
+            let (part, row) = (task / row_parts, task % row_parts);
+            let cut = |all: usize, i: usize, parts: usize| all * i / parts;
+            let block = Block {
+                layout: &layout,
+                a: packed.get(),
+                rows,
+                tiles: (
+                    cut(rows.tiles, row, row_parts),
+                    cut(rows.tiles, row + 1, row_parts),
+                ),
+                b: source,
+                cols: (
+                    cut(panels, part, col_parts) * nr,
+                    (cut(panels, part + 1, col_parts) * nr).min(n),
+                ),
+                c: c.get().wrapping_add(m0 * ldc),
+                ldc,
+                bias: bias.get(),
+                load_c: beta == Beta::Accumulate,
+            };
+            dispatch(isa, block);
+        });
+    }
 }

@@ -3,15 +3,18 @@
 //! | name | file | what it is |
 //! |---|---|---|
 //! | matrix | `matrix.rs` | strided views of slices |
+//! | format | `format.rs` | the number formats of a right operand: f32, bf16, int8, int4 |
 //! | packed B | `packed.rs` | a right operand packed once and used often (weights) |
-//! | pack | `pack.rs` | copying operands into panels (Goto & van de Geijn, 2008) |
+//! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
 //! | driver | `driver.rs` | cache blocks and threads |
 //!
-//! Element (i, j) of the result is the chain `c ← fma(A[i,k], B[k,j], c)` over increasing k, begun
-//! at 0 or at the old C, then plus `bias[j]`: it depends on row i of A and column j of B alone.
+//! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
+//! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time, in the integer formats one step a
+//! group. It depends on row i of A and column j of B alone.
 
 mod driver;
+pub(crate) mod format;
 mod matrix;
 pub(crate) mod micro;
 pub(crate) mod pack;
@@ -19,10 +22,9 @@ mod packed;
 #[cfg(test)]
 mod tests;
 
+pub use format::Format;
 pub use matrix::{MatrixMut, MatrixRef};
 pub use packed::PackedB;
-
-use crate::simd::Isa;
 
 /// What happens to the old contents of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Beta {
 pub enum Rhs<'a> {
     /// A view; it is packed in the call.
     Plain(MatrixRef<'a>),
+    /// The same, and both operands are rounded to bf16.
+    Bf16(MatrixRef<'a>),
     /// Packed before.
     Packed(&'a PackedB),
 }
@@ -46,7 +50,7 @@ impl Rhs<'_> {
     /// Rows: the inner dimension of the product.
     pub fn rows(&self) -> usize {
         match self {
-            Self::Plain(b) => b.rows(),
+            Self::Plain(b) | Self::Bf16(b) => b.rows(),
             Self::Packed(b) => b.rows(),
         }
     }
@@ -54,7 +58,7 @@ impl Rhs<'_> {
     /// Columns of the product.
     pub fn cols(&self) -> usize {
         match self {
-            Self::Plain(b) => b.cols(),
+            Self::Plain(b) | Self::Bf16(b) => b.cols(),
             Self::Packed(b) => b.cols(),
         }
     }
@@ -72,7 +76,7 @@ impl<'a> From<&'a PackedB> for Rhs<'a> {
     }
 }
 
-/// `C (+)= A · B (+ bias)` in `f32`.
+/// `C (+)= A · B (+ bias)`, the product in the number [`Format`] of B.
 ///
 /// The bits of a result row depend only on that row of A, on B, on the old C (with
 /// [`Beta::Accumulate`]) and on the bias, never on the other rows, the threads or whether B was
@@ -106,9 +110,5 @@ pub fn gemm<'b>(
             "gemm: the bias must have a value for each of the {n} columns"
         );
     }
-    let isa = match b {
-        Rhs::Packed(p) => p.isa(),
-        Rhs::Plain(_) => Isa::detect(),
-    };
-    driver::run(isa, c, beta, a, b, bias);
+    driver::run(c, beta, a, b, bias);
 }

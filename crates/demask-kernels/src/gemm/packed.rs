@@ -1,71 +1,90 @@
 //! A right operand packed once.
 
+use super::format::{Format, Layout};
 use super::{MatrixRef, pack};
 use crate::mem::{Buffer, MutPtr, Ptr};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
 
-/// A k×n right operand in panels of `NR` columns, each panel `[k][NR]`, the last one padded with 0.
+/// A k×n right operand in a number format, in panels of `NR` columns, each panel `[words][NR]`, the last one
+/// padded with 0; the scales of the integer formats follow, `[groups][NR]` for each panel.
 ///
 /// Packing costs about one pass over memory; keep the value for as long as the weights live.
 #[derive(Debug)]
 pub struct PackedB {
     data: Buffer,
-    rows: usize,
+    layout: Layout,
     cols: usize,
     isa: Isa,
 }
 
-struct PackPanel {
+struct PackPanel<'a> {
+    layout: &'a Layout,
     src: *const f32,
     strides: (usize, usize),
-    rows: usize,
     cols: usize,
     dst: *mut f32,
+    scales: *mut f32,
 }
 
-impl Kernel for PackPanel {
+impl Kernel for PackPanel<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: `PackedB::pack` hands over a whole panel of the source and its place.
-        unsafe { pack::rhs_panel(s, self.src, self.strides, self.rows, self.cols, self.dst) }
+        // SAFETY: `PackedB::pack` hands over a whole panel of the source and its places.
+        unsafe {
+            pack::right(
+                s,
+                self.layout,
+                self.src,
+                self.strides,
+                self.cols,
+                self.dst,
+                self.scales,
+            );
+        }
     }
 }
 
 impl PackedB {
-    /// Packs a k×n matrix (any strides: pass [`MatrixRef::t`] of an `[out, in]` weight).
+    /// Packs a k×n matrix (any strides: pass [`MatrixRef::t`] of an `[out, in]` weight), rounded to `format`.
     ///
     /// # Panics
-    /// When the panels would not fit in the address space, as a view that repeats one row or column
-    /// without end may ask for.
-    pub fn pack(b: MatrixRef<'_>) -> Self {
+    /// When the format's group does not fit (see [`Format`]), or when the panels would not fit in the address
+    /// space, as a view that repeats one row or column without end may ask for.
+    pub fn pack(b: MatrixRef<'_>, format: Format) -> Self {
         let isa = Isa::detect();
         let (_, nr) = tile_shape(isa);
         let (rows, cols) = (b.rows(), b.cols());
+        let layout = Layout::new(format, rows);
         let panels = cols.div_ceil(nr);
         // Every place a task writes lies below this product, so nothing below can wrap.
-        let values = panels.checked_mul(nr).and_then(|n| n.checked_mul(rows));
+        let values = panels.checked_mul(nr);
+        let values = values.and_then(|n| n.checked_mul(layout.rhs_column()));
         let values = values.unwrap_or_else(|| {
             panic!("gemm: the panels of a {rows}x{cols} matrix do not fit in the address space")
         });
         let mut data = Buffer::zeroed(values);
         let (src, dst) = (Ptr(b.ptr()), MutPtr(data.as_mut_ptr()));
         let strides = b.strides();
-        threads::parallel(panels, values.saturating_mul(8), |p| {
+        let work = cols.saturating_mul(rows).saturating_mul(16);
+        threads::parallel(panels, work, |p| {
+            // Panel p and its scales lie at their own places, so tasks never share memory.
             let panel = PackPanel {
+                layout: &layout,
                 src: src.get().wrapping_add(p * nr * strides.1),
                 strides,
-                rows,
                 cols: (cols - p * nr).min(nr),
-                // Panel p lies at its own place, so tasks never share memory.
-                dst: dst.get().wrapping_add(p * nr * rows),
+                dst: dst.get().wrapping_add(p * nr * layout.words),
+                scales: dst
+                    .get()
+                    .wrapping_add(panels * nr * layout.words + p * nr * layout.groups),
             };
             dispatch(isa, panel);
         });
         Self {
             data,
-            rows,
+            layout,
             cols,
             isa,
         }
@@ -73,12 +92,17 @@ impl PackedB {
 
     /// Rows (k, the inner dimension).
     pub fn rows(&self) -> usize {
-        self.rows
+        self.layout.k
     }
 
     /// Columns (n).
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The number format.
+    pub fn format(&self) -> Format {
+        self.layout.format
     }
 
     /// Bytes held.
@@ -91,7 +115,12 @@ impl PackedB {
         self.isa
     }
 
-    /// The panels.
+    /// The shape of the panels.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The panels, then the scales.
     pub(crate) fn ptr(&self) -> *const f32 {
         self.data.as_ptr()
     }

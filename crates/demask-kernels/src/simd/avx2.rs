@@ -1,7 +1,7 @@
 //! Sixteen lanes in two AVX registers.
 
 use super::{Kernel, LANES, Simd, portable};
-use crate::gemm::micro::{Lhs, Tile, micro_table};
+use crate::gemm::micro::{Inner, Tile, micro_table};
 use std::arch::x86_64::*;
 
 /// Proof that AVX2 and FMA are there; made only by [`enter`].
@@ -84,6 +84,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        op!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+    #[inline(always)]
     fn add(self, a: Pair, b: Pair) -> Pair {
         op!((_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
     }
@@ -163,9 +167,109 @@ impl Simd for Avx2 {
         portable::transpose_through_memory(self, rows)
     }
     #[inline(always)]
-    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile) {
-        // SAFETY: the caller keeps micro's promises; `self` proves the instruction set.
-        unsafe { tiles(lhs, rows, tile) }
+    fn dot_bf16(self, acc: Pair, a: Pair, b: Pair) -> Pair {
+        op!({
+            let mask = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000u32 as i32));
+            let high = |x| _mm256_and_ps(x, mask);
+            let low = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
+            let dot =
+                |acc, a, b| _mm256_fmadd_ps(low(a), low(b), _mm256_fmadd_ps(high(a), high(b), acc));
+            (dot(acc.0, a.0, b.0), dot(acc.1, a.1, b.1))
+        })
+    }
+    #[inline(always)]
+    fn dot_i8(self, acc: Pair, a: Pair, b: Pair) -> Pair {
+        op!({
+            // Products of bytes in 16 bits can't saturate when a and b are widened first.
+            let dot = |acc, a, b| {
+                let (acc, a, b) = (
+                    _mm256_castps_si256(acc),
+                    _mm256_castps_si256(a),
+                    _mm256_castps_si256(b),
+                );
+                let a_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a));
+                let a_odd = _mm256_srai_epi16::<8>(a);
+                let b_even = _mm256_and_si256(b, _mm256_set1_epi16(0xff));
+                let b_odd = _mm256_srli_epi16::<8>(b);
+                let acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a_even, b_even));
+                _mm256_castsi256_ps(_mm256_add_epi32(acc, _mm256_madd_epi16(a_odd, b_odd)))
+            };
+            (dot(acc.0, a.0, b.0), dot(acc.1, a.1, b.1))
+        })
+    }
+    #[inline(always)]
+    fn nibbles(self, v: Pair) -> (Pair, Pair) {
+        op!({
+            let mask = _mm256_set1_epi8(0xf);
+            let low = |x| _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(x), mask));
+            let high = |x| {
+                let x = _mm256_srli_epi16::<4>(_mm256_castps_si256(x));
+                _mm256_castsi256_ps(_mm256_and_si256(x, mask))
+            };
+            ((low(v.0), low(v.1)), (high(v.0), high(v.1)))
+        })
+    }
+    #[inline(always)]
+    fn to_float(self, v: Pair) -> Pair {
+        op!((
+            _mm256_cvtepi32_ps(_mm256_castps_si256(v.0)),
+            _mm256_cvtepi32_ps(_mm256_castps_si256(v.1))
+        ))
+    }
+    #[inline(always)]
+    fn join_bf16(self, low: Pair, high: Pair) -> Pair {
+        op!({
+            let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            let join = |low, high| {
+                let low = _mm256_srli_epi32::<16>(bf16_bits(low));
+                let high = _mm256_and_si256(bf16_bits(high), mask);
+                _mm256_castsi256_ps(_mm256_or_si256(low, high))
+            };
+            (join(low.0, high.0), join(low.1, high.1))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Pair) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(bf16_bits(v.0));
+            let high = _mm256_srli_epi32::<16>(bf16_bits(v.1));
+            // Packing works within halves of a register: put the quarters back in order.
+            let x = _mm256_packus_epi32(low, high);
+            _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(x));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Pair) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe {
+            let x = _mm256_packs_epi32(_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            let x = _mm256_permute4x64_epi64::<0b11_01_10_00>(x);
+            let x = _mm_packs_epi16(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            _mm_storeu_si128(p.cast(), x);
+        }
+    }
+    #[inline(always)]
+    unsafe fn micro(self, inner: Inner, rows: usize, tile: &Tile) {
+        // SAFETY: the caller keeps the tile's promises; `self` proves the instruction set.
+        unsafe { tiles(inner, rows, tile) }
+    }
+}
+
+/// Rounds to bf16, which stands in the upper half of each lane; what the lower half holds is unspecified.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn bf16_bits(v: __m256) -> __m256i {
+    // SAFETY: the caller promises AVX2; registers only.
+    unsafe {
+        let x = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(1));
+        let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        let quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x40_0000));
+        _mm256_blendv_epi8(_mm256_add_epi32(x, up), quiet, nan)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Sixteen lanes in one AVX-512 register.
 
 use super::{Kernel, LANES, Simd};
-use crate::gemm::micro::{Lhs, Tile, micro_table};
+use crate::gemm::micro::{Inner, Tile, micro_table};
 use std::arch::x86_64::*;
 
-/// Proof that AVX-512 is there; made only by [`enter`].
+/// Proof that AVX-512 is there, and with `DOTS` its dot products of bf16 and int8; made only by
+/// [`enter`] and [`enter_bf16`].
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const DOTS: bool>(());
 
 /// Runs a kernel with AVX-512 switched on.
 ///
@@ -14,7 +15,16 @@ pub(super) struct Avx512(());
 /// The machine has avx512f, avx512vl, avx512dq, avx512bw, avx2 and fma.
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
 pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512(()))
+    kernel.run(Avx512::<false>(()))
+}
+
+/// The same, with the dot products.
+///
+/// # Safety
+/// The machine has what [`enter`] needs, avx512bf16 and avx512vnni.
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx512vnni,avx2,fma")]
+pub(super) unsafe fn enter_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512::<true>(()))
 }
 
 /// The first `n` lanes.
@@ -31,7 +41,7 @@ macro_rules! op {
     };
 }
 
-impl Simd for Avx512 {
+impl<const DOTS: bool> Simd for Avx512<DOTS> {
     type V = __m512;
     // 14 × 2 sums, 2 vectors of B and a broadcast fill 31 of the 32 registers.
     const MR: usize = 14;
@@ -60,6 +70,10 @@ impl Simd for Avx512 {
     unsafe fn store_part(self, p: *mut f32, n: usize, v: __m512) {
         // SAFETY: masked-off lanes are not touched, the caller promises the others.
         unsafe { _mm512_mask_storeu_ps(p, mask(n), v) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        op!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -151,13 +165,132 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
-    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile) {
-        // SAFETY: the caller keeps micro's promises; `self` proves the instruction set.
-        unsafe { tiles(lhs, rows, tile) }
+    fn dot_bf16(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
+        if DOTS {
+            // SAFETY: vectors of the same size; any bits are values.
+            let pairs = |x: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(x) };
+            return op!(_mm512_dpbf16_ps(acc, pairs(a), pairs(b)));
+        }
+        op!({
+            let high = |x| {
+                let mask = _mm512_set1_epi32(0xffff_0000u32 as i32);
+                _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), mask))
+            };
+            let low = |x| {
+                let x = _mm512_slli_epi32::<16>(_mm512_castps_si512(x));
+                _mm512_castsi512_ps(x)
+            };
+            let acc = _mm512_fmadd_ps(high(a), high(b), acc);
+            _mm512_fmadd_ps(low(a), low(b), acc)
+        })
+    }
+    #[inline(always)]
+    fn dot_i8(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
+        op!({
+            let (acc, a, b) = (
+                _mm512_castps_si512(acc),
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+            );
+            if DOTS {
+                return _mm512_castsi512_ps(_mm512_dpbusd_epi32(acc, b, a));
+            }
+            // Products of bytes in 16 bits can't saturate when a and b are widened first.
+            let a_even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a));
+            let a_odd = _mm512_srai_epi16::<8>(a);
+            let b_even = _mm512_and_si512(b, _mm512_set1_epi16(0xff));
+            let b_odd = _mm512_srli_epi16::<8>(b);
+            let acc = _mm512_add_epi32(acc, _mm512_madd_epi16(a_even, b_even));
+            _mm512_castsi512_ps(_mm512_add_epi32(acc, _mm512_madd_epi16(a_odd, b_odd)))
+        })
+    }
+    #[inline(always)]
+    fn nibbles(self, v: __m512) -> (__m512, __m512) {
+        op!({
+            let (v, low) = (_mm512_castps_si512(v), _mm512_set1_epi8(0xf));
+            (
+                _mm512_castsi512_ps(_mm512_and_si512(v, low)),
+                _mm512_castsi512_ps(_mm512_and_si512(_mm512_srli_epi16::<4>(v), low)),
+            )
+        })
+    }
+    #[inline(always)]
+    fn to_float(self, v: __m512) -> __m512 {
+        op!(_mm512_cvtepi32_ps(_mm512_castps_si512(v)))
+    }
+    #[inline(always)]
+    fn join_bf16(self, low: __m512, high: __m512) -> __m512 {
+        op!({
+            let low = _mm512_srli_epi32::<16>(self.bf16_bits(low));
+            let high = _mm512_and_si512(
+                self.bf16_bits(high),
+                _mm512_set1_epi32(0xffff_0000u32 as i32),
+            );
+            _mm512_castsi512_ps(_mm512_or_si512(low, high))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe {
+            let narrow = if DOTS {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))
+            } else {
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.bf16_bits(v)))
+            };
+            _mm256_storeu_si256(p.cast(), narrow);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: __m512) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn micro(self, inner: Inner, rows: usize, tile: &Tile) {
+        // SAFETY: the caller keeps the tile's promises; `self` proves the instruction set.
+        unsafe {
+            if DOTS {
+                dots::tiles(inner, rows, tile);
+            } else {
+                plain::tiles(inner, rows, tile);
+            }
+        }
     }
 }
 
-micro_table! {
-    target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"),
-    Avx512(()), 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+impl<const DOTS: bool> Avx512<DOTS> {
+    /// Rounds to bf16, which stands in the upper half of each lane; what the lower half holds is unspecified.
+    #[inline(always)]
+    fn bf16_bits(self, v: __m512) -> __m512i {
+        op!({
+            if DOTS {
+                // SAFETY: vectors of the same size; any bits are values.
+                let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                return _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow));
+            }
+            let x = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(x), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let quiet = _mm512_or_si512(x, _mm512_set1_epi32(0x40_0000));
+            _mm512_mask_mov_epi32(_mm512_add_epi32(x, up), nan, quiet)
+        })
+    }
+}
+
+mod plain {
+    use super::*;
+    micro_table! {
+        target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"),
+        Avx512::<false>(()), 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+    }
+}
+
+mod dots {
+    use super::*;
+    micro_table! {
+        target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx512vnni,avx2,fma"),
+        Avx512::<true>(()), 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! | name | file | needs |
 //! |---|---|---|
+//! | AVX-512 with bf16 | `avx512.rs` | those of AVX-512, `avx512bf16`, `avx512vnni` |
 //! | AVX-512 | `avx512.rs` | `avx512f`, `avx512vl`, `avx512dq`, `avx512bw` |
 //! | AVX2 | `avx2.rs` | `avx2`, `fma` |
 //! | portable | `portable.rs` | nothing; the compiler vectorises what it can |
@@ -17,7 +18,7 @@ mod avx512;
 pub(crate) mod math;
 mod portable;
 
-use crate::gemm::micro::{Lhs, Tile};
+use crate::gemm::micro::{Inner, Tile};
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -25,6 +26,8 @@ pub(crate) const LANES: usize = 16;
 /// An instruction set that the kernels know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
+    /// 512-bit vectors with dot products of bf16 and int8 (x86-64: Zen 4, Sapphire Rapids and later).
+    Avx512Bf16,
     /// 512-bit vectors (x86-64).
     Avx512,
     /// 256-bit vectors with fused multiply-add (x86-64).
@@ -52,6 +55,11 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512bw");
+            let dots =
+                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
+            if avx2 && avx512 && dots {
+                return &[Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
+            }
             if avx2 && avx512 {
                 return &[Self::Avx512, Self::Avx2, Self::Portable];
             }
@@ -62,9 +70,10 @@ impl Isa {
         &[Self::Portable]
     }
 
-    /// A short lower-case name: `avx512`, `avx2` or `portable`.
+    /// A short lower-case name: `avx512bf16`, `avx512`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
@@ -116,6 +125,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `p` is valid for writing `min(n, 16)` values.
     unsafe fn store_part(self, p: *mut f32, n: usize, v: Self::V);
 
+    /// Asks for the cache line at `p`, which need not exist.
+    #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
+
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -138,10 +151,38 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Rows become columns.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
 
+    // Lanes as words that hold narrower values: two bf16 (the lower half first) or four bytes.
+
+    /// Every lane the word `x`.
+    #[inline(always)]
+    fn splat_word(self, x: i32) -> Self::V {
+        self.splat(f32::from_bits(x as u32))
+    }
+    /// `acc + a₁·b₁ + a₀·b₀` in each lane, in this order, for bf16 pairs `a` and `b`.
+    fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// `acc + Σ aᵢ·bᵢ` in each lane, for whole numbers `acc`, four signed bytes `a` and four unsigned
+    /// bytes `b`.
+    fn dot_i8(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// The lower and the upper halves of the four bytes of each lane, each as four bytes.
+    fn nibbles(self, v: Self::V) -> (Self::V, Self::V);
+    /// Whole numbers to `f32`.
+    fn to_float(self, v: Self::V) -> Self::V;
+    /// Words of two values each, rounded to bf16 (to nearest, ties to even).
+    fn join_bf16(self, low: Self::V, high: Self::V) -> Self::V;
+    /// Stores the lanes as sixteen bf16, rounded likewise.
+    /// # Safety
+    /// `p` is valid for writing 16 values.
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V);
+    /// Stores the lanes as sixteen bytes, rounded to nearest (ties to even), clamped to −128..=127.
+    /// NaN becomes some byte.
+    /// # Safety
+    /// `p` is valid for writing 16 values.
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V);
+
     /// The register tile of the matrix product with `rows` rows (1..=`MR`); see `gemm/micro.rs`.
     /// # Safety
-    /// As for [`crate::gemm::micro::micro`].
-    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile);
+    /// As for the tiles in [`crate::gemm::micro`].
+    unsafe fn micro(self, inner: Inner, rows: usize, tile: &Tile);
 }
 
 /// A piece of work that is generic over the instruction set.
@@ -157,6 +198,9 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: values of `Isa` other than Portable only come from run-time detection.
+        Isa::Avx512Bf16 => unsafe { avx512::enter_bf16(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
         Isa::Avx512 => unsafe { avx512::enter(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.

@@ -1,7 +1,7 @@
 //! Sixteen lanes in an array, for machines without a path of their own.
 
 use super::{LANES, Simd};
-use crate::gemm::micro::{Lhs, Tile, micro_table};
+use crate::gemm::micro::{Inner, Tile, micro_table};
 
 /// Needs no proof.
 #[derive(Clone, Copy)]
@@ -146,9 +146,68 @@ impl Simd for Portable {
         transpose_through_memory(self, rows)
     }
     #[inline(always)]
-    unsafe fn micro(self, lhs: Lhs, rows: usize, tile: &Tile) {
-        // SAFETY: the caller keeps micro's promises.
-        unsafe { tiles(lhs, rows, tile) }
+    fn dot_bf16(self, acc: V, a: V, b: V) -> V {
+        let high = |x: V| lanes!(i, f32::from_bits(x[i].to_bits() & 0xffff_0000));
+        let low = |x: V| lanes!(i, f32::from_bits(x[i].to_bits() << 16));
+        let acc = self.fma(high(a), high(b), acc);
+        self.fma(low(a), low(b), acc)
+    }
+    #[inline(always)]
+    fn dot_i8(self, acc: V, a: V, b: V) -> V {
+        lanes!(i, {
+            let (a, b) = (a[i].to_bits().to_le_bytes(), b[i].to_bits().to_le_bytes());
+            let mut sum = acc[i].to_bits() as i32;
+            for j in 0..4 {
+                sum = sum.wrapping_add(i32::from(a[j] as i8) * i32::from(b[j]));
+            }
+            f32::from_bits(sum as u32)
+        })
+    }
+    #[inline(always)]
+    fn nibbles(self, v: V) -> (V, V) {
+        (
+            lanes!(i, f32::from_bits(v[i].to_bits() & 0x0f0f_0f0f)),
+            lanes!(i, f32::from_bits(v[i].to_bits() >> 4 & 0x0f0f_0f0f)),
+        )
+    }
+    #[inline(always)]
+    fn to_float(self, v: V) -> V {
+        lanes!(i, v[i].to_bits() as i32 as f32)
+    }
+    #[inline(always)]
+    fn join_bf16(self, low: V, high: V) -> V {
+        lanes!(
+            i,
+            f32::from_bits(u32::from(bf16(low[i])) | u32::from(bf16(high[i])) << 16)
+        )
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: V) {
+        // SAFETY: the caller promises 16 writable values.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(v.map(bf16)) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: V) {
+        // SAFETY: the caller promises 16 writable values. A cast to i8 clamps.
+        unsafe {
+            p.cast::<[i8; LANES]>()
+                .write_unaligned(v.map(|x| x.round_ties_even() as i8));
+        }
+    }
+    #[inline(always)]
+    unsafe fn micro(self, inner: Inner, rows: usize, tile: &Tile) {
+        // SAFETY: the caller keeps the tile's promises.
+        unsafe { tiles(inner, rows, tile) }
+    }
+}
+
+/// The nearest bf16, ties to even; NaN stays NaN.
+pub(super) fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        (bits >> 16) as u16 | 0x40
+    } else {
+        ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
     }
 }
 

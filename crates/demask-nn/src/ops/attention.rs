@@ -1,4 +1,5 @@
 use burn::tensor::{Bool, Tensor, TensorData, activation};
+use demask_kernels::attention::Precision;
 
 use super::{cpu, on_cpu};
 use crate::RequestMask;
@@ -13,9 +14,17 @@ use crate::RequestMask;
 /// - `q`: `[batch, queries, heads, head]`
 /// - `k`, `v`: `[batch, keys, kv_heads, head]`, `kv_heads` divides `heads`
 /// - output: `[batch, queries, heads, head]`
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
+///
+/// The fast path multiplies in `precision`.
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: &RequestMask,
+    precision: Precision,
+) -> Tensor<4> {
     if on_cpu(&q.device()) {
-        cpu::attention(q, k, v, mask)
+        cpu::attention(q, k, v, mask, precision)
     } else {
         portable(q, k, v, mask)
     }
@@ -60,6 +69,16 @@ mod tests {
     use super::*;
     use crate::{AttentionMask, MaskKind};
 
+    /// The fast path in f32.
+    fn exact(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
+        cpu::attention(q, k, v, mask, Precision::F32)
+    }
+
+    /// The fast path in bf16.
+    fn rounded(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
+        cpu::attention(q, k, v, mask, Precision::Bf16)
+    }
+
     #[test]
     fn attention_by_hand() {
         let d = device();
@@ -69,7 +88,7 @@ mod tests {
         // Query 0: equal weights. Query 1: weights 1/4 and 3/4.
         let run = |mask: AttentionMask| {
             let mask = mask.for_request(1, 2, 0).unwrap();
-            attention(q.clone(), k.clone(), v.clone(), &mask)
+            attention(q.clone(), k.clone(), v.clone(), &mask, Precision::F32)
         };
         close(run(AttentionMask::full()), t([6.0, 7.0]), 1e-6);
         close(run(AttentionMask::causal()), t([4.0, 7.0]), 1e-6);
@@ -81,7 +100,7 @@ mod tests {
         let x = || random([1, 3, 2, 4], 1, &d);
         let mask = AttentionMask::full().with_key_lengths(vec![0]);
         let mask = mask.for_request(1, 3, 0).unwrap();
-        for f in [cpu::attention, portable] {
+        for f in [exact, portable] {
             let y = f(x(), x(), x(), &mask)
                 .into_data()
                 .try_to_vec::<f32>()
@@ -148,8 +167,12 @@ mod tests {
                     v.grad(&grads).unwrap(),
                 ]
             };
-            for (fast, slow) in run(cpu::attention).into_iter().zip(run(portable)) {
+            let slow = run(portable);
+            for (fast, slow) in run(exact).into_iter().zip(slow.clone()) {
                 close(fast, slow, 1e-5);
+            }
+            for (fast, slow) in run(rounded).into_iter().zip(slow) {
+                close(fast, slow, 2e-2);
             }
         }
     }

@@ -1,4 +1,5 @@
 use burn::tensor::Tensor;
+use demask_kernels::attention::Precision;
 
 use super::attention::portable;
 use super::{cpu, on_cpu};
@@ -19,9 +20,10 @@ pub(crate) fn cached_attention(
     v: Tensor<4>,
     layers: &mut [&mut CachedLayer],
     masks: &[RequestMask],
+    precision: Precision,
 ) -> Tensor<4> {
     if on_cpu(&q.device()) {
-        cpu::cached_attention(q, k, v, layers, masks)
+        cpu::cached_attention(q, k, v, layers, masks, precision)
     } else {
         one_by_one(q, k, v, layers, masks)
     }
@@ -60,6 +62,17 @@ mod tests {
     use crate::AttentionMask;
     use crate::cache::CachedRows;
 
+    /// The fast path in f32.
+    fn exact(
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        layers: &mut [&mut CachedLayer],
+        masks: &[RequestMask],
+    ) -> Tensor<4> {
+        cpu::cached_attention(q, k, v, layers, masks, Precision::F32)
+    }
+
     #[test]
     fn both_paths_are_attention_over_all_keys() {
         let d = device();
@@ -79,10 +92,7 @@ mod tests {
             &mut [&mut CachedLayer],
             &[RequestMask],
         ) -> Tensor<4>;
-        for (op, host) in [
-            (cpu::cached_attention as Op, true),
-            (one_by_one as Op, false),
-        ] {
+        for (op, host) in [(exact as Op, true), (one_by_one as Op, false)] {
             let mut layers: Vec<CachedLayer> = Vec::new();
             let mut expected = Vec::new();
             for (b, &n) in cached.iter().enumerate() {

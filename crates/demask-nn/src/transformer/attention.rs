@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use demask_kernels::attention::Precision;
 
+use super::loader::Loader;
 use super::lora::{Attach, Projection, Seeds};
 use super::norm::Norm;
 use super::weight::Linear;
-use super::{NormKind, ParamSource, TransformerConfig};
+use super::{NormKind, TransformerConfig};
 use crate::ops::{self, RotaryTable};
-use crate::{KvCache, NnError, RequestMask};
+use crate::{Dtype, KvCache, NnError, RequestMask};
 
 /// Projections, per-head norms and rotation around [`ops::attention`].
 #[derive(Module, Debug)]
@@ -35,22 +37,22 @@ pub(super) struct Pass<'a> {
     pub caches: Vec<&'a mut KvCache>,
     /// `[batch, length]` of the request.
     pub dims: [usize; 2],
+    /// What attention multiplies in.
+    pub precision: Precision,
     /// Seed of the dropout of the pass.
     pub seed: Option<u64>,
 }
 
 impl Attention {
-    pub(super) fn from_source(
+    pub(super) fn load(
         name: &str,
         config: &TransformerConfig,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
         let c = config;
         let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        let mut linear = |part: &str, dims, bias| {
-            Linear::from_source(&format!("{name}.{part}"), dims, bias, source, device)
-        };
+        let mut linear =
+            |part: &str, dims, bias| Linear::load(&format!("{name}.{part}"), dims, bias, loader);
         let (q_proj, k_proj, v_proj) = (
             linear("q", [q, c.d_model], c.qkv_bias)?,
             linear("k", [kv, c.d_model], c.qkv_bias)?,
@@ -60,18 +62,12 @@ impl Attention {
             c.qk_norm
                 .then(|| {
                     let name = format!("{name}.{part}");
-                    Norm::from_source(&name, c.head_dim, NormKind::Rms, c.norm_eps, source, device)
+                    Norm::load(&name, c.head_dim, NormKind::Rms, c.norm_eps, loader)
                 })
                 .transpose()
         };
         let (q_norm, k_norm) = (head_norm("q_norm")?, head_norm("k_norm")?);
-        let o = Linear::from_source(
-            &format!("{name}.o"),
-            [c.d_model, q],
-            c.out_bias,
-            source,
-            device,
-        )?;
+        let o = Linear::load(&format!("{name}.o"), [c.d_model, q], c.out_bias, loader)?;
         Ok(Self {
             q: q_proj,
             k: k_proj,
@@ -115,12 +111,12 @@ impl Attention {
             k = ops::rotary(k, table);
         }
         let y = if pass.caches.is_empty() {
-            ops::attention(q, k, v, &pass.masks[0])
+            ops::attention(q, k, v, &pass.masks[0], pass.precision)
         } else {
             let heads = [self.kv_heads, self.head_dim];
             let caches = pass.caches.iter_mut();
             let mut layers: Vec<_> = caches.map(|cache| cache.layer(layer, heads)).collect();
-            ops::cached_attention(q, k, v, &mut layers, pass.masks)
+            ops::cached_attention(q, k, v, &mut layers, pass.masks, pass.precision)
         };
         let y = y.reshape([batch * length, self.heads * self.head_dim]);
         project(&self.o, y, Projection::O)
@@ -152,12 +148,12 @@ impl Attention {
         self.q.is_packed()
     }
 
-    pub(super) fn packed(self) -> Self {
+    pub(super) fn packed(self, dtype: Dtype) -> Self {
         Self {
-            q: self.q.packed(),
-            k: self.k.packed(),
-            v: self.v.packed(),
-            o: self.o.packed(),
+            q: self.q.packed(dtype),
+            k: self.k.packed(dtype),
+            v: self.v.packed(dtype),
+            o: self.o.packed(dtype),
             ..self
         }
     }

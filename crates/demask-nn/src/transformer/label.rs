@@ -1,10 +1,9 @@
 //! The label input: one learned vector a class, added to the condition of the noise level.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Tensor, activation};
 
-use super::ParamSource;
-use super::weight::param;
+use super::loader::Loader;
 use crate::{NnError, ops};
 
 /// Class label to condition vector (DiT, arXiv 2212.09748; UDLM, arXiv 2412.10193):
@@ -17,13 +16,12 @@ pub struct LabelEmbedding {
 
 impl LabelEmbedding {
     /// Reads `labels.weight` `[classes + 1, cond]`.
-    pub(super) fn from_source(
+    pub(super) fn load(
         classes: usize,
         cond: usize,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
-        let table = param("labels.weight", [classes + 1, cond], source, device)?;
+        let table = loader.param("labels.weight", [classes + 1, cond])?;
         Ok(Self { table, classes })
     }
 
@@ -74,9 +72,10 @@ pub(super) fn check(
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
+    use crate::ParamSource;
 
     /// Two classes of width 2 and the row of no label.
     struct Table;
@@ -90,7 +89,12 @@ mod tests {
 
     #[test]
     fn rows_of_the_table_by_hand() {
-        let table = LabelEmbedding::from_source(2, 2, &mut Table, &Device::flex()).unwrap();
+        let mut loader = Loader {
+            source: &mut Table,
+            device: &Device::flex(),
+            pack: None,
+        };
+        let table = LabelEmbedding::load(2, 2, &mut loader).unwrap();
         let run = |labels: Option<&[Option<u32>]>| {
             let rows = table.forward(labels, [2, 2]);
             rows.into_data().try_to_vec::<f32>().unwrap()

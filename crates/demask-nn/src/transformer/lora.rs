@@ -2,11 +2,11 @@
 //! `B` are trained.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::weight::param;
-use super::{MlpKind, ParamSource, TransformerConfig};
+use super::loader::Loader;
+use super::{MlpKind, TransformerConfig};
 use crate::{NnError, ops};
 
 /// A projection of a block.
@@ -143,27 +143,16 @@ pub struct Lora {
 
 impl Lora {
     /// Reads `{name}.lora_A.weight` `[rank, in]` and `{name}.lora_B.weight` `[out, rank]`.
-    fn from_source(
+    fn load(
         name: &str,
         [outputs, inputs]: [usize; 2],
         config: &LoraConfig,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
         let rank = config.rank;
         Ok(Self {
-            a: param(
-                &format!("{name}.lora_A.weight"),
-                [rank, inputs],
-                source,
-                device,
-            )?,
-            b: param(
-                &format!("{name}.lora_B.weight"),
-                [outputs, rank],
-                source,
-                device,
-            )?,
+            a: loader.param(&format!("{name}.lora_A.weight"), [rank, inputs])?,
+            b: loader.param(&format!("{name}.lora_B.weight"), [outputs, rank])?,
             scale: config.scale(),
             dropout: config.dropout,
         })
@@ -187,8 +176,7 @@ impl Lora {
 /// Gives the linears of a network their adapters, in the order of the forward pass.
 pub(super) struct Attach<'a> {
     pub config: &'a LoraConfig,
-    pub source: &'a mut dyn ParamSource,
-    pub device: Device,
+    pub loader: Loader<'a>,
 }
 
 impl Attach<'_> {
@@ -201,7 +189,7 @@ impl Attach<'_> {
         let config = self.config;
         config
             .adapts(name)
-            .then(|| Lora::from_source(name, dims, config, self.source, &self.device))
+            .then(|| Lora::load(name, dims, config, &mut self.loader))
             .transpose()
     }
 }
@@ -228,10 +216,11 @@ impl Seeds {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, TensorData};
 
     use super::super::weight::Linear;
     use super::*;
+    use crate::{Dtype, ParamSource};
 
     /// Values by the last parts of their names.
     struct Values;
@@ -257,11 +246,16 @@ mod tests {
             alpha: 2.0,
             ..LoraConfig::default()
         };
-        let plain = Linear::from_source(name, [3, 2], true, &mut Values, &device).unwrap();
+        let mut values = Values;
+        let mut loader = Loader {
+            source: &mut values,
+            device: &device,
+            pack: None,
+        };
+        let plain = Linear::load(name, [3, 2], true, &mut loader).unwrap();
         let mut attach = Attach {
             config: &config,
-            source: &mut Values,
-            device: device.clone(),
+            loader,
         };
         let adapted = plain.clone().adapted(name, &mut attach).unwrap();
         let x = || Tensor::<2>::from_floats([[1.0, 1.0], [0.0, -1.0]], &device);
@@ -271,7 +265,7 @@ mod tests {
         // A x = 3 and -2, times scale 2, times B = (1, 0, -3).
         let by_hand = [7.0, 1.5, -17.0, -4.0, -0.5, 13.0];
         assert_eq!(y(&adapted), by_hand);
-        assert_eq!(y(&adapted.clone().packed()), by_hand);
+        assert_eq!(y(&adapted.clone().packed(Dtype::F32)), by_hand);
         assert_eq!(y(&adapted.merged()), by_hand);
     }
 }

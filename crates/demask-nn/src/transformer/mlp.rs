@@ -1,12 +1,13 @@
 //! The MLP of a block.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
+use super::loader::Loader;
 use super::lora::{Attach, Projection, Seeds};
 use super::weight::Linear;
-use super::{MlpKind, ParamSource, TransformerConfig};
-use crate::{NnError, ops};
+use super::{MlpKind, TransformerConfig};
+use crate::{Dtype, NnError, ops};
 
 /// SwiGLU when there is a gate, GELU otherwise.
 #[derive(Module, Debug)]
@@ -17,16 +18,14 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    pub(super) fn from_source(
+    pub(super) fn load(
         name: &str,
         config: &TransformerConfig,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
         let c = config;
-        let mut linear = |part: &str, dims| {
-            Linear::from_source(&format!("{name}.{part}"), dims, c.mlp_bias, source, device)
-        };
+        let mut linear =
+            |part: &str, dims| Linear::load(&format!("{name}.{part}"), dims, c.mlp_bias, loader);
         Ok(Self {
             gate: (c.mlp == MlpKind::SwiGlu)
                 .then(|| linear("gate", [c.d_ff, c.d_model]))
@@ -69,11 +68,11 @@ impl Mlp {
         }
     }
 
-    pub(super) fn packed(self) -> Self {
+    pub(super) fn packed(self, dtype: Dtype) -> Self {
         Self {
-            gate: self.gate.map(Linear::packed),
-            up: self.up.packed(),
-            down: self.down.packed(),
+            gate: self.gate.map(|gate| gate.packed(dtype)),
+            up: self.up.packed(dtype),
+            down: self.down.packed(dtype),
         }
     }
 }

@@ -4,6 +4,7 @@ mod attention;
 mod config;
 mod init;
 mod label;
+mod loader;
 mod lora;
 mod mlp;
 mod norm;
@@ -24,14 +25,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::ops::{self, RotaryTable};
-use crate::{Asked, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
+use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
+use loader::Loader;
 use lora::{Attach, Seeds};
 use mlp::Mlp;
 use norm::Norm;
 use time::{AdaLn, TimeEmbedding, modulate};
-use weight::param;
 
 /// A transformer over a canvas: embedding, blocks of attention and MLP with norms before them, a
 /// final norm and a head.
@@ -52,6 +53,8 @@ pub struct Transformer {
     config: TransformerConfig,
     #[module(skip)]
     lora: Option<LoraConfig>,
+    #[module(skip)]
+    dtype: Dtype,
 }
 
 #[derive(Module, Debug)]
@@ -83,44 +86,66 @@ impl Transformer {
         source: &mut dyn ParamSource,
         device: &Device,
     ) -> Result<Self, NnError> {
+        Self::load(
+            config,
+            Loader {
+                source,
+                device,
+                pack: None,
+            },
+        )
+    }
+
+    /// The same for inference on the CPU: the matrices are packed in `dtype` one by one as they are read, so that
+    /// loading takes little more memory than the network does. Same as [`packed`](Self::packed) otherwise.
+    ///
+    /// # Errors
+    /// As for [`from_source`](Self::from_source).
+    pub fn packed_from_source(
+        config: &TransformerConfig,
+        source: &mut dyn ParamSource,
+        dtype: Dtype,
+    ) -> Result<Self, NnError> {
+        Self::load(
+            config,
+            Loader {
+                source,
+                device: &Device::flex(),
+                pack: Some(dtype),
+            },
+        )
+    }
+
+    fn load(config: &TransformerConfig, mut loader: Loader<'_>) -> Result<Self, NnError> {
         config.validate()?;
-        let c = config;
-        let embed = param("embed.weight", [c.vocab_size, c.d_model], source, device)?;
-        let time = c
-            .time
-            .map(|t| TimeEmbedding::from_source(t, source, device))
-            .transpose()?;
+        let (c, loader) = (config, &mut loader);
+        let embed = loader.param("embed.weight", [c.vocab_size, c.d_model])?;
+        let time = c.time.map(|t| TimeEmbedding::load(t, loader)).transpose()?;
         let labels = c
             .labels
             .zip(c.time)
-            .map(|(classes, t)| LabelEmbedding::from_source(classes, t.cond, source, device))
+            .map(|(classes, t)| LabelEmbedding::load(classes, t.cond, loader))
             .transpose()?;
         let mut layers = Vec::with_capacity(c.n_layers);
         for i in 0..c.n_layers {
-            layers.push(Block::from_source(
-                &format!("layers.{i}"),
-                c,
-                source,
-                device,
-            )?);
+            layers.push(Block::load(&format!("layers.{i}"), c, loader)?);
         }
         let final_adaln = c
             .time
-            .map(|t| AdaLn::from_source("final_adaln", 2, c.d_model, t.cond, source, device))
+            .map(|t| AdaLn::load("final_adaln", 2, c.d_model, t.cond, loader))
             .transpose()?;
-        let final_norm =
-            Norm::from_source("final_norm", c.d_model, c.norm, c.norm_eps, source, device)?;
+        let final_norm = Norm::load("final_norm", c.d_model, c.norm, c.norm_eps, loader)?;
         let head = (!c.tied_head)
             .then(|| {
                 let dims = [c.vocab_size, c.d_model];
-                Linear::from_source("head", dims, c.head_bias, source, device)
+                let loader = &mut loader.packing(Dtype::of_head);
+                Linear::load("head", dims, c.head_bias, loader)
             })
             .transpose()?;
         let head_bias = (c.tied_head && c.head_bias)
-            .then(|| param("head.bias", [c.vocab_size], source, device))
+            .then(|| loader.param("head.bias", [c.vocab_size]))
             .transpose()?;
-        let config = config.clone();
-        Ok(Self {
+        let network = Self {
             embed,
             time,
             labels,
@@ -129,8 +154,13 @@ impl Transformer {
             final_norm,
             head,
             head_bias,
-            config,
+            config: config.clone(),
             lora: None,
+            dtype: Dtype::F32,
+        };
+        Ok(match loader.pack {
+            Some(dtype) => network.packed(dtype),
+            None => network,
         })
     }
 
@@ -221,10 +251,14 @@ impl Transformer {
                 "is for a network without adapters, and this one has some; merge them first";
             return Err(NnError::config("lora", reason));
         }
+        let device = self.device();
         let mut attach = Attach {
             config: lora,
-            source,
-            device: self.device(),
+            loader: Loader {
+                source,
+                device: &device,
+                pack: None,
+            },
         };
         let network = self.no_grad();
         let mut layers = Vec::with_capacity(network.layers.len());
@@ -255,23 +289,32 @@ impl Transformer {
         })
     }
 
-    /// The same network with the weights of its linears packed once for the CPU kernels: faster,
-    /// the same bits, no longer trainable. Unchanged on other devices.
-    pub fn packed(self) -> Self {
+    /// The same network with the weights of its linears packed once for the CPU kernels: faster, no longer
+    /// trainable; in f32 with the same bits. Unchanged on other devices.
+    pub fn packed(self, dtype: Dtype) -> Self {
+        if !ops::on_cpu(&self.embed.val().device()) {
+            return self;
+        }
+        let of_head = dtype.of_head();
         let head = match self.head {
             // A tied head is packed as a matrix of its own: the embedding is read by rows.
-            None if ops::on_cpu(&self.embed.val().device()) => {
-                Some(Linear::tied(self.embed.val(), self.head_bias.clone()).packed())
-            }
-            head => head.map(Linear::packed),
+            None => Linear::tied(self.embed.val(), self.head_bias.clone()).packed(of_head),
+            Some(head) => head.packed(of_head),
         };
+        let layers = self.layers.into_iter().map(|block| block.packed(dtype));
         Self {
-            time: self.time.map(TimeEmbedding::packed),
-            layers: self.layers.into_iter().map(Block::packed).collect(),
-            final_adaln: self.final_adaln.map(AdaLn::packed),
-            head,
+            time: self.time.map(|time| time.packed(dtype)),
+            layers: layers.collect(),
+            final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
+            head: Some(head),
+            dtype,
             ..self
         }
+    }
+
+    /// The number format of the [`packed`](Self::packed) weights; f32 for others.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Whether the weights are [`packed`](Self::packed).
@@ -332,6 +375,7 @@ impl Transformer {
             rotary,
             caches,
             dims: [batch, length],
+            precision: self.dtype.precision(),
             seed: dropout,
         };
         let drop = Dropout {
@@ -556,30 +600,31 @@ impl Dropout {
 }
 
 impl Block {
-    fn from_source(
+    fn load(
         name: &str,
         config: &TransformerConfig,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
         let c = config;
         let adaln = c
             .time
-            .map(|t| {
-                let name = format!("{name}.adaln");
-                AdaLn::from_source(&name, 6, c.d_model, t.cond, source, device)
-            })
+            .map(|t| AdaLn::load(&format!("{name}.adaln"), 6, c.d_model, t.cond, loader))
             .transpose()?;
-        let norm = |part: &str, source: &mut dyn ParamSource| {
-            let name = format!("{name}.{part}");
-            Norm::from_source(&name, c.d_model, c.norm, c.norm_eps, source, device)
+        let norm = |part: &str, loader: &mut Loader<'_>| {
+            Norm::load(
+                &format!("{name}.{part}"),
+                c.d_model,
+                c.norm,
+                c.norm_eps,
+                loader,
+            )
         };
         Ok(Self {
             adaln,
-            attn_norm: norm("attn_norm", source)?,
-            attn: Attention::from_source(&format!("{name}.attn"), c, source, device)?,
-            mlp_norm: norm("mlp_norm", source)?,
-            mlp: Mlp::from_source(&format!("{name}.mlp"), c, source, device)?,
+            attn_norm: norm("attn_norm", loader)?,
+            attn: Attention::load(&format!("{name}.attn"), c, loader)?,
+            mlp_norm: norm("mlp_norm", loader)?,
+            mlp: Mlp::load(&format!("{name}.mlp"), c, loader)?,
         })
     }
 
@@ -626,11 +671,11 @@ impl Block {
         }
     }
 
-    fn packed(self) -> Self {
+    fn packed(self, dtype: Dtype) -> Self {
         Self {
-            adaln: self.adaln.map(AdaLn::packed),
-            attn: self.attn.packed(),
-            mlp: self.mlp.packed(),
+            adaln: self.adaln.map(|adaln| adaln.packed(dtype)),
+            attn: self.attn.packed(dtype),
+            mlp: self.mlp.packed(dtype),
             ..self
         }
     }

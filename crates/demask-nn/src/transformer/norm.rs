@@ -1,10 +1,10 @@
 //! The norm of a network: root-mean-square or layer norm, over the last axis.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::weight::param;
-use super::{NormKind, ParamSource};
+use super::NormKind;
+use super::loader::Loader;
 use crate::{NnError, ops};
 
 /// A norm with its scale and, if the network has one, its shift.
@@ -17,17 +17,16 @@ pub struct Norm {
 }
 
 impl Norm {
-    pub(super) fn from_source(
+    pub(super) fn load(
         name: &str,
         width: usize,
         kind: NormKind,
         eps: f64,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
-        let weight = param(&format!("{name}.weight"), [width], source, device)?;
+        let weight = loader.param(&format!("{name}.weight"), [width])?;
         let bias = (kind == NormKind::Layer { bias: true })
-            .then(|| param(&format!("{name}.bias"), [width], source, device))
+            .then(|| loader.param(&format!("{name}.bias"), [width]))
             .transpose()?;
         Ok(Self {
             weight,

@@ -3,9 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
+use super::TimeConfig;
+use super::loader::Loader;
 use super::weight::Linear;
-use super::{ParamSource, TimeConfig};
-use crate::{NnError, NoiseLevel};
+use crate::{Dtype, NnError, NoiseLevel};
 
 /// Noise level to condition vector (DiT, arXiv 2212.09748): `out(silu(in(sinusoids(sigma))))`.
 #[derive(Module, Debug)]
@@ -27,16 +28,13 @@ pub struct AdaLn {
 pub(super) type Modulation = Vec<Tensor<2>>;
 
 impl TimeEmbedding {
-    pub(super) fn from_source(
-        config: TimeConfig,
-        source: &mut dyn ParamSource,
-        device: &Device,
-    ) -> Result<Self, NnError> {
+    pub(super) fn load(config: TimeConfig, loader: &mut Loader<'_>) -> Result<Self, NnError> {
         let TimeConfig { frequencies, cond } = config;
+        let loader = &mut loader.packing(Dtype::of_condition);
         Ok(Self {
             config,
-            input: Linear::from_source("time.in", [cond, frequencies], true, source, device)?,
-            output: Linear::from_source("time.out", [cond, cond], true, source, device)?,
+            input: Linear::load("time.in", [cond, frequencies], true, loader)?,
+            output: Linear::load("time.out", [cond, cond], true, loader)?,
         })
     }
 
@@ -62,10 +60,11 @@ impl TimeEmbedding {
             .reshape([batch * length, width])
     }
 
-    pub(super) fn packed(self) -> Self {
+    pub(super) fn packed(self, dtype: Dtype) -> Self {
+        let dtype = dtype.of_condition();
         Self {
-            input: self.input.packed(),
-            output: self.output.packed(),
+            input: self.input.packed(dtype),
+            output: self.output.packed(dtype),
             ..self
         }
     }
@@ -87,15 +86,15 @@ fn sinusoids(values: &[f32], count: usize) -> Vec<f32> {
 
 impl AdaLn {
     /// `parts` vectors of width `d_model` from the condition.
-    pub(super) fn from_source(
+    pub(super) fn load(
         name: &str,
         parts: usize,
         d_model: usize,
         cond: usize,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
-        let linear = Linear::from_source(name, [parts * d_model, cond], true, source, device)?;
+        let loader = &mut loader.packing(Dtype::of_condition);
+        let linear = Linear::load(name, [parts * d_model, cond], true, loader)?;
         Ok(Self { linear, parts })
     }
 
@@ -103,9 +102,9 @@ impl AdaLn {
         self.linear.forward(cond).chunk(self.parts, 1)
     }
 
-    pub(super) fn packed(self) -> Self {
+    pub(super) fn packed(self, dtype: Dtype) -> Self {
         Self {
-            linear: self.linear.packed(),
+            linear: self.linear.packed(dtype.of_condition()),
             ..self
         }
     }

@@ -1,12 +1,12 @@
 //! The weight of a linear: every linear of a network goes through this one type.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::ParamSource;
+use super::loader::Loader;
 use super::lora::{Attach, Lora};
-use crate::NnError;
 use crate::ops::{self, PackedWeight};
+use crate::{Dtype, NnError};
 
 /// The matrix of a linear.
 #[derive(Module, Debug)]
@@ -27,21 +27,24 @@ pub struct Linear {
 
 impl Linear {
     /// Reads `{name}.weight` `[out, in]` and, with `bias`, `{name}.bias` `[out]`.
-    pub(super) fn from_source(
+    pub(super) fn load(
         name: &str,
         [outputs, inputs]: [usize; 2],
         bias: bool,
-        source: &mut dyn ParamSource,
-        device: &Device,
+        loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
-        let weight = param(&format!("{name}.weight"), [outputs, inputs], source, device)?;
+        let weight = loader.param(&format!("{name}.weight"), [outputs, inputs])?;
         let bias = bias
-            .then(|| param(&format!("{name}.bias"), [outputs], source, device))
+            .then(|| loader.param(&format!("{name}.bias"), [outputs]))
             .transpose()?;
-        Ok(Self {
+        let linear = Self {
             weight: Weight::Dense(weight),
             bias,
             lora: None,
+        };
+        Ok(match loader.pack {
+            Some(dtype) => linear.packed(dtype),
+            None => linear,
         })
     }
 
@@ -97,35 +100,15 @@ impl Linear {
     }
 
     /// The same linear with its weight packed for the CPU kernels; unchanged on other devices.
-    pub(super) fn packed(self) -> Self {
+    pub(super) fn packed(self, dtype: Dtype) -> Self {
         let weight = match self.weight {
             Weight::Dense(weight) if ops::on_cpu(&weight.val().device()) => {
-                Weight::Packed(PackedWeight::pack(weight.val()))
+                Weight::Packed(PackedWeight::pack(weight.val(), dtype))
             }
             other => other,
         };
         Self { weight, ..self }
     }
-}
-
-/// Reads one parameter as a trainable tensor.
-pub(super) fn param<const D: usize>(
-    name: &str,
-    shape: [usize; D],
-    source: &mut dyn ParamSource,
-    device: &Device,
-) -> Result<Param<Tensor<D>>, NnError> {
-    let data = source.tensor(name, &shape)?;
-    if data.shape().as_slice() != shape {
-        return Err(NnError::source(
-            name,
-            format!(
-                "has shape {:?}, the network needs {shape:?}",
-                data.shape().as_slice()
-            ),
-        ));
-    }
-    Ok(Param::from_tensor(Tensor::from_data(data, device)))
 }
 
 impl Linear {

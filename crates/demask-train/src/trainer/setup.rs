@@ -146,7 +146,7 @@ impl Parts {
             InitConfig::Checkpoint { path, .. } => {
                 let path = find(path, roots, "checkpoint")?;
                 let options = OpenOptions {
-                    packed: false,
+                    packed: None,
                     ..OpenOptions::default()
                 };
                 let model = Model::open(&path, &options)?;

@@ -6,7 +6,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 use demask_kernels::attention::{
-    HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
+    HeadsMut, HeadsRef, KeyRanges, Precision, Sequence, attention_backward, attention_forward,
     attention_sequences,
 };
 
@@ -22,13 +22,20 @@ trait AttentionBackend: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         ranges: Arc<KeyRanges>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 }
 
 /// Tiled attention; shapes as in [`attention`](fn@crate::ops::attention).
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestMask) -> Tensor<4> {
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: &RequestMask,
+    precision: Precision,
+) -> Tensor<4> {
     let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
-    let y = <Dispatch as AttentionBackend>::attention(q, k, v, mask.ranges());
+    let y = <Dispatch as AttentionBackend>::attention(q, k, v, mask.ranges(), precision);
     Tensor::from_dispatch(y)
 }
 
@@ -39,6 +46,7 @@ pub fn cached_attention(
     v: Tensor<4>,
     layers: &mut [&mut CachedLayer],
     masks: &[RequestMask],
+    precision: Precision,
 ) -> Tensor<4> {
     let (q_dims, [_, queries, kv_heads, head], device) = (q.dims(), k.dims(), q.device());
     let [q, k, v] = [q, k, v].map(Tensor::into_data);
@@ -63,7 +71,7 @@ pub fn cached_attention(
             out: HeadsMut::new(out, own),
         }
     });
-    attention_sequences(sequences.collect(), scale(q_dims));
+    attention_sequences(sequences.collect(), scale(q_dims), precision);
     Tensor::from_data(TensorData::new(out, q_dims), &device)
 }
 
@@ -73,8 +81,9 @@ impl AttentionBackend for Flex {
         k: FlexTensor,
         v: FlexTensor,
         ranges: Arc<KeyRanges>,
+        precision: Precision,
     ) -> FlexTensor {
-        forward(&q, &k, &v, &ranges).0
+        forward(&q, &k, &v, &ranges, precision).0
     }
 }
 
@@ -84,9 +93,10 @@ impl<C: CheckpointStrategy> AttentionBackend for Autodiff<Flex, C> {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         ranges: Arc<KeyRanges>,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         register::<C, _, 3>([q, k, v], |[q, k, v]| {
-            let (out, lse) = forward(&q, &k, &v, &ranges);
+            let (out, lse) = forward(&q, &k, &v, &ranges, precision);
             let saved = Saved {
                 q,
                 k,
@@ -149,6 +159,7 @@ fn forward(
     k: &FlexTensor,
     v: &FlexTensor,
     ranges: &KeyRanges,
+    precision: Precision,
 ) -> (FlexTensor, Vec<f32>) {
     let (q_dims, k_dims) = (dims::<4>(q), dims::<4>(k));
     let [batch, queries, heads, _] = q_dims;
@@ -161,6 +172,7 @@ fn forward(
         HeadsRef::new(v.values(), k_dims),
         ranges,
         scale(q_dims),
+        precision,
         HeadsMut::new(&mut out, q_dims),
         &mut lse,
     );

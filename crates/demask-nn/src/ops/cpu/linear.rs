@@ -10,6 +10,7 @@ use demask_kernels::gemm::{Beta, MatrixMut, MatrixRef, PackedB, Rhs, gemm};
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
+use crate::Dtype;
 
 #[backend_extension(Flex, Autodiff)]
 trait LinearBackend: Backend {
@@ -81,20 +82,21 @@ fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>) -> FlexTensor {
     tensor(c, [rows, cols])
 }
 
-/// A weight `[out, in]` packed once for the CPU kernels, for inference.
+/// A weight `[out, in]` packed once for the CPU kernels in some number format, for inference.
 ///
-/// Its products have the same bits as those of the weight it was packed from.
+/// In f32 its products have the same bits as those of the weight it was packed from.
 #[derive(Clone, Debug)]
 pub struct PackedWeight(Arc<PackedB>);
 
 impl PackedWeight {
     /// Packs `weight` `[out, in]`, which must live on the CPU.
-    pub fn pack(weight: Tensor<2>) -> Self {
+    pub fn pack(weight: Tensor<2>, dtype: Dtype) -> Self {
         let [out, inner] = weight.dims();
         let data = weight.into_data();
         let values = data.as_slice::<f32>().expect("weights are f32");
         Self(Arc::new(PackedB::pack(
             MatrixRef::new(values, out, inner).t(),
+            dtype.format(),
         )))
     }
 
@@ -135,7 +137,8 @@ impl Module for PackedWeight {
 
 impl ModuleDisplayDefault for PackedWeight {
     fn content(&self, content: Content) -> Option<Content> {
-        let shape = format!("packed [{}, {}]", self.0.cols(), self.0.rows());
+        let format = self.0.format().name();
+        let shape = format!("{format} [{}, {}]", self.0.cols(), self.0.rows());
         content.add_formatted(&shape).optional()
     }
 }

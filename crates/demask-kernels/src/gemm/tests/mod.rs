@@ -1,3 +1,5 @@
+mod formats;
+
 use super::*;
 use crate::simd::with_every_isa;
 use crate::testing::{Lcg, relative_error};
@@ -67,7 +69,7 @@ fn check(m: usize, n: usize, k: usize, seed: u64) {
                         };
                         let out = MatrixMut::new(&mut c, m, n);
                         if packed {
-                            gemm(out, beta, va, &PackedB::pack(vb), bias);
+                            gemm(out, beta, va, &PackedB::pack(vb, Format::F32), bias);
                         } else {
                             gemm(out, beta, va, vb, bias);
                         }
@@ -190,7 +192,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch() {
     let mut rng = Lcg(5);
     let (a, b, bias) = (rng.vec(m * k), rng.vec(k * n), rng.vec(n));
     with_every_isa(|isa| {
-        let packed = PackedB::pack(MatrixRef::new(&b, k, n));
+        let packed = PackedB::pack(MatrixRef::new(&b, k, n), Format::F32);
         let mut batch = vec![0.0; m * n];
         gemm(
             MatrixMut::new(&mut batch, m, n),
@@ -291,7 +293,10 @@ fn sizes_that_overflow_are_refused() {
 #[should_panic(expected = "panels of a 576460752303423489x32 matrix")]
 fn a_view_that_repeats_its_rows_without_end_is_not_packed() {
     // 32 columns of 2^59 + 1 rows wrap to 32 values.
-    PackedB::pack(MatrixRef::with_strides(&[1.0; 32], (1 << 59) + 1, 32, 0, 1));
+    PackedB::pack(
+        MatrixRef::with_strides(&[1.0; 32], (1 << 59) + 1, 32, 0, 1),
+        Format::F32,
+    );
 }
 
 #[test]

@@ -1,37 +1,8 @@
-//! Packing: copying operands into the order in which the register tile reads them.
+//! Copying words into panels: the order in which the register tile reads them.
 
 use crate::simd::{LANES, Simd};
 
-/// Values that a pack may write past the end of its panel (overlapping full-width stores).
-pub(crate) const SLACK: usize = LANES;
-
-/// Splits `m` rows into the fewest tiles of at most `mr` rows, as even as possible, and returns the
-/// first row of tile `i` (so tile `i` is `start(i)..start(i + 1)`). Even tiles leave no thin remainder.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows {
-    m: usize,
-    /// Number of tiles.
-    pub tiles: usize,
-}
-
-impl Rows {
-    /// # Panics
-    /// When `m` is so large that `start` could wrap.
-    pub fn new(m: usize, mr: usize) -> Self {
-        let tiles = m.div_ceil(mr);
-        assert!(
-            m.checked_mul(tiles).is_some(),
-            "gemm: {m} rows in {tiles} tiles are too many"
-        );
-        Self { m, tiles }
-    }
-    #[inline(always)]
-    pub fn start(self, i: usize) -> usize {
-        self.m * i / self.tiles
-    }
-}
-
-/// Packs `rows × kc` values at `src[i·rs + k·cs]` as `dst[k·rows + i]`, `rows` ≤ 16.
+/// Packs `rows × kc` words at `src[i·rs + k·cs]` as `dst[k·rows + i]`, `rows` ≤ 16.
 ///
 /// # Safety
 /// The source is readable at those places; `dst` is writable for `rows·kc + SLACK` values.
@@ -82,7 +53,7 @@ pub(crate) unsafe fn lhs_panel<S: Simd>(
     }
 }
 
-/// Packs `kc × cols` values at `src[k·rs + j·cs]` as `dst[k·NR + j]`; columns from `cols` to `NR`
+/// Packs `kc × cols` words at `src[k·rs + j·cs]` as `dst[k·NR + j]`; columns from `cols` to `NR`
 /// become 0.
 ///
 /// # Safety

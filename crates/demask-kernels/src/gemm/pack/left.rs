@@ -1,0 +1,163 @@
+//! A tile of rows of A, rounded to the format.
+
+use super::words::lhs_panel;
+use super::{SLACK, quantise};
+use crate::gemm::format::{Format, Layout};
+use crate::mem::Scratch;
+use crate::simd::{LANES, Simd};
+
+/// Packs `rows` ≤ 16 whole rows at `src[i·rs + k·cs]` as a panel `[words][rows]`, followed in the integer
+/// formats by the scales `[groups][rows]` and the beginnings of the sums `[groups][rows]`.
+///
+/// # Safety
+/// The source is readable at those places; `dst` is writable for `rows · layout.lhs_row() + SLACK` words.
+#[inline(always)]
+pub(crate) unsafe fn left<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    rows: usize,
+    dst: *mut f32,
+) {
+    // SAFETY: the caller's promises, handed on.
+    unsafe {
+        match layout.format {
+            Format::F32 => lhs_panel(s, src, (rs, cs), rows, layout.k, dst),
+            Format::Bf16 if cs == 1 => pairs(s, layout, src, rs, rows, dst),
+            Format::Bf16 => joined(s, layout, src, (rs, cs), rows, dst),
+            Format::Int8 { .. } => quantised(s, layout, src, (rs, cs), rows, dst, 128),
+            Format::Int4 { .. } => quantised(s, layout, src, (rs, cs), rows, dst, 8),
+        }
+    }
+}
+
+/// Rounds contiguous rows to bf16, then packs pairs.
+///
+/// # Safety
+/// As for [`left`], with steps that are neighbours.
+#[inline(always)]
+unsafe fn pairs<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    rs: usize,
+    rows: usize,
+    dst: *mut f32,
+) {
+    let (k, width) = (layout.k, layout.words.next_multiple_of(LANES));
+    let mut line = Scratch::take(rows * width);
+    let line = line.as_mut_ptr();
+    // SAFETY: a line has room for `width` pairs, of which at most one whole vector beyond k is written.
+    unsafe {
+        for i in 0..rows {
+            let (src, line) = (src.add(i * rs), line.add(i * width).cast::<u16>());
+            for j in (0..k).step_by(LANES) {
+                let v = if k - j >= LANES {
+                    s.load(src.add(j))
+                } else {
+                    s.load_part(src.add(j), k - j, 0.0)
+                };
+                s.store_bf16(line.add(j), v);
+            }
+        }
+        lhs_panel(s, line, (width, 1), rows, layout.words, dst);
+    }
+}
+
+/// Packs pairs of steps that are not neighbours: whole vectors of rows where rows are.
+///
+/// # Safety
+/// As for [`left`].
+#[inline(always)]
+unsafe fn joined<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    rows: usize,
+    dst: *mut f32,
+) {
+    // SAFETY: step k of each row is readable; a full-width store ends before the slack does.
+    unsafe {
+        let step = |k: usize| {
+            if k >= layout.k {
+                return s.splat(0.0);
+            }
+            let p = src.add(k * cs);
+            if rs == 1 {
+                return s.load_part(p, rows, 0.0);
+            }
+            let mut lanes = [0.0; LANES];
+            for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
+                *lane = *p.add(i * rs);
+            }
+            s.load(lanes.as_ptr())
+        };
+        for w in 0..layout.words {
+            let pair = s.join_bf16(step(2 * w), step(2 * w + 1));
+            s.store(dst.add(w * rows), pair);
+        }
+    }
+    const { assert!(SLACK >= LANES) };
+}
+
+/// Quantises rows group by group to signed bytes, then packs fours. A sum begins at `−zero · Σ qa`, which
+/// takes the zero of B, `zero`, out of it.
+///
+/// # Safety
+/// As for [`left`].
+#[inline(always)]
+unsafe fn quantised<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    rows: usize,
+    dst: *mut f32,
+    zero: i32,
+) {
+    let words = layout.words * layout.lhs;
+    let group = layout.group_words * layout.lhs * 4;
+    let width = words.next_multiple_of(LANES) + LANES;
+    let mut lines = Scratch::take(rows * width + group.min(layout.k) / 4 + 2 * LANES);
+    let bytes = lines.as_mut_ptr();
+    // Each group is quantised here first, padded with zeros to whole vectors.
+    let one = bytes.wrapping_add(rows * width).cast::<i8>();
+    let mut gathered = Scratch::take(if cs == 1 { 0 } else { layout.k });
+    let gathered = gathered.as_mut_ptr();
+    // Scales and beginnings follow the panel, whose whole-vector stores reach past its end: they are
+    // copied there last.
+    let tail = 2 * layout.groups * rows;
+    let mut scales = Scratch::take(tail);
+    let scales = scales.as_mut_ptr();
+    let starts = scales.wrapping_add(layout.groups * rows);
+    // SAFETY: the lines and the tail are as long as above.
+    unsafe {
+        for i in 0..rows {
+            let mut row = src.add(i * rs);
+            if cs != 1 {
+                for k in 0..layout.k {
+                    *gathered.add(k) = *row.add(k * cs);
+                }
+                row = gathered;
+            }
+            let line = bytes.add(i * width).cast::<i8>();
+            // What is beyond k in the last words multiplies to 0.
+            line.add(4 * (words - layout.lhs))
+                .write_bytes(0, 4 * layout.lhs);
+            for g in 0..layout.groups {
+                let n = group.min(layout.k - g * group);
+                let (whole, padded) = (n - n % LANES, n.next_multiple_of(4 * LANES));
+                one.add(whole).write_bytes(0, padded - whole);
+                let scale = quantise::int8(s, row.add(g * group), n, one);
+                let sum = quantise::sum(s, one, padded);
+                std::ptr::copy_nonoverlapping(one, line.add(g * group), n);
+                *scales.add(g * rows + i) = scale;
+                *starts.add(g * rows + i) = f32::from_bits((-zero * sum) as u32);
+            }
+        }
+        lhs_panel(s, bytes, (width, 1), rows, words, dst);
+        std::ptr::copy_nonoverlapping(scales, dst.add(words * rows), tail);
+    }
+}

@@ -1,0 +1,180 @@
+//! A panel of columns of B, rounded to the format.
+
+use super::quantise;
+use super::words::rhs_panel;
+use crate::gemm::format::{Format, Layout};
+use crate::mem::Scratch;
+use crate::simd::{LANES, Simd};
+
+/// Packs `cols` whole columns at `src[k·rs + j·cs]` as a panel `[words][NR]`; columns from `cols` on
+/// multiply to 0. In the integer formats the scales `[groups][NR]` go to `scales`.
+///
+/// # Safety
+/// The source is readable at those places; `dst` is writable for `words·NR` words and `scales` for
+/// `groups·NR`.
+#[inline(always)]
+pub(crate) unsafe fn right<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    cols: usize,
+    dst: *mut f32,
+    scales: *mut f32,
+) {
+    // SAFETY: the caller's promises, handed on.
+    unsafe {
+        match layout.format {
+            Format::F32 => rhs_panel(s, src, (rs, cs), layout.k, cols, dst),
+            Format::Bf16 if cs == 1 => joined(s, layout, src, rs, cols, dst),
+            Format::Bf16 => pairs(s, layout, src, (rs, cs), cols, dst),
+            Format::Int8 { .. } | Format::Int4 { .. } => {
+                quantised(s, layout, src, (rs, cs), cols, dst, scales);
+            }
+        }
+    }
+}
+
+/// Joins neighbouring steps of whole rows of B.
+///
+/// # Safety
+/// As for [`right`], with columns that are neighbours.
+#[inline(always)]
+unsafe fn joined<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    rs: usize,
+    cols: usize,
+    dst: *mut f32,
+) {
+    for w in 0..layout.words {
+        for v in 0..S::NV {
+            let left = cols.saturating_sub(LANES * v);
+            // SAFETY: `left` columns of step k are readable; the panel has room for the word.
+            unsafe {
+                let step = |k: usize| {
+                    let p = src.wrapping_add(k * rs + LANES * v);
+                    if k >= layout.k || left == 0 {
+                        s.splat(0.0)
+                    } else if left >= LANES {
+                        s.load(p)
+                    } else {
+                        s.load_part(p, left, 0.0)
+                    }
+                };
+                let pair = s.join_bf16(step(2 * w), step(2 * w + 1));
+                s.store(dst.add(w * S::NR + LANES * v), pair);
+            }
+        }
+    }
+}
+
+/// Column j as contiguous values: itself where it is, else a copy in `copy`.
+///
+/// # Safety
+/// The column is readable; `copy` is writable for `k` values.
+#[inline(always)]
+unsafe fn column(
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    k: usize,
+    j: usize,
+    copy: *mut f32,
+) -> *const f32 {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let src = src.add(j * cs);
+        if rs == 1 {
+            return src;
+        }
+        for l in 0..k {
+            *copy.add(l) = *src.add(l * rs);
+        }
+        copy
+    }
+}
+
+/// Rounds columns to bf16, then packs pairs.
+///
+/// # Safety
+/// As for [`right`].
+#[inline(always)]
+unsafe fn pairs<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    strides: (usize, usize),
+    cols: usize,
+    dst: *mut f32,
+) {
+    let (k, width) = (layout.k, layout.words.next_multiple_of(LANES));
+    let (mut lines, mut copy) = (Scratch::take(cols * width), Scratch::take(k));
+    let (lines, copy) = (lines.as_mut_ptr(), copy.as_mut_ptr());
+    // SAFETY: a line has room for `width` pairs, of which at most one whole vector beyond k is written.
+    unsafe {
+        for j in 0..cols {
+            let x = column(src, strides, k, j, copy);
+            let line = lines.add(j * width).cast::<u16>();
+            for l in (0..k).step_by(LANES) {
+                s.store_bf16(line.add(l), s.load_part(x.add(l), k - l, 0.0));
+            }
+        }
+        rhs_panel(s, lines, (1, width), layout.words, cols, dst);
+    }
+}
+
+/// Quantises columns group by group to unsigned bytes or half bytes, then packs words of them.
+///
+/// # Safety
+/// As for [`right`].
+#[inline(always)]
+unsafe fn quantised<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    strides: (usize, usize),
+    cols: usize,
+    dst: *mut f32,
+    scales: *mut f32,
+) {
+    let nibbles = matches!(layout.format, Format::Int4 { .. });
+    let (k, width) = (layout.k, layout.words);
+    let group = layout.group_words * layout.lhs * 4;
+    let (mut lines, mut copy) = (Scratch::take(cols * width), Scratch::take(k));
+    let (lines, copy) = (lines.as_mut_ptr(), copy.as_mut_ptr());
+    let mut bytes = vec![0u8; k.next_multiple_of(8) + LANES];
+    // SAFETY: lines hold `width` words each; the column has k values, and its groups lie in it.
+    unsafe {
+        std::slice::from_raw_parts_mut(scales, layout.groups * S::NR).fill(0.0);
+        for j in 0..cols {
+            let x = column(src, strides, k, j, copy);
+            for g in 0..layout.groups {
+                let (from, n) = (g * group, group.min(k - g * group));
+                *scales.add(g * S::NR + j) = if nibbles {
+                    let x = std::slice::from_raw_parts(x.add(from), n);
+                    quantise::int4(x, &mut bytes[from..from + n])
+                } else {
+                    let out = bytes.as_mut_ptr().add(from).cast();
+                    let scale = quantise::int8(s, x.add(from), n, out);
+                    for byte in &mut bytes[from..from + n] {
+                        *byte ^= 0x80;
+                    }
+                    scale
+                };
+            }
+            // A packs zeros beyond k, so what B has there does not matter.
+            let line = std::slice::from_raw_parts_mut(lines.add(j * width).cast::<u8>(), 4 * width);
+            if nibbles {
+                for (word, eight) in line.chunks_exact_mut(4).zip(bytes.chunks_exact(8)) {
+                    for (i, byte) in word.iter_mut().enumerate() {
+                        *byte = (eight[i] & 0xf) | eight[i + 4] << 4;
+                    }
+                }
+            } else {
+                line.copy_from_slice(&bytes[..4 * width]);
+            }
+        }
+        rhs_panel(s, lines, (1, width), width, cols, dst);
+    }
+}

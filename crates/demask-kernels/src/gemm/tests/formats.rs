@@ -1,0 +1,281 @@
+//! Products in bf16, int8 and int4 against their definitions in f64.
+
+use super::*;
+use crate::simd::Isa;
+
+fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+/// The values of a group as whole numbers, and their scale: `most` 127 or −8 as [`Format`] says.
+fn quantise(x: &[f32], int4: bool) -> (Vec<f64>, f32) {
+    let top = x
+        .iter()
+        .fold(0.0f32, |t, &x| if x.abs() > t.abs() { x } else { t });
+    if top == 0.0 {
+        return (vec![0.0; x.len()], 0.0);
+    }
+    if int4 {
+        let scale = top / -8.0;
+        let q = |x: &f32| (x / scale).round_ties_even().clamp(-8.0, 7.0);
+        (x.iter().map(|x| f64::from(q(x))).collect(), scale)
+    } else {
+        let inverse = 127.0 / top.abs();
+        let q = |x: &f32| (x * inverse).round_ties_even();
+        (
+            x.iter().map(|x| f64::from(q(x))).collect(),
+            top.abs() / 127.0,
+        )
+    }
+}
+
+/// The product as [`Format`] defines it, and the sum of absolute terms.
+fn define(
+    format: Format,
+    a: &[f32],
+    b: &[f32],
+    (m, n, k): (usize, usize, usize),
+) -> Vec<(f64, f64)> {
+    let column = |j: usize| -> Vec<f32> { (0..k).map(|l| b[l * n + j]).collect() };
+    let mut out = Vec::new();
+    for i in 0..m {
+        let row = &a[i * k..(i + 1) * k];
+        for j in 0..n {
+            let column = column(j);
+            let (mut sum, mut scale) = (0.0, 0.0);
+            let mut add = |x: f64| {
+                sum += x;
+                scale += x.abs();
+            };
+            let mut grouped = |group: usize, int4: bool| {
+                for (a, b) in row.chunks(group.min(k)).zip(column.chunks(group.min(k))) {
+                    let ((qa, sa), (qb, sb)) = (quantise(a, false), quantise(b, int4));
+                    let whole: f64 = qa.iter().zip(&qb).map(|(a, b)| a * b).sum();
+                    add(whole * f64::from(sa) * f64::from(sb));
+                }
+            };
+            match format {
+                Format::Int8 { group } => grouped(group, false),
+                Format::Int4 { group } => grouped(group, true),
+                Format::Bf16 => {
+                    for (a, b) in row.iter().zip(&column) {
+                        add(f64::from(bf16(*a)) * f64::from(bf16(*b)));
+                    }
+                }
+                Format::F32 => unreachable!("has a test of its own"),
+            }
+            out.push((sum, scale));
+        }
+    }
+    out
+}
+
+const FORMATS: [Format; 7] = [
+    Format::Bf16,
+    Format::Int8 {
+        group: Format::WHOLE,
+    },
+    Format::Int8 { group: 32 },
+    Format::Int8 { group: 8 },
+    Format::Int4 {
+        group: Format::WHOLE,
+    },
+    Format::Int4 { group: 32 },
+    Format::Int4 { group: 64 },
+];
+
+fn check(m: usize, n: usize, k: usize, seed: u64) {
+    let mut rng = Lcg(seed);
+    let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+    let (at, bt) = (transpose(&a, m, k), transpose(&b, k, n));
+    let (old, bias) = (rng.vec(m * n), rng.vec(n));
+    let views_a = [MatrixRef::new(&a, m, k), MatrixRef::new(&at, k, m).t()];
+    let views_b = [MatrixRef::new(&b, k, n), MatrixRef::new(&bt, n, k).t()];
+    for format in FORMATS {
+        let want = define(format, &a, &b, (m, n, k));
+        let mut on_every: Option<Vec<f32>> = None;
+        with_every_isa(|isa| {
+            let mut first: Option<Vec<f32>> = None;
+            let mut product = |beta: Beta, a: MatrixRef<'_>, b: Rhs<'_>| {
+                let mut c = old.clone();
+                gemm(MatrixMut::new(&mut c, m, n), beta, a, b, Some(&bias));
+                if beta == Beta::Accumulate {
+                    for ((x, &(w, scale)), (old, bias)) in
+                        c.iter().zip(&want).zip(old.iter().zip(bias.iter().cycle()))
+                    {
+                        let w = w + f64::from(*old) + f64::from(*bias);
+                        let bound = 1e-7 * (scale + 2.0) * (k as f64).sqrt().max(4.0);
+                        assert!(
+                            (f64::from(*x) - w).abs() <= bound,
+                            "{format:?} {m}x{n}x{k} {}: {x} against {w}",
+                            isa.name()
+                        );
+                    }
+                } else {
+                    match &first {
+                        Some(f) => assert_eq!(f, &c, "{format:?} {m}x{n}x{k} {}", isa.name()),
+                        None => first = Some(c),
+                    }
+                }
+            };
+            for va in views_a {
+                for vb in views_b {
+                    let packed = PackedB::pack(vb, format);
+                    assert_eq!(
+                        (packed.rows(), packed.cols(), packed.format()),
+                        (k, n, format)
+                    );
+                    product(Beta::Accumulate, va, (&packed).into());
+                    product(Beta::Overwrite, va, (&packed).into());
+                    if format == Format::Bf16 {
+                        product(Beta::Overwrite, va, Rhs::Bf16(vb));
+                    }
+                }
+            }
+            // Whole numbers are the same on every instruction set; one group has one rounding.
+            if format
+                == (Format::Int8 {
+                    group: Format::WHOLE,
+                })
+                && isa != Isa::Portable
+            {
+                let c = first.expect("products were made");
+                match &on_every {
+                    Some(f) => assert_eq!(f, &c, "{}", isa.name()),
+                    None => on_every = Some(c),
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn odd_and_prime_shapes_match_the_definition() {
+    for (i, &(m, n, k)) in [
+        (1, 1, 1),
+        (1, 33, 7),
+        (2, 31, 17),
+        (13, 47, 64),
+        (14, 32, 16),
+        (15, 65, 97),
+        (29, 300, 31),
+        (5, 19, 1601),
+    ]
+    .iter()
+    .enumerate()
+    {
+        check(m, n, k, i as u64 + 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn random_shapes_match_the_definition(
+        m in 1usize..34, n in 1usize..70, k in 1usize..140, seed in 1u64..1000,
+    ) {
+        check(m, n, k, seed);
+    }
+}
+
+#[test]
+fn int8_by_hand() {
+    // Scales 1/127·127 = 1 and 2: everything is exact.
+    let a = [127.0, -3.0, 5.0];
+    let b = [254.0, 2.0, -4.0];
+    let packed = PackedB::pack(
+        MatrixRef::new(&b, 3, 1),
+        Format::Int8 {
+            group: Format::WHOLE,
+        },
+    );
+    let mut c = [0.0];
+    gemm(
+        MatrixMut::new(&mut c, 1, 1),
+        Beta::Overwrite,
+        MatrixRef::new(&a, 1, 3),
+        &packed,
+        None,
+    );
+    assert_eq!(c, [127.0 * 254.0 - 6.0 - 20.0]);
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_a_batch_on_any_threads() {
+    let (m, n, k) = (301, 163, 801);
+    let mut rng = Lcg(9);
+    let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+    for format in FORMATS {
+        let packed = PackedB::pack(MatrixRef::new(&b, k, n), format);
+        let product = |threads: usize, rows: std::ops::Range<usize>| {
+            with_threads(threads, || {
+                let mut c = vec![0.0; rows.len() * n];
+                gemm(
+                    MatrixMut::new(&mut c, rows.len(), n),
+                    Beta::Overwrite,
+                    MatrixRef::new(&a[rows.start * k..rows.end * k], rows.len(), k),
+                    &packed,
+                    None,
+                );
+                c
+            })
+        };
+        let all = product(1, 0..m);
+        assert_eq!(all, product(2, 0..m));
+        assert_eq!(all, product(5, 0..m));
+        for i in [0, 13, 200, 300] {
+            assert_eq!(
+                product(1, i..i + 1),
+                all[i * n..(i + 1) * n],
+                "{format:?} row {i}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nan_stays_in_its_row_and_column() {
+    let (m, n, k) = (20, 40, 24);
+    let mut a = vec![1.0f32; m * k];
+    a[3 * k + 17] = f32::NAN;
+    for format in FORMATS {
+        let mut b = vec![1.0f32; k * n];
+        b[5 * n + 7] = f32::NAN;
+        let packed = PackedB::pack(MatrixRef::new(&b, k, n), format);
+        let mut c = vec![0.0; m * n];
+        gemm(
+            MatrixMut::new(&mut c, m, n),
+            Beta::Overwrite,
+            MatrixRef::new(&a, m, k),
+            &packed,
+            None,
+        );
+        for (i, x) in c.iter().enumerate() {
+            if i / n == 3 || i % n == 7 {
+                assert!(x.is_nan(), "{format:?} at {i}");
+            } else {
+                assert!((x - 24.0).abs() < 1e-4, "{format:?} at {i}: {x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_weights_are_as_small_as_their_format() {
+    let (k, n) = (1024, 64);
+    let b = vec![0.5; k * n];
+    let bytes = |format| PackedB::pack(MatrixRef::new(&b, k, n), format).bytes();
+    assert_eq!(bytes(Format::F32), 4 * k * n);
+    assert_eq!(bytes(Format::Bf16), 2 * k * n);
+    assert_eq!(
+        bytes(Format::Int8 {
+            group: Format::WHOLE
+        }),
+        k * n + 4 * n
+    );
+    assert_eq!(
+        bytes(Format::Int4 { group: 64 }),
+        k * n / 2 + 4 * n * k / 64
+    );
+}
