@@ -172,7 +172,7 @@ fn narrow_weights_are_near_and_load_one_by_one_to_the_same_bits() {
             values.insert(name.to_owned(), data);
         });
         let size = exact.iter().fold(0.0f32, |top, x| top.max(x.abs()));
-        for (dtype, most) in [(Dtype::Bf16, 0.02), (Dtype::Int8, 0.04), (Dtype::Int4, 0.4)] {
+        for (dtype, most) in [(Dtype::Bf16, 0.03), (Dtype::Int8, 0.12), (Dtype::Int4, 0.8)] {
             let packed = dense.clone().packed(dtype);
             assert_eq!((packed.dtype(), packed.is_packed()), (dtype, true));
             let found = logits(&packed, Input::ids(ids(9), 1, 9));
