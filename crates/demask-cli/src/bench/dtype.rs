@@ -62,7 +62,10 @@ impl Dtype {
             names.join(", ")
         };
         match Self::ALL.into_iter().find(|dtype| dtype.name() == name) {
-            None => Err(format!("no such number format; there are {}", names(&Self::ALL))),
+            None => Err(format!(
+                "no such number format; there are {}",
+                names(&Self::ALL)
+            )),
             Some(dtype) if !there.contains(&dtype) => Err(format!(
                 "is not there yet for this bench; what is there: {}",
                 names(there)

@@ -47,7 +47,9 @@ impl Gemm {
         let mut bench = Bench::start(&self.measure, &self.peers)?;
         let (inner, outer) = (self.inner, self.outer);
         let most = self.rows.iter().copied().max().unwrap_or(0);
-        super::fits(4.0 * (2.0 * inner as f64 * outer as f64 + most as f64 * (inner as f64 + outer as f64)))?;
+        super::fits(
+            4.0 * (2.0 * inner as f64 * outer as f64 + most as f64 * (inner as f64 + outer as f64)),
+        )?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             // As an `[out, in]` weight of a checkpoint lies in memory.

@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn medians_and_minima_by_hand() {
         let sample = Sample(vec![3.0, 1.0, 10.0]);
-        assert_eq!((sample.median(), sample.min(), sample.count()), (3.0, 1.0, 3));
+        assert_eq!(
+            (sample.median(), sample.min(), sample.count()),
+            (3.0, 1.0, 3)
+        );
         assert_eq!(Sample(vec![4.0, 1.0, 2.0, 9.0]).median(), 3.0);
         assert!(Sample::default().median().is_nan());
     }

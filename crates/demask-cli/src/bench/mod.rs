@@ -138,7 +138,10 @@ fn fits(bytes: f64) -> Result<()> {
         gib(bytes),
         gib(there)
     );
-    Err(with_advice(error, "take a smaller shape or a number type of fewer bits"))
+    Err(with_advice(
+        error,
+        "take a smaller shape or a number type of fewer bits",
+    ))
 }
 
 /// A measurement that is going on: rows are printed, peers take their turns.
@@ -166,7 +169,11 @@ impl Bench {
         threads::limit(measure.threads)?;
         Ok(Self {
             budget: measure.budget(),
-            peers: peers.peer.iter().map(|c| Peer::start(c)).collect::<Result<_>>()?,
+            peers: peers
+                .peer
+                .iter()
+                .map(|c| Peer::start(c))
+                .collect::<Result<_>>()?,
             report: Report::new(measure.json),
         })
     }
@@ -179,7 +186,12 @@ impl Bench {
         mut ours: impl FnMut() -> Result<f64>,
         detail: impl FnOnce(&mut Row, usize),
     ) -> Result<()> {
-        let Job { mut row, work, operations, for_peers } = job;
+        let Job {
+            mut row,
+            work,
+            operations,
+            for_peers,
+        } = job;
         self.report.begins(&row);
         let mut offers = Vec::new();
         for peer in &mut self.peers {

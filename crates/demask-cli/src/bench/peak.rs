@@ -13,8 +13,9 @@ use crate::threads;
 
 /// Iterations of the shortest run that is believed.
 const ITERATIONS: u64 = 1 << 16;
-/// Seconds of a run: long enough for every thread to be awake in most of it.
-const RUN: f64 = 0.02;
+/// Seconds of a run: long enough for every thread to be awake in most of it, short enough that some
+/// runs find all cores free on a machine that does other things as well.
+const RUN: f64 = 0.008;
 /// Seconds that a peak is looked for where it is only held against something.
 const GLANCE: f64 = 0.4;
 /// Bytes of the buffer that is read: many times the caches of any machine.

@@ -180,7 +180,10 @@ impl Peer {
     fn nonsense(&self, answer: &str, wanted: &str) -> anyhow::Error {
         let shown: String = answer.chars().take(200).collect();
         let error = self.complain(format!("answered `{shown}` where {wanted} was expected"));
-        with_advice(error, "bench/peers/README.md is the protocol; whatever else a peer has to say belongs on its stderr")
+        with_advice(
+            error,
+            "bench/peers/README.md is the protocol; whatever else a peer has to say belongs on its stderr",
+        )
     }
 
     fn complain(&self, what: String) -> anyhow::Error {
@@ -275,7 +278,10 @@ mod tests {
         let ready = r#"{"ready": true, "name": "fake 1"}"#;
         let seconds = r#"{"seconds": 0.25}"#;
         let skip = r#"{"skip": "too large"}"#;
-        let mut peer = peer(&[ready, seconds, seconds, skip, ready, seconds], "read quit");
+        let mut peer = peer(
+            &[ready, seconds, seconds, skip, ready, seconds],
+            "read quit",
+        );
         let fake = Offer::Ready {
             name: "fake 1".into(),
         };
@@ -308,7 +314,10 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let mut peer = Peer::start("no-such-program-at-all --x").unwrap();
         let said = peer.offer(&job()).unwrap_err().to_string();
-        assert!(said.contains("`no-such-program-at-all --x` ended"), "{said}");
+        assert!(
+            said.contains("`no-such-program-at-all --x` ended"),
+            "{said}"
+        );
         assert!(said.contains("127") && said.contains("not found"), "{said}");
     }
 
@@ -320,7 +329,10 @@ mod tests {
         peer.offer(&job()).unwrap();
         let said = peer.run().unwrap_err().to_string();
         assert!(said.contains("exit status: 3"), "{said}");
-        assert!(said.contains("word 10") && !said.contains("word 2\n"), "{said}");
+        assert!(
+            said.contains("word 10") && !said.contains("word 2\n"),
+            "{said}"
+        );
         // It is as dead when it is asked again.
         let said = peer.run().unwrap_err().to_string();
         assert!(said.contains("ended"), "{said}");
@@ -328,13 +340,23 @@ mod tests {
 
     #[test]
     fn nonsense_is_quoted_with_what_was_expected() {
-        for answer in ["hello", "[1]", r#"{"ready": true}"#, r#"{"ready": 1, "name": "x"}"#, ""] {
+        for answer in [
+            "hello",
+            "[1]",
+            r#"{"ready": true}"#,
+            r#"{"ready": 1, "name": "x"}"#,
+            "",
+        ] {
             let mut peer = peer(&[answer], "read quit");
             let said = format!("{:#}", peer.offer(&job()).unwrap_err());
             assert!(said.contains("was expected"), "{answer}: {said}");
         }
         let ready = r#"{"ready": true, "name": "x"}"#;
-        for answer in [r#"{"seconds": "1"}"#, r#"{"seconds": 0}"#, r#"{"seconds": -1}"#] {
+        for answer in [
+            r#"{"seconds": "1"}"#,
+            r#"{"seconds": 0}"#,
+            r#"{"seconds": -1}"#,
+        ] {
             let mut peer = peer(&[ready, answer], "read quit");
             peer.offer(&job()).unwrap();
             let said = format!("{:#}", peer.run().unwrap_err());

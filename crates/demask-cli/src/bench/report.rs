@@ -67,7 +67,12 @@ pub struct PeerResult {
 
 impl Row {
     /// A row that is still to be measured.
-    pub fn new(name: &'static str, dtype: Dtype, shape: impl Into<String>, unit: &'static str) -> Self {
+    pub fn new(
+        name: &'static str,
+        dtype: Dtype,
+        shape: impl Into<String>,
+        unit: &'static str,
+    ) -> Self {
         Self {
             name,
             dtype: Some(dtype),
@@ -248,7 +253,7 @@ fn ours(row: &Row, with_peers: bool) -> String {
         match name.strip_suffix("_s") {
             Some(part) => format!("{} {} ms", part.replace('_', " "), ms(value)),
             None => match name.strip_suffix("_share") {
-                Some(part) => format!("{part} {} %", digits(value, 100.0)),
+                Some(part) => format!("{part} share {} %", digits(value, 100.0)),
                 None => format!("{} {}", name.replace('_', " "), digits(value, 1.0)),
             },
         }
@@ -318,11 +323,14 @@ mod tests {
         assert_eq!(value["sampling_share"], 0.25);
         assert_eq!(value["peers"][0]["ratio"], 3.0);
         assert_eq!(value["peers"][0]["median_s"], 1.5);
-        assert_eq!(value["peers"][1], serde_json::json!({ "command": "cmd2", "repeats": 0, "skip": "no" }));
+        assert_eq!(
+            value["peers"][1],
+            serde_json::json!({ "command": "cmd2", "repeats": 0, "skip": "no" })
+        );
         let text = table(&[row]).text(None);
         let wanted = "\
 shape    type  median ms  min ms   rate  unit     peak %  ratio
-8x16x32  f32       500.0   500.0  8.000  GFLOP/s   50.00      -  demask, sampling 25.00 %
+8x16x32  f32       500.0   500.0  8.000  GFLOP/s   50.00      -  demask, sampling share 25.00 %
                     1500    1500                          3.000  other 1.0
                        -       -                              -  cmd2: no
 ";

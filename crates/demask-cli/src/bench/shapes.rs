@@ -179,7 +179,9 @@ impl Shape {
             AttentionKind::Causal => AttentionMask::causal(),
             AttentionKind::BlockCausal { block } => AttentionMask {
                 kind: MaskKind::BlockCausal {
-                    blocks: (0..cells).map(|cell| (cell / block.max(1)) as u32).collect(),
+                    blocks: (0..cells)
+                        .map(|cell| (cell / block.max(1)) as u32)
+                        .collect(),
                 },
                 key_lengths: None,
             },
@@ -201,7 +203,10 @@ mod tests {
     fn shapes_have_the_parameters_of_their_models() {
         for (name, parameters) in [
             // Per block 4 · 2048² + 3 · 2048 · 5632 + 2 · 2048; embedding and head 512 · 2048 each.
-            ("blocks-2048", 4 * (16_777_216 + 34_603_008 + 4096) + 2048 + 2 * 1_048_576),
+            (
+                "blocks-2048",
+                4 * (16_777_216 + 34_603_008 + 4096) + 2048 + 2 * 1_048_576,
+            ),
             // As published for Qwen2.5-0.5B.
             ("dream-0.5b", 494_032_768),
             ("llada-0.2b", 219_702_272),

@@ -140,7 +140,8 @@ fn one(
         // The first run does not count.
         let parts = parts.borrow();
         let counted = &parts[parts.len() - runs..];
-        let of = |part: fn(&(f64, f64)) -> f64| median(&counted.iter().map(part).collect::<Vec<_>>());
+        let of =
+            |part: fn(&(f64, f64)) -> f64| median(&counted.iter().map(part).collect::<Vec<_>>());
         row.part("network_s", of(|p| p.0));
         row.part("sampling_s", of(|p| p.1));
         row.part("sampling_share", of(|p| p.1 / (p.0 + p.1)));
@@ -161,7 +162,13 @@ impl Chooser {
     /// The cells from `cached` on are open.
     fn new(ids: Vec<u32>, cached: usize) -> Self {
         let length = ids.len();
-        let cell = |i| if i < cached { Cell::Written } else { Cell::Open };
+        let cell = |i| {
+            if i < cached {
+                Cell::Written
+            } else {
+                Cell::Open
+            }
+        };
         let cells = (0..length).map(cell).collect();
         Self {
             canvas: CanvasRow::new(ids, cells, vec![0; length], 0),

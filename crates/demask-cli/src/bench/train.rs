@@ -56,7 +56,12 @@ impl Train {
                 // Weights, gradients, their sum and two moments.
                 super::fits(5.0 * 4.0 * shape.config.parameters() as f64)?;
                 let cells = batch * length;
-                let row = Row::new("train", dtype, format!("{} {batch}x{length}", shape.name), "tokens/s");
+                let row = Row::new(
+                    "train",
+                    dtype,
+                    format!("{} {batch}x{length}", shape.name),
+                    "tokens/s",
+                );
                 let pass = Pass {
                     cells,
                     keys: length,

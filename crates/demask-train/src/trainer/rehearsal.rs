@@ -60,7 +60,9 @@ impl Rehearsal {
             ..Input::ids(self.ids.clone(), batch, length)
         })?;
         let Some(logits) = output.logits else {
-            return Err(NnError::Input("a batch of one cell has none to mask".into()));
+            return Err(NnError::Input(
+                "a batch of one cell has none to mask".into(),
+            ));
         };
         let sum = ops::cross_entropy(logits, &self.targets, None).sum();
         let loss = f64::from(sum.clone().into_scalar::<f32>());
