@@ -44,7 +44,7 @@ fn rows_are_measured_and_say_what_they_promise() {
 
     let step = "bench step --model tiny --rows 4 --cached 0,3";
     let found = rows(&at, step.split(' '));
-    assert_eq!(found[1]["shape"], "tiny 4 open, 3 cached");
+    assert_eq!(found[1]["shape"], "tiny 4, 3 cached");
     let part = |key: &str| found[1][key].as_f64().unwrap();
     assert!(part("network_s") > 0.0 && part("sampling_s") > 0.0);
     assert!(part("sampling_share") > 0.0 && part("sampling_share") < 1.0);

@@ -31,10 +31,10 @@ impl Dtype {
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4];
 
     /// The formats that products and networks can be packed in.
-    const PACKED: &'static [Self] = &[Self::F32];
+    pub const PACKED: &'static [Self] = &[Self::F32];
 
     /// The formats that networks can be trained in.
-    const TRAINED: &'static [Self] = &[Self::F32];
+    pub const TRAINED: &'static [Self] = &[Self::F32];
 
     /// Its word on the command line.
     pub fn name(self) -> &'static str {
@@ -56,11 +56,12 @@ impl Dtype {
         Self::one_of(Self::TRAINED, name)
     }
 
+    /// A line of help that ends with these formats.
+    pub fn help(what: &str, formats: &[Self]) -> String {
+        format!("{what}: {}", names(formats))
+    }
+
     fn one_of(there: &[Self], name: &str) -> Result<Self, String> {
-        let names = |list: &[Self]| {
-            let names: Vec<_> = list.iter().map(|dtype| dtype.name()).collect();
-            names.join(", ")
-        };
         match Self::ALL.into_iter().find(|dtype| dtype.name() == name) {
             None => Err(format!(
                 "no such number format; there are {}",
@@ -121,6 +122,11 @@ impl Dtype {
             Self::Int8 | Self::Int4 => "GOP/s",
         }
     }
+}
+
+fn names(formats: &[Dtype]) -> String {
+    let names: Vec<_> = formats.iter().map(|dtype| dtype.name()).collect();
+    names.join(", ")
 }
 
 impl fmt::Display for Dtype {

@@ -45,8 +45,7 @@ pub struct Forward {
     #[arg(long, value_name = "WHICH", value_enum, default_value = "all")]
     logits: Logits,
 
-    /// Number types of the weights: f32
-    #[arg(long, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
+    #[arg(long, help = Dtype::help("Number types of the weights", Dtype::PACKED), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]

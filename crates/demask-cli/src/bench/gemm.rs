@@ -30,8 +30,7 @@ pub struct Gemm {
     #[arg(long, value_name = "N", default_value = "4096", value_parser = value::count, allow_negative_numbers = true)]
     outer: usize,
 
-    /// Number types of the weight: f32
-    #[arg(long, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
+    #[arg(long, help = Dtype::help("Number types of the weight", Dtype::PACKED), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]

@@ -71,9 +71,7 @@ pub struct PeerArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct NetworkArgs {
-    /// Networks of these shapes with random weights: blocks-2048, dream-0.5b, llada-0.2b, train-11m,
-    /// 8b
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
+    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
     shape: Vec<Shape>,
 
     /// The network of a checkpoint: a folder, a built-in model, or a model of the Hugging Face hub

@@ -24,7 +24,7 @@ const BUFFER: usize = 512 << 20;
 /// Measure the peak of this machine: products of each number type, and reading memory
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-The fastest run counts here, not the median: what the machine can do is not less for what disturbed it.
+The fastest run counts here, not the median: a disturbed run says nothing about the machine.
 
 Examples:
   demask bench peak

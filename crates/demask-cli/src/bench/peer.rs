@@ -169,6 +169,10 @@ impl Peer {
 
     /// It closed its end: wait for it, and for its last words.
     fn ended(&mut self) -> anyhow::Error {
+        // Ctrl-C reaches the peer as well.
+        if interrupt::pressed() {
+            return Interrupted.into();
+        }
         self.stdin = None;
         let how = match wait(&mut self.child, FAREWELL) {
             Some(status) => format!("ended ({status}) where an answer was expected"),

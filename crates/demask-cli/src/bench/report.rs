@@ -1,5 +1,7 @@
 //! What a row says: one JSON object a line, or a table for people.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -200,7 +202,14 @@ fn text(rows: &[Row], width: Option<usize>) -> String {
 fn table(rows: &[Row]) -> Table {
     let with_peers = rows.iter().any(|row| !row.peers.is_empty());
     let with_peak = rows.iter().any(|row| row.peak_fraction.is_some());
-    let mut columns = vec!["shape", "type", "median ms", "min ms", "rate", "unit"];
+    let units: BTreeSet<&str> = rows.iter().map(|row| row.unit).collect();
+    let mut columns = vec!["shape", "type", "median ms", "min ms"];
+    // A unit that all have stands above.
+    match units.first() {
+        Some(unit) if units.len() == 1 => columns.push(unit),
+        _ => columns.extend(["rate", "unit"]),
+    }
+    let behind = columns.len() - 4 + usize::from(with_peak);
     if with_peak {
         columns.push("peak %");
     }
@@ -216,8 +225,10 @@ fn table(rows: &[Row]) -> Table {
             ms(row.median_s),
             ms(row.min_s),
             digits(row.rate, 1.0),
-            row.unit.to_owned(),
         ];
+        if units.len() != 1 {
+            cells.push(row.unit.to_owned());
+        }
         if with_peak {
             cells.push(digits(row.peak_fraction, 100.0));
         }
@@ -229,7 +240,7 @@ fn table(rows: &[Row]) -> Table {
         for peer in &row.peers {
             let mut cells = vec![String::new(); 2];
             cells.extend([ms(peer.median_s), ms(peer.min_s)]);
-            cells.extend(vec![String::new(); if with_peak { 3 } else { 2 }]);
+            cells.extend(vec![String::new(); behind]);
             cells.push(digits(peer.ratio, 1.0));
             cells.push(match (&peer.name, &peer.skip) {
                 (Some(name), _) => name.clone(),
@@ -329,10 +340,10 @@ mod tests {
         );
         let text = table(&[row]).text(None);
         let wanted = "\
-shape    type  median ms  min ms   rate  unit     peak %  ratio
-8x16x32  f32       500.0   500.0  8.000  GFLOP/s   50.00      -  demask, sampling share 25.00 %
-                    1500    1500                          3.000  other 1.0
-                       -       -                              -  cmd2: no
+shape    type  median ms  min ms  GFLOP/s  peak %  ratio
+8x16x32  f32       500.0   500.0    8.000   50.00      -  demask, sampling share 25.00 %
+                    1500    1500                   3.000  other 1.0
+                       -       -                       -  cmd2: no
 ";
         assert_eq!(text, wanted);
     }

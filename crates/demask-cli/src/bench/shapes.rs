@@ -145,6 +145,15 @@ pub fn parse(name: &str) -> Result<Shape, String> {
         })
 }
 
+/// A line of help that names them all.
+pub fn help() -> String {
+    let names = registry().map(|(name, _)| name);
+    format!(
+        "Networks of these shapes with random weights: {}",
+        names.join(", ")
+    )
+}
+
 /// What a forward pass has to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {

@@ -39,8 +39,7 @@ pub struct Step {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells)]
     cached: Vec<usize>,
 
-    /// Number types of the weights: f32
-    #[arg(long, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
+    #[arg(long, help = Dtype::help("Number types of the weights", Dtype::PACKED), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::packed)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]
@@ -98,7 +97,10 @@ fn one(
             ..Input::ids(ids[..cached].to_vec(), 1, cached)
         })?;
     }
-    let what = format!("{} {rows} open, {cached} cached", shape.name);
+    let what = match cached {
+        0 => format!("{} {rows}", shape.name),
+        _ => format!("{} {rows}, {cached} cached", shape.name),
+    };
     let row = Row::new("step", dtype, what, "cells/s");
     let pass = Pass {
         cells: rows,

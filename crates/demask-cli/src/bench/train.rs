@@ -21,9 +21,7 @@ Examples:
   demask bench train --shape train-11m --batch 8 --length 256 --json
   demask bench train --shape train-11m --peer 'python bench/peers/torch_peer.py'")]
 pub struct Train {
-    /// Networks of these shapes with random weights: blocks-2048, dream-0.5b, llada-0.2b, train-11m,
-    /// 8b
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "train-11m", value_parser = shapes::parse)]
+    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', default_value = "train-11m", value_parser = shapes::parse)]
     shape: Vec<Shape>,
 
     /// Sequences of a batch
@@ -34,8 +32,7 @@ pub struct Train {
     #[arg(long, value_name = "N", default_value = "128", value_parser = value::count, allow_negative_numbers = true)]
     length: usize,
 
-    /// Number types of the products: f32
-    #[arg(long, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::trained)]
+    #[arg(long, help = Dtype::help("Number types of the products", Dtype::TRAINED), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = Dtype::trained)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]

@@ -13,9 +13,9 @@ use crate::terminal::interrupt::Listener;
 /// Measure speed: of this machine, of our kernels and networks, and of others in the same run
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-Every row says the median and the fastest of its runs, the rate of the median, and which share of the
-machine's peak that is; the peak is measured in the same run. With --peer another program does the same
-work in turns, and `ratio` is its time as a multiple of ours.
+Every row says the median and the fastest of its runs, the rate of the median, and which share of
+the machine's peak that is; the peak is measured in the same run. With --peer another program does
+the same work in turns, and `ratio` is its time as a multiple of ours.
 
 Examples:
   demask bench peak
