@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::args::log::LogArgs;
+use crate::command::bench::Bench;
 use crate::command::completions::Completions;
 use crate::command::docs::Docs;
 use crate::command::eval::Eval;
@@ -43,6 +44,7 @@ pub enum Command {
     Eval(Eval),
     Inspect(Inspect),
     Proof(Proof),
+    Bench(Bench),
     Models(Models),
     Policies(Policies),
     Systems(Systems),
@@ -63,6 +65,7 @@ impl Command {
             Self::Eval(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Proof(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Models(command) => command.run(),
             Self::Policies(command) => command.run(),
             Self::Systems(command) => command.run(),

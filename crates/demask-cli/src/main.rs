@@ -1,7 +1,8 @@
 //! The `demask` command line: one file a command in `command/`, the flags they share in `args/`,
-//! what the user sees in `terminal/`, the measured claims in `proof/`.
+//! what the user sees in `terminal/`, the measured claims in `proof/`, measured speed in `bench/`.
 
 mod args;
+mod bench;
 mod checkpoints;
 mod cli;
 mod command;

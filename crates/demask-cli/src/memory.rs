@@ -1,4 +1,4 @@
-//! The allocator, told what this program does with memory.
+//! Memory: the allocator, told what this program does with it, and how much there is.
 
 /// Keeps freed memory for the next step. A training step and a forward pass take and free the same
 /// tensors of many MiB again and again; glibc gives each back to the system by default, and the
@@ -17,4 +17,14 @@ pub fn keep() {
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
         }
     }
+}
+
+/// Bytes that can be taken without pushing anything out, where the system says so.
+pub fn available() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
 }

@@ -68,7 +68,8 @@ impl Dtype {
         }
     }
 
-    pub(crate) fn format(self) -> Format {
+    /// What the kernels pack matrices in.
+    pub fn format(self) -> Format {
         match self {
             Self::F32 => Format::F32,
             Self::Bf16 => Format::Bf16,

@@ -39,6 +39,12 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number, 0 or larger.
+pub fn cells(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "must be a whole number, 0 or larger".into())
+}
+
 /// A seed.
 pub fn seed(text: &str) -> Result<u64, String> {
     text.parse()
@@ -82,6 +88,8 @@ mod tests {
             assert!(count(bad).is_err(), "{bad}");
         }
         assert_eq!(count("-1"), Err("must be at least 1".into()));
+        assert_eq!(cells("0"), Ok(0));
+        assert!(cells("-1").is_err() && cells("x").is_err());
         assert_eq!(seed("0"), Ok(0));
         assert!(seed("-1").is_err_and(|said| said.contains("from 0 to")));
         assert_eq!(threads("2"), Ok(2));

@@ -76,6 +76,19 @@ impl Transformer {
         Self::from_source(config, &mut init::RandomSource::new(config, seed), device)
     }
 
+    /// The same network as of [`init`](Self::init), packed in `dtype` as it is made.
+    ///
+    /// # Errors
+    /// As for [`init`](Self::init).
+    pub fn packed_init(
+        config: &TransformerConfig,
+        seed: u64,
+        dtype: Dtype,
+    ) -> Result<Self, NnError> {
+        config.validate()?;
+        Self::packed_from_source(config, &mut init::RandomSource::new(config, seed), dtype)
+    }
+
     /// A network whose parameters come from `source`, asked by canonical name (see [`params`]).
     ///
     /// # Errors

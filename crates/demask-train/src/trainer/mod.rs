@@ -9,6 +9,7 @@ mod batch;
 mod observer;
 mod params;
 mod pass;
+mod rehearsal;
 mod search;
 mod session;
 mod setup;
@@ -21,6 +22,7 @@ use demask_diffusion::{Noise, Objective};
 use demask_nn::Transformer;
 
 pub use observer::{Silent, TrainEvent, TrainObserver};
+pub use rehearsal::Rehearsal;
 
 use crate::data::Row;
 use crate::optimizer::{Communicator, Single};

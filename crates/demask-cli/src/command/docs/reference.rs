@@ -23,6 +23,13 @@ pub fn reference() -> String {
         let name = command.get_name().to_owned();
         let help = command.render_long_help().to_string();
         text += &format!("\n### demask {name}\n\n```text\n{}\n```\n", trimmed(&help));
+        for part in command.get_subcommands_mut() {
+            if part.get_name() != "help" {
+                let title = format!("demask {name} {}", part.get_name());
+                let help = part.render_long_help().to_string();
+                text += &format!("\n#### {title}\n\n```text\n{}\n```\n", trimmed(&help));
+            }
+        }
     }
     text += &configurations();
     for (title, table) in tables() {

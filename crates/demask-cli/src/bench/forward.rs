@@ -1,0 +1,106 @@
+//! `demask bench forward`: a whole forward pass.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use demask::nn::{Asked, Dtype, Input};
+use serde_json::json;
+
+use super::dtype;
+use super::measure::timed;
+use super::report::Row;
+use super::shapes::Pass;
+use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs, peak};
+use crate::args::value;
+
+/// Which logits a forward pass gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Logits {
+    /// Those of every cell.
+    All,
+    /// None: hidden states only.
+    None,
+}
+
+/// Measure forward passes of whole networks
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  demask bench forward --shape blocks-2048 --logits none
+  demask bench forward --shape dream-0.5b --tokens 512
+  demask bench forward --model story --tokens 128 --batch 4 --json
+  demask bench forward --shape blocks-2048 --peer 'python bench/peers/torch_peer.py'")]
+pub struct Forward {
+    #[command(flatten)]
+    networks: NetworkArgs,
+
+    /// Cells of each sequence
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1024", value_parser = value::count)]
+    tokens: Vec<usize>,
+
+    /// Sequences
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count, allow_negative_numbers = true)]
+    batch: usize,
+
+    /// The cells whose logits are computed
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "all")]
+    logits: Logits,
+
+    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    dtype: Vec<Dtype>,
+
+    #[command(flatten)]
+    peers: PeerArgs,
+
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+impl Forward {
+    /// Measures and prints.
+    pub fn run(&self) -> Result<()> {
+        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        for &dtype in &self.dtype {
+            let peak = peak::of(dtype)?;
+            for wanted in self.networks.all() {
+                let (shape, network) = wanted.load(dtype)?;
+                for &tokens in &self.tokens {
+                    let cells = self.batch * tokens;
+                    let asked = match self.logits {
+                        Logits::All => cells,
+                        Logits::None => 0,
+                    };
+                    let pass = Pass {
+                        cells,
+                        keys: tokens,
+                        asked,
+                    };
+                    let what = format!("{} {}x{tokens}", shape.name, self.batch);
+                    let row = Row::new("forward", dtype, what, "tokens/s");
+                    let job = Job {
+                        for_peers: json!({
+                            "kind": "forward", "dtype": dtype, "threads": row.threads,
+                            "shape": shape.name, "network": shape.config,
+                            "batch": self.batch, "tokens": tokens,
+                            "logits": if asked > 0 { "all" } else { "none" },
+                        }),
+                        row,
+                        work: cells as f64,
+                        operations: Some((shape.operations(pass), peak)),
+                    };
+                    let ours = || {
+                        let input = Input {
+                            mask: shape.mask(tokens),
+                            asked: if asked > 0 { Asked::All } else { Asked::None },
+                            ..Input::ids(shape.ids(cells), self.batch, tokens)
+                        };
+                        let (seconds, output) = timed(|| network.forward(input));
+                        output?;
+                        Ok(seconds)
+                    };
+                    bench.row(job, ours, |_, _| {})?;
+                }
+            }
+        }
+        bench.finish()
+    }
+}

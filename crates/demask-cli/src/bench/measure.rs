@@ -1,0 +1,181 @@
+//! Turns with the clock.
+//!
+//! Machines change their speed from second to second, so what is compared is measured in turns: ours,
+//! the first peer's, the second's, and again. A turn of short work is several runs, for the first run
+//! after another program finds the caches full of that one's data; medians pass over it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::error::Interrupted;
+use crate::terminal::interrupt;
+
+/// Fewest runs that a median is taken of.
+const FEWEST: usize = 3;
+/// Most runs of a row.
+const MOST: usize = 10_000;
+/// Seconds that a turn takes at least, where more than one party has turns.
+const TURN: f64 = 0.06;
+/// Most runs of a turn.
+const RUNS: f64 = 32.0;
+/// Between turns: threads that wait for more work by spinning give up in this time.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a row is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// So many runs of ours; as many as fit when left out.
+    pub repeat: Option<usize>,
+    /// Seconds for each party.
+    pub seconds: f64,
+}
+
+/// The seconds of all runs of one party.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sample(Vec<f64>);
+
+impl Sample {
+    /// Number of runs.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The run in the middle; the mean of two where there are two. Not a number without runs.
+    pub fn median(&self) -> f64 {
+        median(&self.0)
+    }
+
+    /// The fastest run.
+    pub fn min(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// The middle of some numbers; the mean of two where there are two.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n.is_multiple_of(2) => (sorted[half - 1] + sorted[half]) / 2.0,
+        _ => sorted[half],
+    }
+}
+
+/// Somebody who does the work once and says how many seconds it took.
+pub type Party<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+
+/// Lets every party work once without counting, then in turns until the budget is used up. The first
+/// party is the one whose runs `repeat` counts.
+///
+/// # Errors
+/// What a party says, or that the user asked to stop.
+pub fn alternate(budget: &Budget, parties: &mut [Party<'_>]) -> Result<Vec<Sample>> {
+    let alone = parties.len() == 1;
+    let mut runs = Vec::new();
+    for party in parties.iter_mut() {
+        let took = once(party)?;
+        let fit = (TURN / took.max(1e-9)).ceil().clamp(1.0, RUNS) as usize;
+        runs.push(if alone { 1 } else { fit });
+    }
+    let mut samples = vec![Sample::default(); parties.len()];
+    let begin = Instant::now();
+    let limit = budget.seconds * parties.len() as f64;
+    loop {
+        let done = samples[0].count();
+        let enough = match budget.repeat {
+            Some(repeat) => done >= repeat,
+            None => done >= FEWEST && begin.elapsed().as_secs_f64() >= limit || done >= MOST,
+        };
+        if enough {
+            return Ok(samples);
+        }
+        let left = budget.repeat.map_or(usize::MAX, |repeat| repeat - done);
+        for ((party, sample), runs) in parties.iter_mut().zip(&mut samples).zip(&runs) {
+            if !alone {
+                std::thread::sleep(PAUSE);
+            }
+            for _ in 0..(*runs).min(left) {
+                sample.0.push(once(party)?);
+            }
+        }
+    }
+}
+
+fn once(party: &mut Party<'_>) -> Result<f64> {
+    if interrupt::pressed() {
+        return Err(Interrupted.into());
+    }
+    party()
+}
+
+/// The seconds that `f` takes, and what it gives.
+pub fn timed<T>(f: impl FnOnce() -> T) -> (f64, T) {
+    let begin = Instant::now();
+    let value = f();
+    (begin.elapsed().as_secs_f64(), value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn medians_and_minima_by_hand() {
+        let sample = Sample(vec![3.0, 1.0, 10.0]);
+        assert_eq!(
+            (sample.median(), sample.min(), sample.count()),
+            (3.0, 1.0, 3)
+        );
+        assert_eq!(Sample(vec![4.0, 1.0, 2.0, 9.0]).median(), 3.0);
+        assert!(Sample::default().median().is_nan());
+    }
+
+    #[test]
+    fn parties_take_turns_after_a_run_that_does_not_count() {
+        let order = RefCell::new(String::new());
+        let party = |name: char, seconds: f64| -> Party<'_> {
+            let order = &order;
+            Box::new(move || {
+                order.borrow_mut().push(name);
+                Ok(seconds)
+            })
+        };
+        let budget = Budget {
+            repeat: Some(5),
+            seconds: 0.0,
+        };
+        // Ours fits two runs into a turn, the peer's takes longer than one.
+        let mut parties = [party('a', 0.03), party('b', 9.0)];
+        let samples = alternate(&budget, &mut parties).unwrap();
+        drop(parties);
+        assert_eq!(*order.borrow(), "abaabaabab");
+        assert_eq!(samples[0], Sample(vec![0.03; 5]));
+        assert_eq!(samples[1], Sample(vec![9.0; 3]));
+    }
+
+    #[test]
+    fn without_a_number_of_runs_there_are_three_at_least() {
+        let budget = Budget {
+            repeat: None,
+            seconds: 0.0,
+        };
+        let samples = alternate(&budget, &mut [Box::new(|| Ok(1.0)) as Party<'_>]).unwrap();
+        assert_eq!(samples[0].count(), 3);
+    }
+
+    #[test]
+    fn what_a_party_says_ends_the_row() {
+        let budget = Budget {
+            repeat: Some(1),
+            seconds: 0.0,
+        };
+        let mut parties = [Box::new(|| Err(anyhow::Error::msg("gone"))) as Party<'_>];
+        let error = alternate(&budget, &mut parties).unwrap_err();
+        assert_eq!(error.to_string(), "gone");
+    }
+}

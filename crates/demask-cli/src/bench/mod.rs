@@ -1,0 +1,240 @@
+//! Measured speed: what the machine can do, what we make of it, and what others do in the same run.
+//!
+//! | bench | file | what is timed |
+//! |---|---|---|
+//! | `peak` | [`peak`] | loops of one instruction, reads of memory |
+//! | `gemm` | [`gemm`] | one matrix product against a packed weight |
+//! | `forward` | [`forward`] | a whole forward pass |
+//! | `step` | [`step`] | a denoising step: forward pass, logits, the policy's choice |
+//! | `train` | [`train`] | a training step: forward, loss, backward, update |
+//!
+//! [`shapes`] names the networks, [`dtype`] is where a number format meets the library, [`measure`]
+//! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
+//! row says.
+
+pub mod dtype;
+pub mod forward;
+pub mod gemm;
+pub mod measure;
+pub mod peak;
+pub mod peer;
+pub mod report;
+pub mod shapes;
+pub mod step;
+pub mod train;
+
+use anyhow::Result;
+use demask::nn::{Dtype, Transformer};
+use serde_json::Value;
+
+use crate::args::value;
+use crate::error::with_advice;
+use crate::{memory, threads};
+use measure::{Budget, Sample};
+use peer::{Offer, Peer};
+use report::{PeerResult, Report, Row};
+use shapes::Shape;
+
+/// The flags of every bench.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Measuring")]
+pub struct MeasureArgs {
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = value::threads, allow_negative_numbers = true)]
+    threads: Option<usize>,
+
+    /// How often each row is measured [default: as often as --seconds allows, three times at least]
+    #[arg(long, value_name = "N", value_parser = value::count, allow_negative_numbers = true)]
+    repeat: Option<usize>,
+
+    /// Time for each row, for us and for each peer
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = value::non_negative, allow_negative_numbers = true)]
+    seconds: f64,
+
+    /// Print one JSON object a row, as soon as it is measured, instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The flags of every bench that others can run as well.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Measuring")]
+pub struct PeerArgs {
+    /// A program that does the same work in turns with us, as a command of the shell; may be given
+    /// several times. bench/peers/ holds some, and how to write one
+    #[arg(long, value_name = "CMD")]
+    peer: Vec<String>,
+}
+
+/// The flags that choose networks.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct NetworkArgs {
+    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
+    shape: Vec<Shape>,
+
+    /// The network of a checkpoint: a folder, a built-in model, or a model of the Hugging Face hub
+    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
+    model: Option<String>,
+}
+
+impl MeasureArgs {
+    /// How long a row is measured.
+    fn budget(&self) -> Budget {
+        Budget {
+            repeat: self.repeat,
+            seconds: self.seconds,
+        }
+    }
+}
+
+/// A network that is wanted.
+enum Wanted<'a> {
+    /// With random weights.
+    Random(&'a Shape),
+    /// Of a checkpoint.
+    Checkpoint(&'a str),
+}
+
+impl NetworkArgs {
+    /// The networks, in the order in which they were named.
+    fn all(&self) -> impl Iterator<Item = Wanted<'_>> {
+        let random = self.shape.iter().map(Wanted::Random);
+        random.chain(self.model.as_deref().map(Wanted::Checkpoint))
+    }
+}
+
+impl Wanted<'_> {
+    /// The network and its shape.
+    fn load(&self, dtype: Dtype) -> Result<(Shape, Transformer)> {
+        match self {
+            Self::Random(shape) => {
+                fits(dtype::bytes(dtype, &shape.config))?;
+                Ok(((*shape).clone(), dtype::random(dtype, shape)?))
+            }
+            Self::Checkpoint(name) => {
+                let network = dtype::open(dtype, name)?;
+                let shape = Shape {
+                    name: (*name).to_owned(),
+                    config: network.config().clone(),
+                };
+                Ok((shape, network))
+            }
+        }
+    }
+}
+
+/// Refuses what this machine has no memory for: the system would end the program, or others.
+fn fits(bytes: f64) -> Result<()> {
+    let Some(there) = memory::available().filter(|there| *there < bytes) else {
+        return Ok(());
+    };
+    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
+    let error = anyhow::anyhow!(
+        "this takes {:.1} GiB of memory, and {:.1} GiB are free",
+        gib(bytes),
+        gib(there)
+    );
+    Err(with_advice(
+        error,
+        "take a smaller shape or a number type of fewer bits",
+    ))
+}
+
+/// A measurement that is going on: rows are printed, peers take their turns.
+pub struct Bench {
+    budget: Budget,
+    peers: Vec<Peer>,
+    report: Report,
+}
+
+/// What is measured in one row.
+pub struct Job {
+    /// The row before it is measured: everything but times.
+    pub row: Row,
+    /// Work of one run, in the unit of the rate.
+    pub work: f64,
+    /// Floating-point (or whole-number) operations of one run, and the peak to hold them against.
+    pub operations: Option<(f64, f64)>,
+    /// What a peer is told.
+    pub for_peers: Value,
+}
+
+impl Bench {
+    /// Limits the threads and starts the peers.
+    pub fn start(measure: &MeasureArgs, peers: &PeerArgs) -> Result<Self> {
+        threads::limit(measure.threads)?;
+        Ok(Self {
+            budget: measure.budget(),
+            peers: peers
+                .peer
+                .iter()
+                .map(|c| Peer::start(c))
+                .collect::<Result<_>>()?,
+            report: Report::new(measure.json),
+        })
+    }
+
+    /// Measures one row, ours and the peers' in turns. `ours` does the work once and gives the seconds it
+    /// took; `detail` may add to the finished row what it knows of our runs, of which the last ones count.
+    pub fn row(
+        &mut self,
+        job: Job,
+        mut ours: impl FnMut() -> Result<f64>,
+        detail: impl FnOnce(&mut Row, usize),
+    ) -> Result<()> {
+        let Job {
+            mut row,
+            work,
+            operations,
+            for_peers,
+        } = job;
+        self.report.begins(&row);
+        let mut offers = Vec::new();
+        for peer in &mut self.peers {
+            offers.push(peer.offer(&for_peers)?);
+        }
+        let ready = self.peers.iter_mut().zip(&offers);
+        let mut ready: Vec<&mut Peer> = ready
+            .filter(|(_, offer)| matches!(offer, Offer::Ready { .. }))
+            .map(|(peer, _)| peer)
+            .collect();
+        let mut parties: Vec<Box<dyn FnMut() -> Result<f64> + '_>> = vec![Box::new(&mut ours)];
+        for peer in &mut ready {
+            parties.push(Box::new(|| peer.run()));
+        }
+        let mut samples = measure::alternate(&self.budget, &mut parties)?.into_iter();
+        drop(parties);
+        let sample = samples.next().unwrap_or_default();
+        row.timed(&sample, work, operations);
+        let results = self.peers.iter().zip(offers);
+        row.peers = results
+            .map(|(peer, offer)| match offer {
+                Offer::Skip(why) => PeerResult::skipped(peer.command(), why),
+                Offer::Ready { name } => {
+                    let theirs: Sample = samples.next().unwrap_or_default();
+                    PeerResult::timed(peer.command(), name, &theirs, &sample)
+                }
+            })
+            .collect();
+        detail(&mut row, sample.count());
+        self.report.row(row)
+    }
+
+    /// Prints what has not been printed yet.
+    pub fn finish(self) -> Result<()> {
+        self.report.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_tried() {
+        assert!(fits(1.0).is_ok());
+        let refused = fits(1e18);
+        assert_eq!(refused.is_err(), memory::available().is_some());
+    }
+}

@@ -1,0 +1,224 @@
+//! `demask bench step`: one denoising step, from the ids of the open cells to the tokens written.
+
+use std::cell::RefCell;
+
+use anyhow::{Result, anyhow};
+use demask::diffusion::Noise;
+use demask::nn::{Asked, Dtype, Input, KvCache, Transformer};
+use demask::text::eos::HeldBack;
+use demask::text::policy::{Candidates, Policy, Step as PolicyStep, low_confidence::LowConfidence};
+use demask::text::{Cell, Crossing, Draw, DrawKind, Row as CanvasRow};
+use serde_json::json;
+
+use super::dtype;
+use super::measure::{median, timed};
+use super::report::Row;
+use super::shapes::{Pass, Shape};
+use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs, peak};
+use crate::args::value;
+
+/// Measure denoising steps: forward pass, logits of every open cell, and the policy's choice
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+The policy is `low_confidence` without temperature: the most likely token of every open cell and its
+probability, the surest cell is written.
+
+Examples:
+  demask bench step --shape dream-0.5b --rows 128,256
+  demask bench step --shape llada-0.2b --rows 32 --cached 256
+  demask bench step --shape dream-0.5b --peer 'python bench/peers/torch_peer.py --dtype bf16'")]
+pub struct Step {
+    #[command(flatten)]
+    networks: NetworkArgs,
+
+    /// Open cells, which are forwarded and predicted
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "256", value_parser = value::count)]
+    rows: Vec<usize>,
+
+    /// Cells before them whose keys and values are given
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells)]
+    cached: Vec<usize>,
+
+    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    dtype: Vec<Dtype>,
+
+    #[command(flatten)]
+    peers: PeerArgs,
+
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+impl Step {
+    /// Measures and prints.
+    pub fn run(&self) -> Result<()> {
+        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        for &dtype in &self.dtype {
+            let peak = peak::of(dtype)?;
+            for wanted in self.networks.all() {
+                let (shape, network) = wanted.load(dtype)?;
+                for &cached in &self.cached {
+                    for &rows in &self.rows {
+                        let sizes = Sizes { cached, rows };
+                        one(&mut bench, dtype, peak, &shape, &network, sizes)?;
+                    }
+                }
+            }
+        }
+        bench.finish()
+    }
+}
+
+/// The cells of a step.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Before the open ones, with keys and values.
+    cached: usize,
+    /// Open.
+    rows: usize,
+}
+
+fn one(
+    bench: &mut Bench,
+    dtype: Dtype,
+    peak: f64,
+    shape: &Shape,
+    network: &Transformer,
+    Sizes { cached, rows }: Sizes,
+) -> Result<()> {
+    let mut cache = KvCache::new();
+    let length = cached + rows;
+    let ids = shape.ids(length);
+    if cached > 0 {
+        network.forward(Input {
+            mask: shape.mask(cached),
+            asked: Asked::None,
+            caches: vec![&mut cache],
+            ..Input::ids(ids[..cached].to_vec(), 1, cached)
+        })?;
+    }
+    let what = match cached {
+        0 => format!("{} {rows}", shape.name),
+        _ => format!("{} {rows}, {cached} cached", shape.name),
+    };
+    let row = Row::new("step", dtype, what, "cells/s");
+    let pass = Pass {
+        cells: rows,
+        keys: length,
+        asked: rows,
+    };
+    let job = Job {
+        for_peers: json!({
+            "kind": "step", "dtype": dtype, "threads": row.threads,
+            "shape": shape.name, "network": shape.config, "rows": rows, "cached": cached,
+        }),
+        row,
+        work: rows as f64,
+        operations: Some((shape.operations(pass), peak)),
+    };
+    let vocabulary = shape.config.vocab_size;
+    let mut chooser = Chooser::new(ids.clone(), cached);
+    let parts = RefCell::new(Vec::new());
+    let ours = || {
+        let input = Input {
+            mask: shape.mask(length),
+            caches: if cached > 0 { vec![&mut cache] } else { vec![] },
+            ..Input::ids(ids[cached..].to_vec(), 1, rows)
+        };
+        let (network, logits) = timed(|| -> Result<Vec<f32>> {
+            let logits = network.forward(input)?.logits;
+            let logits = logits.ok_or_else(|| anyhow!("the network gave no logits"))?;
+            let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>();
+            logits.map_err(|error| anyhow!("logits: {error:?}"))
+        });
+        let logits = logits?;
+        let (sampling, chosen) = timed(|| chooser.choose(&logits, vocabulary));
+        chosen?;
+        cache.truncate(cached);
+        parts.borrow_mut().push((network, sampling));
+        Ok(network + sampling)
+    };
+    bench.row(job, ours, |row, runs| {
+        // The first run does not count.
+        let parts = parts.borrow();
+        let counted = &parts[parts.len() - runs..];
+        let of =
+            |part: fn(&(f64, f64)) -> f64| median(&counted.iter().map(part).collect::<Vec<_>>());
+        row.part("network_s", of(|p| p.0));
+        row.part("sampling_s", of(|p| p.1));
+        row.part("sampling_share", of(|p| p.1 / (p.0 + p.1)));
+    })
+}
+
+/// The policy on a canvas whose last cells are open.
+struct Chooser {
+    canvas: CanvasRow,
+    open: Vec<usize>,
+    draw: Draw,
+    held_back: HeldBack,
+    noise: Noise,
+    policy: LowConfidence,
+}
+
+impl Chooser {
+    /// The cells from `cached` on are open.
+    fn new(ids: Vec<u32>, cached: usize) -> Self {
+        let length = ids.len();
+        let cell = |i| {
+            if i < cached {
+                Cell::Written
+            } else {
+                Cell::Open
+            }
+        };
+        let cells = (0..length).map(cell).collect();
+        Self {
+            canvas: CanvasRow::new(ids, cells, vec![0; length], 0),
+            open: (cached..length).collect(),
+            draw: Draw {
+                temperature: 0.0,
+                top_p: None,
+                crossing: Crossing::Keep,
+                top_k: None,
+                kind: DrawKind::Gumbel,
+            },
+            held_back: HeldBack::default(),
+            noise: Noise::new(0),
+            policy: LowConfidence,
+        }
+    }
+
+    /// The token that is written.
+    fn choose(&mut self, logits: &[f32], vocabulary: usize) -> Result<u32> {
+        let step = PolicyStep {
+            row: &self.canvas,
+            open: &self.open,
+            index: 0,
+            steps: self.open.len(),
+            quota: 1,
+            total: 0,
+            draw: &self.draw,
+            held_back: &self.held_back,
+            sample: 0,
+            source: &self.noise,
+        };
+        let candidates = Candidates::new(&self.open, logits, vocabulary);
+        let choice = self.policy.choose(&step, &candidates)?;
+        let write = choice.write.first();
+        write
+            .map(|write| write.token)
+            .ok_or_else(|| anyhow!("the policy chose nothing"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_open_cell_is_chosen() {
+        let mut chooser = Chooser::new(vec![0, 0, 0], 1);
+        let logits = [0.0, 1.0, 0.5, 3.0, 0.0, 0.0];
+        assert_eq!(chooser.choose(&logits, 3).unwrap(), 0);
+    }
+}

@@ -1,0 +1,139 @@
+//! `demask bench` as a user calls it.
+
+mod common;
+
+use common::Workplace;
+use serde_json::Value;
+
+/// The rows that a bench prints as JSON lines.
+fn rows<'a>(at: &Workplace, words: impl IntoIterator<Item = &'a str>) -> Vec<Value> {
+    let quick = ["--repeat", "2", "--threads", "1", "--json"];
+    let printed = at.stdout(words.into_iter().chain(quick));
+    let lines = printed.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn rows_are_measured_and_say_what_they_promise() {
+    let at = Workplace::new();
+    let gemm = "bench gemm --rows 1,3 --inner 32 --outer 48";
+    let found = rows(&at, gemm.split(' '));
+    let shapes: Vec<_> = found
+        .iter()
+        .map(|row| row["shape"].as_str().unwrap())
+        .collect();
+    assert_eq!(shapes, ["1x32x48", "3x32x48"]);
+    for row in &found {
+        assert_eq!(
+            (&row["name"], &row["dtype"]),
+            (&"gemm".into(), &"f32".into())
+        );
+        assert_eq!((&row["threads"], &row["repeats"]), (&1.into(), &2.into()));
+        assert_eq!(row["unit"], "GFLOP/s");
+        for key in ["median_s", "min_s", "rate", "peak_fraction"] {
+            assert!(row[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {row}");
+        }
+        assert!(row.get("peers").is_none(), "{row}");
+    }
+
+    let forward = "bench forward --model tiny --tokens 8,5 --batch 2 --logits none";
+    let found = rows(&at, forward.split(' '));
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0]["shape"], "tiny 2x8");
+    assert_eq!(found[0]["unit"], "tokens/s");
+
+    let step = "bench step --model tiny --rows 4 --cached 0,3";
+    let found = rows(&at, step.split(' '));
+    assert_eq!(found[1]["shape"], "tiny 4, 3 cached");
+    let part = |key: &str| found[1][key].as_f64().unwrap();
+    assert!(part("network_s") > 0.0 && part("sampling_s") > 0.0);
+    assert!(part("sampling_share") > 0.0 && part("sampling_share") < 1.0);
+
+    let train = "bench train --batch 1 --length 8";
+    let found = rows(&at, train.split(' '));
+    assert_eq!(found[0]["shape"], "train-11m 1x8");
+    assert!(found[0]["rate"].as_f64().is_some_and(|rate| rate > 0.0));
+}
+
+#[test]
+fn the_peak_has_a_row_for_each_type_and_one_for_memory() {
+    let at = Workplace::new();
+    let table = at.stdout("bench peak --repeat 1 --threads 1".split(' '));
+    for word in [
+        "f32",
+        "bf16",
+        "int8",
+        "GFLOP/s",
+        "GOP/s",
+        "GB/s",
+        "1 thread\n",
+    ] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn peers_take_turns_or_say_why_not() {
+    let at = Workplace::new();
+    let fake = r#"while read line; do case "$line" in
+        *quit*) exit;;
+        *run*) echo '{"seconds": 1000}';;
+        *'"rows":1,'*) echo '{"skip": "too few"}';;
+        *) echo '{"ready": true, "name": "fake 1.0"}';;
+    esac; done"#;
+    std::fs::write(at.file("fake.sh"), fake).unwrap();
+    let words = "bench gemm --rows 1,3 --inner 32 --outer 48 --peer".split(' ');
+    let found = rows(&at, words.chain(["sh fake.sh"]));
+    let skipped = &found[0]["peers"][0];
+    assert_eq!(
+        (&skipped["skip"], &skipped["command"]),
+        (&"too few".into(), &"sh fake.sh".into())
+    );
+    let peer = &found[1]["peers"][0];
+    assert_eq!(
+        (&peer["name"], &peer["median_s"]),
+        (&"fake 1.0".into(), &1000.0.into())
+    );
+    let ours = found[1]["median_s"].as_f64().unwrap();
+    let ratio = peer["ratio"].as_f64().unwrap();
+    assert!((ratio * ours - 1000.0).abs() < 1e-6, "{ratio} {ours}");
+
+    let words = "bench gemm --rows 3 --inner 8 --outer 8 --repeat 1 --peer";
+    let table = at.stdout(words.split(' ').chain(["sh fake.sh"]));
+    assert!(
+        table.contains("ratio") && table.contains("fake 1.0"),
+        "{table}"
+    );
+    let stderr = at.refused(1, words.split(' ').chain(["no-such-program"]));
+    assert!(stderr.contains("`no-such-program` ended"), "{stderr}");
+    let stderr = at.refused(1, words.split(' ').chain(["read job; echo well"]));
+    assert!(
+        stderr.contains("answered `well`") && stderr.contains("README.md"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let at = Workplace::new();
+    for (words, said) in [
+        ("bench gemm --dtype int5", "f32, bf16, int8, int4"),
+        ("bench train --dtype int4", "what there is: f32"),
+        ("bench gemm --dtype fp3", "f32, bf16, int8, int4"),
+        ("bench gemm --rows 0", "at least 1"),
+        ("bench forward", "--shape"),
+        ("bench step --shape dream", "`dream-0.5b`"),
+        (
+            "bench step --shape train-11m --model tiny",
+            "cannot be used with",
+        ),
+        ("bench forward --model nowhere", "no checkpoint `nowhere`"),
+        ("bench", "Usage"),
+    ] {
+        let output = at.demask(words.split(' ')).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words}: {stderr}");
+        assert!(stderr.contains(said), "{words}: {stderr}");
+    }
+}
