@@ -45,8 +45,9 @@ pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
     }
 }
 
-/// [`parallel`] with a result for every task, in their order.
-pub(crate) fn map<R: Send>(tasks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+/// Calls `f` for every task below `tasks`, in parallel when `work` (operations of all tasks, roughly) is worth it;
+/// the results in the order of the tasks.
+pub fn map<R: Send>(tasks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
     if tasks <= 1 || work < SMALL || count() == 1 {
         (0..tasks).map(&f).collect()
     } else {

@@ -27,7 +27,7 @@ const ONE: f64 = (1u32 << 23) as f64;
 
 impl Noise<'_> {
     /// The uniform of a token.
-    fn uniform(&self, token: usize) -> f64 {
+    pub fn uniform(&self, token: usize) -> f64 {
         match self {
             Self::Keystream(key) => {
                 let bits = chacha::bits(key, token);

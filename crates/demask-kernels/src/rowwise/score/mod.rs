@@ -36,8 +36,8 @@ pub(crate) const CHUNK: usize = 1024;
 /// Tokens whose [`State`] may be merged with that of those before.
 pub(crate) const SEGMENT: usize = 8 * CHUNK;
 
-/// What is asked of each row.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What is asked of each row; by default the most likely token and the plain softmax.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Asked {
     /// Temperature T ≥ 0 of the draw and of [`RowScore::tempered`]; 0 draws the most likely token and
     /// leaves the logits as they are.
