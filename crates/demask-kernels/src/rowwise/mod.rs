@@ -25,7 +25,7 @@ mod layer_norm;
 mod lerp;
 mod rms_norm;
 mod rotary;
-mod score;
+pub(crate) mod score;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};

@@ -63,7 +63,8 @@ impl Draw {
             let last = self.top_k.and_then(|k| kept.get(k.checked_sub(1)?));
             let among = last.is_none_or(|(_, last)| p >= *last);
             // The first stays in any case. What is too unlikely for a number is not drawn.
-            if !(p > 0.0) || !kept.is_empty() && !(in_nucleus && among) {
+            let stays = kept.is_empty() || in_nucleus && among;
+            if p == 0.0 || !stays {
                 ended = true;
                 break;
             }

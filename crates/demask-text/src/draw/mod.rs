@@ -3,8 +3,10 @@
 //! | file | |
 //! |---|---|
 //! | [`reading`] | token, probability, margin, entropy of each row, by the kernels |
+//! | `categorical.rs` | the draw at one number |
 //! | `filter.rs` | top-p and top-k, from the largest tokens alone where they are enough |
 
+mod categorical;
 mod filter;
 pub mod reading;
 
@@ -209,6 +211,20 @@ mod tests {
                     "{kind:?}: {counts:?} is not {p:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_kernels_draw_what_is_written_down() {
+        let z: Vec<f32> = (0..5000)
+            .map(|i| (i * 7919 % 3001) as f32 / 400.0)
+            .collect();
+        for seed in 0..50 {
+            let node = Noise::new(seed);
+            let wanted = sampling::gumbel_argmax(&z, 0.8, &node) as u32;
+            assert_eq!(draw(0.8).token(&z, &Numbers::Key(node.key())), wanted);
+            let table = Numbers::Table(node.uniforms(5000));
+            assert_eq!(draw(0.8).token(&z, &table), wanted);
         }
     }
 

@@ -5,7 +5,7 @@ use demask_kernels::rowwise::{Asked, Noise, RowScore, Softmax, score};
 use demask_kernels::threads;
 
 use super::filter::FEW;
-use super::{Draw, DrawKind};
+use super::{Draw, DrawKind, categorical};
 use crate::TextError;
 use crate::uniforms::Numbers;
 
@@ -48,13 +48,13 @@ impl Draw {
         let by_kernel = draws && !filters && self.kind == DrawKind::Gumbel;
         let asked = Asked {
             temperature: self.temperature,
-            tempered: chances || filters,
+            tempered: chances || filters || draws && !by_kernel,
             largest: if filters { FEW } else { 0 },
         };
         let scores = score(logits, vocab, &asked, if by_kernel { &noise } else { &[] });
         let work = match (filters, draws && !by_kernel) {
             (true, _) => 50_000 * scores.len(),
-            (false, true) => 20 * logits.len(),
+            (false, true) => 30 * logits.len(),
             (false, false) => 0,
         };
         threads::map(scores.len(), work, |i| {
@@ -80,8 +80,7 @@ impl Draw {
             };
             drawn_from = DrawnFrom::Kept(kept);
         } else if let Some(noise) = noise {
-            let p = sampling::softmax(logits, self.temperature);
-            token = sampling::categorical(&p, noise.uniform(0)) as u32;
+            token = categorical::draw(logits, &scored.tempered, self.temperature, noise.uniform(0));
         }
         Reading {
             token,

@@ -113,6 +113,14 @@ impl Softmax {
         ((f64::from(logit) - f64::from(self.top)) * self.scale).exp() / (self.count + self.rest)
     }
 
+    /// Probability of all tokens of a part of the row together, whose softmax (at the same temperature) this is.
+    pub fn share(&self, part: &Self) -> f64 {
+        if part.top == f32::NEG_INFINITY {
+            return part.rest;
+        }
+        self.probability(part.top) * (part.count + part.rest)
+    }
+
     /// Probability of the most likely token minus that of the second.
     pub fn margin(&self) -> f64 {
         self.probability(self.top) - self.probability(self.second)
