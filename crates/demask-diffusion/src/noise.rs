@@ -61,14 +61,23 @@ impl Noise {
         }
     }
 
-    /// The stream of this node, from its beginning.
+    /// The stream of this node, from its beginning: the keystream of ChaCha8 under [`key`](Self::key).
     pub fn rng(&self) -> ChaCha8Rng {
         let mut seed = [0u8; 32];
-        let words = [self.path[0], self.path[1], GOLDEN, SILVER];
-        for (bytes, word) in seed.chunks_exact_mut(8).zip(words) {
+        for (bytes, word) in seed.chunks_exact_mut(4).zip(self.key()) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         ChaCha8Rng::from_seed(seed)
+    }
+
+    /// The key of this node's stream, for whoever computes its numbers at any place at once.
+    pub fn key(&self) -> [u32; 8] {
+        let words = [self.path[0], self.path[1], GOLDEN, SILVER];
+        let mut key = [0; 8];
+        for (pair, word) in key.chunks_exact_mut(2).zip(words) {
+            pair.copy_from_slice(&[word as u32, (word >> 32) as u32]);
+        }
+        key
     }
 
     /// One uniform in the open interval (0, 1), with 52 random bits.

@@ -45,6 +45,16 @@ pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
     }
 }
 
+/// Calls `f` for every task below `tasks`, in parallel when `work` (operations of all tasks, roughly) is worth it;
+/// the results in the order of the tasks.
+pub fn map<R: Send>(tasks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    if tasks <= 1 || work < SMALL || count() == 1 {
+        (0..tasks).map(&f).collect()
+    } else {
+        (0..tasks).into_par_iter().map(&f).collect()
+    }
+}
+
 /// Cuts `rows` into contiguous parts and calls `f(first, end)` for each, in parallel when `work` is worth it.
 pub(crate) fn over_rows(rows: usize, work: usize, f: impl Fn(usize, usize) + Sync) {
     let parts = if work < SMALL {

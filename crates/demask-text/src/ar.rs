@@ -20,7 +20,6 @@ use crate::eos::ended_at;
 use crate::event::{Finish, Observer, StepEvent, Write};
 use crate::forbid::Forbid;
 use crate::model::host;
-use crate::policy::score::probability;
 use crate::prompt::{Prompt, Written};
 use crate::text::Text;
 use crate::uniforms::{At, Uniforms, Use};
@@ -266,14 +265,14 @@ impl<'a> Writer<'a> {
                 cell,
                 purpose: Use::Token,
             };
-            let u = self.noise.at(at, self.draw.uniforms(logits.len()));
-            let distribution = self.draw.distribution(logits);
-            let at = (cell, text.steps);
-            let token = self.draw.token_at(at, logits, &distribution, &u)?;
+            let numbers = self.noise.numbers(at, self.draw.uniforms(logits.len()));
+            let read = self.draw.read(logits, logits.len(), &[numbers], false);
+            read[0].check((cell, text.steps))?;
+            let token = read[0].token;
             committed.push(Write {
                 cell,
                 token,
-                confidence: probability(logits, token, &[]),
+                confidence: read[0].plain.probability(logits[token as usize]),
                 provisional: false,
             });
             row.write(cell, token, false);

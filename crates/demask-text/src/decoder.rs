@@ -189,7 +189,7 @@ impl Run<'_> {
             CacheConfig::None => denoiser.predict(&request)?,
             CacheConfig::Block => denoiser.predict_cached(&request, self.caches(works))?,
         };
-        let (logits, rows) = (prediction.logits, prediction.rows);
+        let (mut logits, rows) = (prediction.logits, prediction.rows);
         if logits.len() != request.asked.len() * vocab || rows.len() != request.batch {
             return Err(TextError::Denoiser(format!(
                 "{} logits of {} rows for {} asked cells of {} rows and {vocab} tokens",
@@ -201,16 +201,17 @@ impl Run<'_> {
         }
         // The rows themselves come first, then the versions of each row: so do their logits.
         let own: usize = works.iter().map(|work| work.ask.cells.len() * vocab).sum();
-        let (own, versions) = logits.split_at(own);
-        let (mut at, mut version, mut version_row) = (0, 0, works.len());
+        let (mut own, versions) = logits.split_at_mut(own);
+        let (mut version, mut version_row) = (0, works.len());
         for (i, work) in works.iter().enumerate() {
             let (session, row) = (&mut self.sessions[i], self.canvas.row_mut(i));
             let size = work.ask.cells.len() * vocab;
+            let (first, others) = own.split_at_mut(size);
+            own = others;
             let mut mine = Logits {
-                own: own[at..at + size].to_vec(),
+                own: first,
                 unguided: None,
             };
-            at += size;
             let mut forwarded = rows[i];
             for (guide, variants) in self.shared.guides.iter().zip(&work.variants) {
                 let slices: Vec<&[f32]> = (0..variants.len())
@@ -223,11 +224,11 @@ impl Run<'_> {
                 version_row += variants.len();
                 match guide.mixes_posteriors() {
                     Some(gamma) => mine.unguided = slices.first().map(|z| (z.to_vec(), gamma)),
-                    None => guide.apply(row, &work.ask.cells, &mut mine.own, &slices)?,
+                    None => guide.apply(row, &work.ask.cells, mine.own, &slices)?,
                 }
             }
-            let unguided = mine.unguided.iter_mut().map(|(logits, _)| logits);
-            for logits in std::iter::once(&mut mine.own).chain(unguided) {
+            let unguided = mine.unguided.iter_mut().map(|(z, _)| z.as_mut_slice());
+            for logits in std::iter::once(&mut *mine.own).chain(unguided) {
                 for (&cell, logits) in work.ask.cells.iter().zip(logits.chunks_exact_mut(vocab)) {
                     let forbid = &self.shared.forbid;
                     session.text.constrain(forbid, row, cell, logits)?;

@@ -53,7 +53,7 @@ pub use constraint::{Constraint, ConstraintConfig};
 pub use decoder::Decoder;
 pub use demask_diffusion::sampling::Crossing;
 pub use denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
-pub use draw::{Draw, DrawKind};
+pub use draw::{Draw, DrawKind, Reading};
 pub use eos::{EosConfig, end_tokens};
 pub use error::TextError;
 pub use event::{Finish, Observer, StepEvent, Write};

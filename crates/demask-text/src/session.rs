@@ -62,8 +62,8 @@ pub(crate) struct Work {
 }
 
 /// The predictions of the asked cells of a text, `[asked, vocab]` row-major.
-pub(crate) struct Logits {
-    pub own: Vec<f32>,
+pub(crate) struct Logits<'a> {
+    pub own: &'a mut [f32],
     /// The prediction that a guide wants mixed in by the policy, and the exponent of the own one.
     pub unguided: Option<(Vec<f32>, f64)>,
 }
@@ -359,7 +359,7 @@ impl Session {
         shared: &Shared<'_>,
         row: &mut Row,
         work: &Work,
-        logits: &Logits,
+        logits: &Logits<'_>,
         forwarded: usize,
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Result<(), TextError> {
@@ -374,7 +374,7 @@ impl Session {
                 Choice::default()
             } else {
                 let vocab = shared.denoiser.vocab_size();
-                let mut candidates = Candidates::new(&work.ask.cells, &logits.own, vocab);
+                let mut candidates = Candidates::new(&work.ask.cells, logits.own, vocab);
                 if let Some((logits, gamma)) = &logits.unguided {
                     candidates = candidates.with_unguided(logits, *gamma);
                 }

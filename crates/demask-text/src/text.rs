@@ -81,7 +81,8 @@ impl Text {
         }
     }
 
-    /// Forbids what must not be written into a cell in this step, and checks what is left.
+    /// Forbids what must not be written into a cell in this step, and checks that something is left. That
+    /// it consists of numbers shows when it is read ([`Reading`](crate::draw::Reading)).
     pub fn constrain(
         &mut self,
         forbid: &Forbid,
@@ -90,14 +91,7 @@ impl Text {
         logits: &mut [f32],
     ) -> Result<(), TextError> {
         let step = self.steps;
-        let broken = |reason| TextError::Logits { cell, step, reason };
         let impossible = |logits: &[f32]| logits.iter().all(|z| *z == f32::NEG_INFINITY);
-        if logits.iter().any(|z| z.is_nan()) {
-            return Err(broken("is not a number"));
-        }
-        if logits.contains(&f32::INFINITY) {
-            return Err(broken("is infinite"));
-        }
         if impossible(logits) {
             return Err(TextError::impossible(cell, step));
         }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use demask::diffusion::Noise;
+use demask::text::uniforms::Numbers;
 use demask::text::{Crossing, Draw, DrawKind};
 
 use super::{Cost, Finding, Proof, Workbench};
@@ -51,7 +52,7 @@ impl Proof for Gumbel {
             let softmax = draw.distribution(&LOGITS);
             for seed in 0..seeds {
                 bench.step(format!("T = {temperature}, seed {seed}"))?;
-                let counts = counts(&draw, &softmax, &Noise::new(seed));
+                let counts = counts(&draw, &Noise::new(seed));
                 let worst = (0..LOGITS.len())
                     .map(|token| (token, counts[token] as f64 / DRAWS as f64))
                     .max_by(|a, b| off(*a, &softmax).total_cmp(&off(*b, &softmax)));
@@ -83,12 +84,11 @@ fn off((token, frequency): (usize, f64), softmax: &[f64]) -> f64 {
     (frequency - softmax[token]).abs()
 }
 
-fn counts(draw: &Draw, distribution: &[f64], noise: &Noise) -> Vec<u64> {
+fn counts(draw: &Draw, noise: &Noise) -> Vec<u64> {
     let mut counts = vec![0; LOGITS.len()];
-    let width = draw.uniforms(LOGITS.len());
     for i in 0..DRAWS {
-        let u = noise.child(i).uniforms(width);
-        counts[draw.token(&LOGITS, distribution, &u) as usize] += 1;
+        let numbers = Numbers::Key(noise.child(i).key());
+        counts[draw.token(&LOGITS, &numbers) as usize] += 1;
     }
     counts
 }

@@ -5,6 +5,7 @@
 //! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
 //! | cross-entropy | `cross_entropy.rs` | – |
+//! | score (softmax statistics, Gumbel draw, largest tokens) | `score/` | Milakov & Gimelshein, 2018; Gumbel, 1954 |
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
@@ -24,6 +25,7 @@ mod layer_norm;
 mod lerp;
 mod rms_norm;
 mod rotary;
+pub(crate) mod score;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
@@ -34,6 +36,7 @@ pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
+pub use score::{Asked, Noise, RowScore, Softmax, score};
 pub use swiglu::{swiglu, swiglu_backward};
 
 use crate::simd::{LANES, Simd};

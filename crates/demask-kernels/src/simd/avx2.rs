@@ -166,6 +166,60 @@ impl Simd for Avx2 {
     fn transpose(self, rows: [Pair; LANES]) -> [Pair; LANES] {
         portable::transpose_through_memory(self, rows)
     }
+    type U = (__m256i, __m256i);
+    #[inline(always)]
+    fn words(self, x: [u32; LANES]) -> Self::U {
+        // SAFETY: `x` holds 16 words; the loads may be unaligned.
+        unsafe {
+            let p = x.as_ptr().cast::<__m256i>();
+            (_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1)))
+        }
+    }
+    #[inline(always)]
+    fn add_words(self, a: Self::U, b: Self::U) -> Self::U {
+        op!((_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn xor_words(self, a: Self::U, b: Self::U) -> Self::U {
+        op!((_mm256_xor_si256(a.0, b.0), _mm256_xor_si256(a.1, b.1)))
+    }
+    #[inline(always)]
+    fn rotate_words<const N: i32>(self, a: Self::U) -> Self::U {
+        let turn = |x| {
+            op!({
+                let right = _mm256_srl_epi32(x, _mm_cvtsi32_si128(32 - N));
+                _mm256_or_si256(_mm256_slli_epi32::<N>(x), right)
+            })
+        };
+        (turn(a.0), turn(a.1))
+    }
+    #[inline(always)]
+    fn words_to_f32(self, a: Self::U) -> Pair {
+        // There are only signed conversions: both halves of each word, put together.
+        let convert = |x| {
+            op!({
+                let high = _mm256_cvtepi32_ps(_mm256_srli_epi32::<16>(x));
+                let low = _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xffff)));
+                _mm256_fmadd_ps(high, _mm256_set1_ps(65536.0), low)
+            })
+        };
+        (convert(a.0), convert(a.1))
+    }
+    #[inline(always)]
+    fn bits_to_f32(self, v: Pair) -> Pair {
+        op!((
+            _mm256_cvtepi32_ps(_mm256_castps_si256(v.0)),
+            _mm256_cvtepi32_ps(_mm256_castps_si256(v.1))
+        ))
+    }
+    #[inline(always)]
+    fn lt_mask(self, x: Pair, y: Pair) -> u32 {
+        op!({
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x.0, y.0));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x.1, y.1));
+            (low | high << 8) as u32
+        })
+    }
     #[inline(always)]
     fn dot_bf16(self, acc: Pair, a: Pair, b: Pair) -> Pair {
         op!({

@@ -164,6 +164,36 @@ impl<const DOTS: bool> Simd for Avx512<DOTS> {
             t
         })
     }
+    type U = __m512i;
+    #[inline(always)]
+    fn words(self, x: [u32; LANES]) -> __m512i {
+        // SAFETY: `x` holds 16 words; the load may be unaligned.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
+        op!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn xor_words(self, a: __m512i, b: __m512i) -> __m512i {
+        op!(_mm512_xor_si512(a, b))
+    }
+    #[inline(always)]
+    fn rotate_words<const N: i32>(self, a: __m512i) -> __m512i {
+        op!(_mm512_rol_epi32::<N>(a))
+    }
+    #[inline(always)]
+    fn words_to_f32(self, a: __m512i) -> __m512 {
+        op!(_mm512_cvtepu32_ps(a))
+    }
+    #[inline(always)]
+    fn bits_to_f32(self, v: __m512) -> __m512 {
+        op!(_mm512_cvtepi32_ps(_mm512_castps_si512(v)))
+    }
+    #[inline(always)]
+    fn lt_mask(self, x: __m512, y: __m512) -> u32 {
+        op!(u32::from(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, y)))
+    }
     #[inline(always)]
     fn dot_bf16(self, acc: __m512, a: __m512, b: __m512) -> __m512 {
         if DOTS {

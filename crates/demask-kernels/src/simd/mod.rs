@@ -179,6 +179,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `p` is valid for writing 16 values.
     unsafe fn store_i8(self, p: *mut i8, v: Self::V);
 
+    // Whole numbers and comparisons, for random bits and searches (`rowwise/score`).
+
+    /// Sixteen lanes of `u32`.
+    type U: Copy;
+    fn words(self, x: [u32; LANES]) -> Self::U;
+    /// Wraps around.
+    fn add_words(self, a: Self::U, b: Self::U) -> Self::U;
+    fn xor_words(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Each word turned left by `N` bits, 0 < `N` < 32.
+    fn rotate_words<const N: i32>(self, a: Self::U) -> Self::U;
+    /// Each word as a number, to the nearest (or next to it).
+    fn words_to_f32(self, a: Self::U) -> Self::V;
+    /// The bits of each value, read as a whole number, as a number; for values from +0 up.
+    fn bits_to_f32(self, v: Self::V) -> Self::V;
+    /// A bit for each lane, lane 0 lowest: `x < y` (false for NaN).
+    fn lt_mask(self, x: Self::V, y: Self::V) -> u32;
+
     /// The register tile of the matrix product with `rows` rows (1..=`MR`); see `gemm/micro.rs`.
     /// # Safety
     /// As for the tiles in [`crate::gemm::micro`].
@@ -261,6 +278,22 @@ mod tests {
                     s.select_lt(v, s.splat(0.0), s.splat(1.0), v),
                 );
                 assert_eq!((out[0], out[15]), (1.0, 9.375));
+                assert_eq!(s.lt_mask(v, s.splat(0.0)), 0x00ff);
+                assert_eq!(s.lt_mask(nan, v) | s.lt_mask(v, nan), 0);
+                let words = s.words(std::array::from_fn(|i| i as u32 * 0x1111_1111));
+                let turned = s.rotate_words::<7>(words);
+                let mixed = s.xor_words(s.add_words(words, turned), turned);
+                s.store(out.as_mut_ptr(), s.words_to_f32(mixed));
+                for (i, &x) in out.iter().enumerate() {
+                    let (w, t) = (
+                        i as u32 * 0x1111_1111,
+                        (i as u32 * 0x1111_1111).rotate_left(7),
+                    );
+                    let want = f64::from(w.wrapping_add(t) ^ t);
+                    assert!((f64::from(x) - want).abs() <= want * 1.2e-7, "{x} {want}");
+                }
+                s.store(out.as_mut_ptr(), s.bits_to_f32(s.splat(1.5)));
+                assert_eq!(out[7], 1.5f32.to_bits() as f32);
                 let grid: Vec<f32> = (0..256).map(|i| i as f32).collect();
                 let mut rows = [s.splat(0.0); 16];
                 for (i, r) in rows.iter_mut().enumerate() {

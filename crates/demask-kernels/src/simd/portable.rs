@@ -145,6 +145,35 @@ impl Simd for Portable {
     fn transpose(self, rows: [V; LANES]) -> [V; LANES] {
         transpose_through_memory(self, rows)
     }
+    type U = [u32; LANES];
+    #[inline(always)]
+    fn words(self, x: [u32; LANES]) -> Self::U {
+        x
+    }
+    #[inline(always)]
+    fn add_words(self, a: Self::U, b: Self::U) -> Self::U {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+    #[inline(always)]
+    fn xor_words(self, a: Self::U, b: Self::U) -> Self::U {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
+    fn rotate_words<const N: i32>(self, a: Self::U) -> Self::U {
+        a.map(|x| x.rotate_left(N as u32))
+    }
+    #[inline(always)]
+    fn words_to_f32(self, a: Self::U) -> V {
+        a.map(|x| x as f32)
+    }
+    #[inline(always)]
+    fn bits_to_f32(self, v: V) -> V {
+        v.map(|x| x.to_bits() as f32)
+    }
+    #[inline(always)]
+    fn lt_mask(self, x: V, y: V) -> u32 {
+        (0..LANES).fold(0, |mask, i| mask | u32::from(x[i] < y[i]) << i)
+    }
     #[inline(always)]
     fn dot_bf16(self, acc: V, a: V, b: V) -> V {
         let high = |x: V| lanes!(i, f32::from_bits(x[i].to_bits() & 0xffff_0000));

@@ -18,7 +18,6 @@ use demask_diffusion::solver::{Guided, grid_time};
 use super::{Ask, Candidates, Choice, Policy, Score, Step};
 use crate::TextError;
 use crate::event::Write;
-use crate::policy::score::probability;
 use crate::uniforms::Use;
 
 /// Draws from the posterior of each step; one last step takes the most likely token of what is left.
@@ -63,13 +62,14 @@ impl Policy for Ancestral {
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
         if Self::is_last(step) {
+            let softmaxes = c.softmaxes(step)?;
             let write = c.iter().enumerate().map(|(i, (cell, logits))| {
                 let mut guided = logits.to_vec();
                 if let Some((unguided, gamma)) = c.unguided(i) {
                     classifier_free(&mut guided, unguided, gamma - 1.0);
                 }
                 let token = argmax(&guided) as u32;
-                let confidence = probability(logits, token, &[]);
+                let confidence = softmaxes[i].probability(logits[token as usize]);
                 Write {
                     cell,
                     token,
@@ -88,6 +88,7 @@ impl Policy for Ancestral {
             return Ok(Choice::write(&proposals, &all));
         };
         let [t, s] = [step.index, step.index + 1].map(|i| grid_time(i, step.steps, self.eps));
+        let softmaxes = c.softmaxes(step)?;
         let mut write = Vec::new();
         for (i, (cell, logits)) in c.iter().enumerate() {
             let present = step.row.ids()[cell];
@@ -115,7 +116,7 @@ impl Policy for Ancestral {
             }
             let token = categorical(&posterior, step.uniform(Use::Token, cell)) as u32;
             if token != present {
-                let confidence = probability(logits, token, &[]);
+                let confidence = softmaxes[i].probability(logits[token as usize]);
                 write.push(Write {
                     cell,
                     token,

@@ -2,7 +2,6 @@
 
 use super::{Ask, Candidates, Choice, Policy, Score, Step, select};
 use crate::TextError;
-use crate::policy::score;
 
 /// Commits the cells of least entropy as long as their entropies without the largest, a bound on
 /// what independent draws lose, sum to at most `gamma` nats. Takes as many steps as that needs,
@@ -22,13 +21,12 @@ impl Policy for EntropyBound {
         let proposals = Score::Probability.propose(step, c)?;
         let entropies: Vec<f64> = proposals
             .iter()
-            .zip(c.iter())
-            .map(|(proposal, (_, logits))| {
+            .map(|proposal| {
                 let held = step.held_back.last.contains(&proposal.token);
                 if held {
                     f64::INFINITY
                 } else {
-                    score::entropy(logits)
+                    proposal.entropy
                 }
             })
             .collect();

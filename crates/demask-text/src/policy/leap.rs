@@ -18,7 +18,6 @@ use demask_diffusion::schedule::{Convention, Schedule, ScheduleConfig};
 use demask_diffusion::solver::{Analytic, Euler, absorbing_log_scores, analytic::Graph, grid_time};
 use demask_models::Predicts;
 
-use super::score::probability;
 use super::{Ask, Candidates, Choice, Policy, Step};
 use crate::TextError;
 use crate::event::Write;
@@ -156,8 +155,7 @@ impl Leap {
             // The scores leave nothing that may be written; the plain prediction does.
             rows = logits[..rows.len()].to_vec();
         }
-        let distribution = step.draw.distribution(&rows);
-        step.token(cell, &rows, &distribution).map(Some)
+        step.token(cell, &rows).map(Some)
     }
 }
 
@@ -178,8 +176,9 @@ impl Policy for Leap {
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {
         let provisional = self.graph == Graph::Uniform && !is_last(step);
+        let softmaxes = c.softmaxes(step)?;
         let mut write = Vec::new();
-        for (cell, logits) in c.iter() {
+        for ((cell, logits), softmax) in c.iter().zip(softmaxes) {
             let Some(token) = self.token(step, cell, logits)? else {
                 continue;
             };
@@ -189,7 +188,7 @@ impl Policy for Leap {
             write.push(Write {
                 cell,
                 token,
-                confidence: probability(logits, token, &[]),
+                confidence: softmax.probability(logits[token as usize]),
                 provisional,
             });
         }

@@ -38,12 +38,14 @@ pub mod topk_margin;
 
 use std::fmt::Debug;
 
+use demask_kernels::rowwise::{self, Asked, Softmax};
+
 use crate::TextError;
 use crate::canvas::Row;
-use crate::draw::Draw;
+use crate::draw::{Draw, Reading, reading};
 use crate::eos::HeldBack;
 use crate::event::Write;
-use crate::uniforms::{At, Uniforms, Use};
+use crate::uniforms::{At, Numbers, Uniforms, Use};
 
 pub use config::{PolicyConfig, Target};
 pub use registry::{KeyInfo, PolicyInfo, registry};
@@ -139,19 +141,28 @@ impl Step<'_> {
         self.uniforms(purpose, cell, 1)[0]
     }
 
-    /// A token for `cell`. `distribution` is that of `logits` ([`Draw::distribution`]).
+    /// A token for `cell`, drawn from `logits`.
     ///
     /// # Errors
-    /// Where it leaves no token.
-    pub fn token(
-        &self,
-        cell: usize,
-        logits: &[f32],
-        distribution: &[f64],
-    ) -> Result<u32, TextError> {
-        let u = self.uniforms(Use::Token, cell, self.draw.uniforms(logits.len()));
-        let at = (cell, self.total);
-        self.draw.token_at(at, logits, distribution, &u)
+    /// Where they leave none.
+    pub fn token(&self, cell: usize, logits: &[f32]) -> Result<u32, TextError> {
+        let numbers = self.numbers(cell, logits.len());
+        let read = self
+            .draw
+            .read(logits, logits.len(), numbers.as_slice(), false);
+        read[0].check((cell, self.total)).map(|()| read[0].token)
+    }
+
+    /// What a token of `cell` is drawn with; nothing at temperature 0.
+    fn numbers(&self, cell: usize, vocab: usize) -> Option<Numbers> {
+        let n = self.draw.uniforms(vocab);
+        let at = At {
+            sample: self.sample,
+            step: self.total,
+            cell,
+            purpose: Use::Token,
+        };
+        (n > 0).then(|| self.source.numbers(at, n))
     }
 }
 
@@ -207,6 +218,41 @@ impl<'a> Candidates<'a> {
     pub fn unguided(&self, index: usize) -> Option<(&'a [f32], f64)> {
         let (logits, gamma) = self.unguided?;
         Some((&logits[index * self.vocab..][..self.vocab], gamma))
+    }
+
+    /// Draws a token for each cell and reads how sure it is ([`Draw::read`]).
+    ///
+    /// # Errors
+    /// Predictions that are not numbers or leave no token.
+    pub fn read(&self, step: &Step<'_>, chances: bool) -> Result<Vec<Reading>, TextError> {
+        let numbers = self
+            .cells
+            .iter()
+            .filter_map(|&cell| step.numbers(cell, self.vocab));
+        let numbers: Vec<Numbers> = numbers.collect();
+        let read = step.draw.read(self.logits, self.vocab, &numbers, chances);
+        for (reading, &cell) in read.iter().zip(self.cells) {
+            reading.check((cell, step.total))?;
+        }
+        Ok(read)
+    }
+
+    /// The plain softmax of each cell.
+    ///
+    /// # Errors
+    /// Predictions, of the guide too, that are not numbers or leave no token.
+    pub fn softmaxes(&self, step: &Step<'_>) -> Result<Vec<Softmax>, TextError> {
+        let of = |logits: &[f32]| -> Result<Vec<Softmax>, TextError> {
+            let scores = rowwise::score(logits, self.vocab, &Asked::default(), &[]);
+            for (score, &cell) in scores.iter().zip(self.cells) {
+                reading::check(&score.plain, (cell, step.total))?;
+            }
+            Ok(scores.into_iter().map(|score| score.plain).collect())
+        };
+        if let Some((unguided, _)) = self.unguided {
+            of(unguided)?;
+        }
+        of(self.logits)
     }
 
     /// Each cell with its logits, rising.

@@ -1,9 +1,11 @@
 //! Scores: how sure a prediction is of one cell.
 
-use demask_diffusion::sampling;
+use demask_kernels::rowwise::{self, Asked};
 
 use super::{Candidates, Step};
 use crate::TextError;
+use crate::draw::Reading;
+use crate::eos::HeldBack;
 
 /// What confidence is read from. Larger is surer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,8 @@ pub enum Score {
     /// The largest probability minus the second, after temperature and filters (Dream
     /// `topk_margin`).
     Margin,
-    /// `sum p ln(p + 1e-10)` after temperature and filters (Dream `entropy`).
+    /// `sum p ln p` after temperature and filters (Dream `entropy`; its `p ln(p + 1e-10)`, a guard
+    /// against 0, is larger by at most 1e-10 a token).
     NegEntropy,
 }
 
@@ -28,6 +31,8 @@ pub struct Proposal {
     pub token: u32,
     /// Its probability without temperature or filters.
     pub probability: f64,
+    /// Entropy of the prediction without temperature or filters, in nats.
+    pub entropy: f64,
     /// How sure the prediction is; minus infinity for a token that is held back.
     pub score: f64,
 }
@@ -42,54 +47,49 @@ impl Score {
         step: &Step<'_>,
         candidates: &Candidates<'_>,
     ) -> Result<Vec<Proposal>, TextError> {
-        candidates
-            .iter()
-            .map(|(cell, logits)| self.one(step, cell, logits))
-            .collect()
+        let readings = candidates.read(step, self != Self::Probability)?;
+        let rows = readings.iter().zip(candidates.iter());
+        Ok(rows
+            .map(|(reading, (cell, logits))| self.one(step.held_back, cell, logits, reading))
+            .collect())
     }
 
-    fn one(self, step: &Step<'_>, cell: usize, logits: &[f32]) -> Result<Proposal, TextError> {
-        let distribution = step.draw.distribution(logits);
-        let token = step.token(cell, logits, &distribution)?;
-        let probability = probability(logits, token, &[]);
-        let held = step.held_back;
+    fn one(self, held: &HeldBack, cell: usize, logits: &[f32], reading: &Reading) -> Proposal {
+        let token = reading.token;
+        let logit = logits[token as usize];
+        let probability = reading.plain.probability(logit);
         let score = if held.last.contains(&token) {
             f64::NEG_INFINITY
         } else {
             match self {
                 Self::Probability if held.left_out.is_empty() => probability,
-                Self::Probability => self::probability(logits, token, &held.left_out),
-                Self::Drawn => distribution[token as usize],
-                Self::Margin => sampling::confidence_margin(&distribution),
-                Self::NegEntropy => sampling::confidence_neg_entropy(&distribution),
+                Self::Probability => without(logits, token, &held.left_out),
+                Self::Drawn => reading.drawn(logit),
+                Self::Margin => reading.margin(),
+                Self::NegEntropy => reading.neg_entropy(),
             }
         };
-        Ok(Proposal {
+        Proposal {
             cell,
             token,
             probability,
+            entropy: reading.plain.entropy(),
             score,
-        })
+        }
     }
 }
 
 /// The probability of `token` in the softmax of a row from which `left_out` is taken.
-pub(crate) fn probability(logits: &[f32], token: u32, left_out: &[u32]) -> f64 {
+fn without(logits: &[f32], token: u32, left_out: &[u32]) -> f64 {
     if left_out.contains(&token) {
         return 0.0;
     }
-    let mut row: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    let mut row = logits.to_vec();
     left_out
         .iter()
-        .for_each(|&id| row[id as usize] = f64::NEG_INFINITY);
-    sampling::log_softmax(&mut row);
-    row[token as usize].exp()
-}
-
-/// The entropy of the softmax of a row, in nats.
-pub(crate) fn entropy(logits: &[f32]) -> f64 {
-    let p = sampling::softmax(logits, 1.0);
-    p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
+        .for_each(|&id| row[id as usize] = f32::NEG_INFINITY);
+    let softmax = rowwise::score(&row, row.len(), &Asked::default(), &[])[0].plain;
+    softmax.probability(row[token as usize])
 }
 
 #[cfg(test)]
@@ -98,10 +98,9 @@ mod tests {
 
     #[test]
     fn readings_by_hand() {
-        assert!((entropy(&[0.0, 0.0, f32::NEG_INFINITY]) - std::f64::consts::LN_2).abs() < 1e-8);
         let logits = [0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()];
-        assert!((probability(&logits, 1, &[]) - 0.25).abs() < 1e-7);
-        assert!((probability(&logits, 1, &[0]) - 0.5).abs() < 1e-7);
-        assert_eq!(probability(&logits, 0, &[0]), 0.0);
+        assert!((without(&logits, 1, &[]) - 0.25).abs() < 1e-7);
+        assert!((without(&logits, 1, &[0]) - 0.5).abs() < 1e-7);
+        assert_eq!(without(&logits, 0, &[0]), 0.0);
     }
 }

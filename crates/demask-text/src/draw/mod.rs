@@ -1,9 +1,21 @@
-//! How a token is drawn from the prediction of one cell.
+//! How a token is drawn from the prediction of one cell, and what else is read from it.
+//!
+//! | file | |
+//! |---|---|
+//! | [`reading`] | token, probability, margin, entropy of each row, by the kernels |
+//! | `categorical.rs` | the draw at one number |
+//! | `filter.rs` | top-p and top-k, from the largest tokens alone where they are enough |
+
+mod categorical;
+mod filter;
+pub mod reading;
 
 use demask_diffusion::sampling::{self, Crossing};
 use serde::{Deserialize, Serialize};
 
-use crate::TextError;
+use crate::uniforms::Numbers;
+
+pub use reading::Reading;
 
 /// The two exact ways to draw from a distribution.
 #[derive(
@@ -49,57 +61,27 @@ impl Draw {
     /// The distribution that tokens are drawn from: temperature (when above 0), then top-p, then
     /// top-k, then softmax, `[vocab]`.
     pub fn distribution(&self, logits: &[f32]) -> Vec<f64> {
-        let temperature = if self.temperature > 0.0 {
-            self.temperature
-        } else {
-            1.0
-        };
-        let mut p = sampling::softmax(logits, temperature);
-        if let Some(limit) = self.top_p.filter(|limit| *limit < 1.0) {
-            let keep = sampling::top_p(&p, limit, self.crossing);
-            sampling::keep_probabilities(&mut p, &keep);
+        if !self.filters(logits.len()) {
+            return sampling::softmax(logits, self.softmax_temperature());
         }
-        if let Some(k) = self.top_k.filter(|k| *k < p.len()) {
-            let keep = sampling::top_k(&p, k);
-            sampling::keep_probabilities(&mut p, &keep);
+        let mut p = vec![0.0; logits.len()];
+        for (token, kept) in self.kept(logits) {
+            p[token as usize] = kept;
         }
         p
     }
 
-    /// A token; the first of all where the distribution leaves none. `distribution` is
-    /// [`distribution`](Self::distribution) of `logits`, `u` holds [`uniforms`](Self::uniforms)
-    /// numbers.
-    pub fn token(&self, logits: &[f32], distribution: &[f64], u: &[f64]) -> u32 {
-        if self.temperature == 0.0 {
-            return sampling::argmax(distribution) as u32;
-        }
-        let token = match self.kind {
-            DrawKind::Gumbel => {
-                let mut z: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-                let keep: Vec<bool> = distribution.iter().map(|p| *p > 0.0).collect();
-                sampling::keep_logits(&mut z, &keep);
-                sampling::gumbel_argmax_with(&z, self.temperature, u.iter().copied())
-            }
-            DrawKind::Categorical => sampling::categorical(distribution, u[0]),
-        };
-        token as u32
+    /// A token; 0 where none is possible. `numbers` are [`uniforms`](Self::uniforms) of them.
+    pub fn token(&self, logits: &[f32], numbers: &Numbers) -> u32 {
+        self.read(logits, logits.len(), std::slice::from_ref(numbers), false)[0].token
     }
 
-    /// [`token`](Self::token) for a cell of a text at a step of it, with the random numbers of `u`.
-    ///
-    /// # Errors
-    /// Where the distribution leaves no token.
-    pub(crate) fn token_at(
-        &self,
-        (cell, step): (usize, usize),
-        logits: &[f32],
-        distribution: &[f64],
-        u: &[f64],
-    ) -> Result<u32, TextError> {
-        if distribution.iter().any(|p| *p > 0.0) {
-            Ok(self.token(logits, distribution, u))
+    /// What the softmax is taken at: temperature 0 is about the token, not about the chances.
+    fn softmax_temperature(&self) -> f64 {
+        if self.temperature > 0.0 {
+            self.temperature
         } else {
-            Err(TextError::impossible(cell, step))
+            1.0
         }
     }
 }
@@ -193,18 +175,16 @@ mod tests {
     fn greedy_takes_the_first_of_equals() {
         let flat = [0.0f32, 1.0, 1.0];
         let greedy = draw(0.0);
-        assert_eq!(greedy.token(&flat, &greedy.distribution(&flat), &[]), 1);
+        assert_eq!(greedy.token(&flat, &Numbers::Table(vec![])), 1);
     }
 
     #[test]
     fn gumbel_by_hand() {
         // -ln(-ln 0.5) = 0.3665, -ln(-ln 0.9) = 2.2504: with T = 1 the second wins 0 + 2.25 > 1 + 0.37,
         // with T = 0.5 the first does, 1 + 0.18 > 0 + 1.13.
-        let z = [1.0f32, 0.0];
-        let one = draw(1.0);
-        assert_eq!(one.token(&z, &one.distribution(&z), &[0.5, 0.9]), 1);
-        let half = draw(0.5);
-        assert_eq!(half.token(&z, &half.distribution(&z), &[0.5, 0.9]), 0);
+        let (z, u) = ([1.0f32, 0.0], Numbers::Table(vec![0.5, 0.9]));
+        assert_eq!(draw(1.0).token(&z, &u), 1);
+        assert_eq!(draw(0.5).token(&z, &u), 0);
     }
 
     #[test]
@@ -222,8 +202,8 @@ mod tests {
             let mut stream = Noise::new(11).uniform_stream();
             let n = 100_000;
             for _ in 0..n {
-                let u: Vec<f64> = stream.by_ref().take(draw.uniforms(8)).collect();
-                counts[draw.token(&z, &p, &u) as usize] += 1.0 / n as f64;
+                let u = stream.by_ref().take(draw.uniforms(8)).collect();
+                counts[draw.token(&z, &Numbers::Table(u)) as usize] += 1.0 / n as f64;
             }
             for (count, p) in counts.iter().zip(&p) {
                 assert!(
@@ -235,13 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_draw_what_is_written_down() {
+        let z: Vec<f32> = (0..5000)
+            .map(|i| (i * 7919 % 3001) as f32 / 400.0)
+            .collect();
+        for seed in 0..50 {
+            let node = Noise::new(seed);
+            let wanted = sampling::gumbel_argmax(&z, 0.8, &node) as u32;
+            assert_eq!(draw(0.8).token(&z, &Numbers::Key(node.key())), wanted);
+            let table = Numbers::Table(node.uniforms(5000));
+            assert_eq!(draw(0.8).token(&z, &table), wanted);
+        }
+    }
+
+    #[test]
     fn impossible_tokens_are_never_drawn() {
         let z = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];
         for kind in [DrawKind::Gumbel, DrawKind::Categorical] {
             let draw = Draw { kind, ..draw(5.0) };
-            let p = draw.distribution(&z);
             for u in [1e-12, 0.5, 1.0 - 1e-12] {
-                assert_eq!(draw.token(&z, &p, &[u; 3]), 1);
+                assert_eq!(draw.token(&z, &Numbers::Table(vec![u; 3])), 1);
             }
         }
     }
@@ -256,15 +249,22 @@ mod tests {
                     ..draw(temperature)
                 };
                 let token = |z: &[f32]| {
-                    let token = draw.token_at((3, 7), z, &draw.distribution(z), &[0.6; 4]);
-                    token.map_err(|error| error.to_string())
+                    let numbers = [Numbers::Table(vec![0.6; 4])];
+                    let reading = draw.read(z, 4, &numbers, true).remove(0);
+                    let checked = reading.check((3, 7)).map(|()| reading.token);
+                    checked.map_err(|error| error.to_string())
                 };
                 if temperature < 1.0 {
                     assert_eq!(token(&z), Ok(2), "{temperature} {kind:?}");
                 }
-                for nothing in [f32::NEG_INFINITY, f32::NAN] {
-                    let said = token(&[nothing; 4]).unwrap_err();
-                    assert!(said.contains("cell 3 at step 7 leaves no token"), "{said}");
+                for (broken, what) in [
+                    (f32::NEG_INFINITY, "leaves no token"),
+                    (f32::NAN, "is not a number"),
+                    (f32::INFINITY, "is infinite"),
+                ] {
+                    let said = token(&[broken; 4]).unwrap_err();
+                    let what = format!("cell 3 at step 7 {what}");
+                    assert!(said.contains(&what), "{said}");
                 }
             }
         }
