@@ -66,6 +66,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod attention;
+pub mod conv;
 pub mod gemm;
 mod mem;
 pub mod rowwise;

@@ -1,0 +1,231 @@
+//! Strips of output columns, and the zero-padded source rows that they read.
+//!
+//! Output pixels of all pictures are numbered through; a *strip* is a range of these columns. For a
+//! channel the source rows under a strip are copied once with their zeros around them, columns
+//! sorted by their remainder modulo the step: then every tap of every stretch of a row is a plain
+//! load at a constant offset, with no border to think of.
+
+use crate::simd::{LANES, Simd};
+
+/// A correlation: output (j, i) of the grid reads source (j·step + tap) for every tap.
+#[derive(Clone, Debug)]
+pub(super) struct Sampling {
+    /// Channels that are summed over.
+    pub channels: usize,
+    /// Height and width of the source.
+    pub source: [usize; 2],
+    /// Height and width of the output grid.
+    pub grid: [usize; 2],
+    /// Source rows and columns between neighbours of the grid.
+    pub step: [usize; 2],
+    /// Lowest tap.
+    pub low: [isize; 2],
+    /// Taps, counted from the lowest.
+    pub taps: Vec<[usize; 2]>,
+}
+
+impl Sampling {
+    /// Pixels of the output grid.
+    pub fn pixels(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+    /// Largest tap.
+    fn span(&self, axis: usize) -> usize {
+        self.taps.iter().map(|t| t[axis]).max().unwrap_or(0)
+    }
+    /// Values of a padded row for one remainder of the column.
+    fn phase(&self) -> usize {
+        self.grid[1] + self.span(1) / self.step[1]
+    }
+    /// Values of a padded row.
+    fn row(&self) -> usize {
+        self.phase() * self.step[1]
+    }
+    /// Where each tap lies in a padded plane.
+    pub fn tap_offsets(&self) -> Vec<usize> {
+        let (row, phase, step) = (self.row(), self.phase(), self.step[1]);
+        let offset = |t: &[usize; 2]| t[0] * row + t[1] % step * phase + t[1] / step;
+        self.taps.iter().map(offset).collect()
+    }
+    /// Whether the source itself can be read as a padded plane, in whole vectors.
+    pub fn is_plain(&self) -> bool {
+        self.taps == [[0, 0]]
+            && self.low == [0, 0]
+            && self.step == [1, 1]
+            && self.grid == self.source
+            && self.pixels().is_multiple_of(LANES)
+    }
+}
+
+/// Neighbouring columns of a strip that lie in one row of one picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// First column, counted from the strip's.
+    pub col: usize,
+    pub len: usize,
+    pub picture: usize,
+    /// Row and column of the grid.
+    pub at: [usize; 2],
+    /// Offset in the padded plane (without a tap).
+    pub src: usize,
+}
+
+/// Rows of one picture under a strip.
+struct Segment {
+    picture: usize,
+    /// Source row of the first padded row.
+    first: isize,
+    rows: usize,
+}
+
+/// A range of output columns.
+pub(super) struct Strip {
+    pub runs: Vec<Run>,
+    segments: Vec<Segment>,
+    /// Values of the padded plane of one channel.
+    pub plane: usize,
+}
+
+impl Strip {
+    /// Columns q0..q1 of all pictures; runs end at multiples of `cut` columns.
+    pub fn new(sampling: &Sampling, (q0, q1): (usize, usize), cut: usize) -> Self {
+        let ([_, gw], pixels, row) = (sampling.grid, sampling.pixels(), sampling.row());
+        let (mut runs, mut segments, mut plane) = (Vec::new(), Vec::new(), 0);
+        let mut q = q0;
+        while q < q1 {
+            let picture = q / pixels;
+            let end = q1.min((picture + 1) * pixels);
+            let (j0, j1) = (q % pixels / gw, (end - 1) % pixels / gw);
+            while q < end {
+                let at = [q % pixels / gw, q % gw];
+                let to_cut = cut - (q - q0) % cut;
+                let len = (gw - at[1]).min(end - q).min(to_cut);
+                runs.push(Run {
+                    col: q - q0,
+                    len,
+                    picture,
+                    at,
+                    src: plane + (at[0] - j0) * sampling.step[0] * row + at[1],
+                });
+                q += len;
+            }
+            let rows = (j1 - j0) * sampling.step[0] + sampling.span(0) + 1;
+            segments.push(Segment {
+                picture,
+                first: (j0 * sampling.step[0]) as isize + sampling.low[0],
+                rows,
+            });
+            plane += rows * row;
+        }
+        Self {
+            runs,
+            segments,
+            plane,
+        }
+    }
+
+    /// Writes the padded plane of a channel. `line` is scratch for one padded row.
+    ///
+    /// # Safety
+    /// `src` is the whole source, `dst` is writable for `plane` values and `line` for
+    /// `line_len(sampling)`.
+    #[inline(always)]
+    pub unsafe fn fill<S: Simd>(
+        &self,
+        s: S,
+        sampling: &Sampling,
+        src: *const f32,
+        channel: usize,
+        line: *mut f32,
+        mut dst: *mut f32,
+    ) {
+        let ([h, w], [_, step]) = (sampling.source, sampling.step);
+        let (row, phase) = (sampling.row(), sampling.phase());
+        // Source columns x0..x1 stand at left.. of the padded row.
+        let x0 = sampling.low[1].max(0) as usize;
+        let left = ((-sampling.low[1]).max(0) as usize).min(row);
+        let count = w.saturating_sub(x0).min(row - left);
+        // SAFETY: all writes lie in the row that begins at dst, or in the line; reads in the source row.
+        unsafe {
+            if step > 1 {
+                zero(s, line, row.next_multiple_of(2 * LANES));
+            }
+            for segment in &self.segments {
+                let plane = src.add((segment.picture * sampling.channels + channel) * h * w);
+                for r in 0..segment.rows {
+                    let y = segment.first + r as isize;
+                    if y < 0 || y >= h as isize || count == 0 {
+                        zero(s, dst, row);
+                    } else {
+                        let from = plane.add(y as usize * w + x0);
+                        if step == 1 {
+                            zero(s, dst, left);
+                            copy(s, from, dst.add(left), count);
+                            zero(s, dst.add(left + count), row - left - count);
+                        } else {
+                            copy(s, from, line.add(left), count);
+                            split(s, line, dst, step, phase);
+                        }
+                    }
+                    dst = dst.add(row);
+                }
+            }
+        }
+    }
+}
+
+/// Values of scratch that [`Strip::fill`] needs.
+pub(super) fn line_len(sampling: &Sampling) -> usize {
+    sampling.row().next_multiple_of(2 * LANES)
+}
+
+/// Sorts a line by the remainder of the index modulo `step`.
+///
+/// # Safety
+/// `dst` holds `step · phase` values, `line` as many, rounded up to 32.
+#[inline(always)]
+unsafe fn split<S: Simd>(s: S, line: *const f32, dst: *mut f32, step: usize, phase: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if step == 2 {
+            for i in (0..phase).step_by(LANES) {
+                let (a, b) = (s.load(line.add(2 * i)), s.load(line.add(2 * i + LANES)));
+                let (even, odd) = s.unzip(a, b);
+                s.store_part(dst.add(i), phase - i, even);
+                s.store_part(dst.add(phase + i), phase - i, odd);
+            }
+        } else {
+            for p in 0..step {
+                for i in 0..phase {
+                    *dst.add(p * phase + i) = *line.add(i * step + p);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `dst` holds `n` values.
+#[inline(always)]
+pub(super) unsafe fn zero<S: Simd>(s: S, dst: *mut f32, n: usize) {
+    for i in (0..n).step_by(LANES) {
+        // SAFETY: n − i values are left.
+        unsafe { s.store_part(dst.add(i), n - i, s.splat(0.0)) }
+    }
+}
+
+/// # Safety
+/// Both hold `n` values and do not overlap.
+#[inline(always)]
+pub(super) unsafe fn copy<S: Simd>(s: S, src: *const f32, dst: *mut f32, n: usize) {
+    for i in (0..n).step_by(LANES) {
+        // SAFETY: n − i values are left.
+        unsafe {
+            if n - i >= LANES {
+                s.store(dst.add(i), s.load(src.add(i)));
+            } else {
+                s.store_part(dst.add(i), n - i, s.load_part(src.add(i), n - i, 0.0));
+            }
+        }
+    }
+}
