@@ -4,9 +4,11 @@
 //! |---|---|---|
 //! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
+//! | group norm, SiLU after it | `group_norm.rs` | Wu & He, 2018 |
 //! | cross-entropy | `cross_entropy.rs` | – |
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
+//! | SiLU | `silu.rs` | Elfwing et al., 2018 |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
@@ -20,20 +22,24 @@ mod adamw;
 mod cross_entropy;
 mod embedding;
 mod gelu;
+mod group_norm;
 mod layer_norm;
 mod lerp;
 mod rms_norm;
 mod rotary;
+mod silu;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
+pub use group_norm::{GroupNorm, group_norm, group_norm_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
+pub use silu::{silu, silu_backward};
 pub use swiglu::{swiglu, swiglu_backward};
 
 use crate::simd::{LANES, Simd};
