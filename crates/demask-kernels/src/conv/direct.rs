@@ -4,7 +4,7 @@
 //! product whose right operand is never stored as a whole: a strip of columns is packed for one block of
 //! channels at a time, into panels of the register tile, and stays in the second-level cache.
 
-use super::planes::{Run, Sampling, Strip, copy, line_len};
+use super::planes::{Piece, Run, Sampling, Strip, copy, line_len, pieces};
 use super::weights::Panels;
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::SLACK;
@@ -27,6 +27,17 @@ pub(super) struct Target {
     pub origin: [usize; 2],
     /// Distance of neighbours.
     pub step: [usize; 2],
+}
+
+impl Target {
+    /// The grid is the output.
+    pub fn whole(size: [usize; 2]) -> Self {
+        Self {
+            size,
+            origin: [0, 0],
+            step: [1, 1],
+        }
+    }
 }
 
 /// Overwrites the grid's pixels of `[batch, rows of the filters, size]` with the correlation (plus
@@ -101,13 +112,6 @@ struct Block<'a> {
     dst: *mut f32,
 }
 
-/// A copy into a packed panel: 16 values from `src` to `dst`. Stores overlap in rising order.
-#[derive(Clone, Copy)]
-struct Piece {
-    src: usize,
-    dst: usize,
-}
-
 impl Kernel for Block<'_> {
     type Output = ();
 
@@ -120,7 +124,11 @@ impl Kernel for Block<'_> {
         let strip = Strip::new(sampling, self.columns, S::NR);
         let plain = sampling.is_plain();
         let taps = sampling.tap_offsets();
-        let (pieces, starts) = self.pieces::<S>(&strip, plain);
+        let (pieces, starts) = if plain {
+            self.plain_pieces(S::NR)
+        } else {
+            pieces(&strip, S::NR)
+        };
         let rows = |tile: usize| (filters.rows.start(tile), filters.rows.start(tile + 1));
         let (row0, row1) = (rows(self.tiles.0).0, rows(self.tiles.1 - 1).1);
         let all = filters.rows.start(filters.rows.tiles);
@@ -218,31 +226,19 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// What is copied for each panel of the strip, and where the list of a panel begins.
+    /// The copies for a source that is read as it lies.
     #[inline(always)]
-    fn pieces<S: Simd>(&self, strip: &Strip, plain: bool) -> (Vec<Piece>, Vec<usize>) {
-        let (mut pieces, mut starts) = (Vec::new(), vec![0]);
+    fn plain_pieces(&self, nr: usize) -> (Vec<Piece>, Vec<usize>) {
+        let (pixels, channels) = (self.sampling.pixels(), self.sampling.channels);
+        let (mut pieces, mut starts) = (Vec::new(), Vec::new());
         let (q0, q1) = self.columns;
-        if plain {
-            let pixels = self.sampling.pixels();
-            for q in (q0..q1).step_by(LANES) {
-                if q > q0 && (q - q0).is_multiple_of(S::NR) {
-                    starts.push(pieces.len());
-                }
-                let picture = q / pixels * self.sampling.channels * pixels;
-                let (src, dst) = (picture + q % pixels, (q - q0) % S::NR);
-                pieces.push(Piece { src, dst });
+        for q in (q0..q1).step_by(LANES) {
+            if (q - q0).is_multiple_of(nr) {
+                starts.push(pieces.len());
             }
-        } else {
-            for run in &strip.runs {
-                if run.col > 0 && run.col.is_multiple_of(S::NR) {
-                    starts.push(pieces.len());
-                }
-                for i in (0..run.len).step_by(LANES) {
-                    let (src, dst) = (run.src + i, run.col % S::NR + i);
-                    pieces.push(Piece { src, dst });
-                }
-            }
+            let src = q / pixels * channels * pixels + q % pixels;
+            let dst = (q - q0) % nr;
+            pieces.push(Piece { src, dst });
         }
         starts.push(pieces.len());
         (pieces, starts)

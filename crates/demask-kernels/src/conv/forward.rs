@@ -1,16 +1,24 @@
 //! The convolution itself.
 
 use super::ConvShape;
-use super::direct::{Target, correlate};
+use super::direct::{self, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
+use super::winograd::{self, Transformed};
 use crate::simd::Isa;
+
+/// Filters as the way that is taken wants them.
+enum Filters {
+    Direct(Panels),
+    Winograd(Transformed),
+}
 
 /// Filters packed once, for [`conv2d_packed`].
 pub struct PackedFilters {
-    panels: Panels,
+    filters: Filters,
     /// Filters, channels, rows, columns.
     dims: [usize; 4],
+    stride: [usize; 2],
 }
 
 impl std::fmt::Debug for PackedFilters {
@@ -20,18 +28,16 @@ impl std::fmt::Debug for PackedFilters {
 }
 
 impl PackedFilters {
-    /// Packs `[filters, channels, kernel height, kernel width]`.
+    /// Packs `[filters, channels, kernel height, kernel width]` for a convolution of this shape (with any
+    /// batch, height, width and padding).
     ///
     /// # Panics
     /// When the slice does not hold that many values.
-    pub fn pack(weight: &[f32], dims: [usize; 4]) -> Self {
-        let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        assert!(
-            len == Some(weight.len()),
-            "conv: filters {dims:?} do not fill a slice of {} values",
-            weight.len()
-        );
-        let [rows, channels, kh, kw] = dims;
+    pub fn pack(shape: &ConvShape, weight: &[f32]) -> Self {
+        shape.check("conv2d", None, Some(weight.len()), None);
+        let (stride, [kh, kw]) = (shape.stride, shape.kernel);
+        let (rows, channels) = (shape.filters, shape.channels);
+        let dims = [rows, channels, kh, kw];
         let taps: Vec<usize> = (0..kh * kw).collect();
         let view = FilterView {
             data: weight,
@@ -41,23 +47,36 @@ impl PackedFilters {
             channel_stride: taps.len(),
             taps: &taps,
         };
+        let isa = Isa::detect();
+        let filters = if winograd::fits([kh, kw], stride, channels, rows) {
+            let offsets: Vec<_> = (0..9).map(|t| [t / 3, t % 3]).collect();
+            Filters::Winograd(Transformed::pack(isa, view, &offsets))
+        } else {
+            Filters::Direct(Panels::pack(isa, view))
+        };
         Self {
-            panels: Panels::pack(Isa::detect(), view),
+            filters,
             dims,
+            stride,
         }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.panels.bytes()
+        match &self.filters {
+            Filters::Direct(panels) => panels.bytes(),
+            Filters::Winograd(panels) => panels.bytes(),
+        }
     }
 }
 
 /// 2-D convolution (as networks mean it, so a correlation), with zeros around the input:
 /// `y[n, o, j, i] = bias[o] + Σ_{c, u, v} weight[o, c, u, v] · x[n, c, j·s₀ + u − p₀, i·s₁ + v − p₁]`.
 ///
-/// The chain of fused multiply-adds begins at the bias (or 0) and runs over c, then u, then v. A
-/// sample outside the input adds `weight · 0`, so weights must be finite.
+/// The chain of fused multiply-adds begins at the bias (or 0) and runs over c, then u, then v. Filters
+/// 3×3 at stride 1 with at least 16 channels and filters go the way of `winograd.rs` instead: 16
+/// chains over c, combined in a fixed order. A sample outside the input adds `weight · 0`, so weights
+/// must be finite.
 ///
 /// # Shapes
 /// `x`: `[batch, channels, height, width]`; `weight`: `[filters, channels, kernel]`; `bias`: `[filters]`;
@@ -67,9 +86,7 @@ impl PackedFilters {
 /// When the shapes do not fit together.
 pub fn conv2d(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check("conv2d", Some(x.len()), Some(weight.len()), Some(y.len()));
-    let [kh, kw] = shape.kernel;
-    let filters = PackedFilters::pack(weight, [shape.filters, shape.channels, kh, kw]);
-    conv2d_packed(shape, x, &filters, bias, y);
+    conv2d_packed(shape, x, &PackedFilters::pack(shape, weight), bias, y);
 }
 
 /// [`conv2d`] with filters packed before; the result has the same bits.
@@ -88,10 +105,11 @@ pub fn conv2d_packed(
 ) {
     shape.check("conv2d", Some(x.len()), None, Some(y.len()));
     let [kh, kw] = shape.kernel;
-    assert_eq!(
+    assert!(
+        filters.dims == [shape.filters, shape.channels, kh, kw] && filters.stride == shape.stride,
+        "conv2d: filters {:?} packed for stride {:?} do not fit {shape:?}",
         filters.dims,
-        [shape.filters, shape.channels, kh, kw],
-        "conv2d: the packed filters do not fit {shape:?}"
+        filters.stride
     );
     if let Some(bias) = bias {
         assert_eq!(
@@ -110,22 +128,18 @@ pub fn conv2d_packed(
         low: shape.padding.map(|p| -(p as isize)),
         taps: (0..kh * kw).map(|t| [t / kw, t % kw]).collect(),
     };
-    let target = Target {
-        size,
-        origin: [0, 0],
-        step: [1, 1],
-    };
     let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    let (x, y) = (x.as_ptr(), y.as_mut_ptr());
     // SAFETY: the sizes were checked above.
     unsafe {
-        correlate(
-            shape.batch,
-            &sampling,
-            &filters.panels,
-            target,
-            x.as_ptr(),
-            bias,
-            y.as_mut_ptr(),
-        );
+        match &filters.filters {
+            Filters::Winograd(filters) => {
+                winograd::correlate(shape.batch, &sampling, filters, x, bias, y);
+            }
+            Filters::Direct(filters) => {
+                let target = Target::whole(size);
+                direct::correlate(shape.batch, &sampling, filters, target, x, bias, y);
+            }
+        }
     }
 }

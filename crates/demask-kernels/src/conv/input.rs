@@ -5,9 +5,10 @@
 //! there are s·s correlations with a part of the taps each, and none multiplies zeros.
 
 use super::ConvShape;
-use super::direct::{Target, correlate};
+use super::direct::{self, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
+use super::winograd::{self, Transformed};
 use crate::simd::Isa;
 
 /// Gradient of [`super::conv2d`] with respect to its input; `dx` is overwritten.
@@ -75,21 +76,25 @@ fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: 
         channel_stride: shape.channels * shape.taps(),
         taps: &places,
     };
-    let target = Target {
-        size,
-        origin,
-        step: shape.stride,
-    };
+    let (isa, src, dst, none) = (
+        Isa::detect(),
+        dy.as_ptr(),
+        dx.as_mut_ptr(),
+        std::ptr::null(),
+    );
     // SAFETY: the sizes were checked by the caller.
     unsafe {
-        correlate(
-            shape.batch,
-            &sampling,
-            &Panels::pack(Isa::detect(), view),
-            target,
-            dy.as_ptr(),
-            std::ptr::null(),
-            dx.as_mut_ptr(),
-        );
+        if winograd::fits(shape.kernel, shape.stride, shape.filters, shape.channels) {
+            let filters = Transformed::pack(isa, view, &sampling.taps);
+            winograd::correlate(shape.batch, &sampling, &filters, src, none, dst);
+        } else {
+            let target = Target {
+                size,
+                origin,
+                step: shape.stride,
+            };
+            let filters = Panels::pack(isa, view);
+            direct::correlate(shape.batch, &sampling, &filters, target, src, none, dst);
+        }
     }
 }

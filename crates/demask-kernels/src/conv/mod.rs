@@ -7,6 +7,7 @@
 //! | input | `input.rs` | gradient with respect to the input |
 //! | weight | `weight.rs` | gradients with respect to the filters and the bias |
 //! | direct | `direct.rs` | the product with filters, as implicit matrix product (Chetlur et al., 2014) |
+//! | winograd | `winograd.rs` | the product with 3×3 filters at stride 1 (Lavin & Gray, 2016) |
 //! | planes | `planes.rs` | strips of output columns and the padded source under them |
 //! | weights | `weights.rs` | filters in panels |
 //!
@@ -23,6 +24,7 @@ mod shape;
 mod tests;
 mod weight;
 mod weights;
+mod winograd;
 
 pub use forward::{PackedFilters, conv2d, conv2d_packed};
 pub use input::conv2d_backward_input;

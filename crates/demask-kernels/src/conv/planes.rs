@@ -174,6 +174,30 @@ impl Strip {
     }
 }
 
+/// A copy into a packed panel: 16 values from `src` of a padded plane to column `dst` of the panel.
+/// Stores overlap, so they must be made in order.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    pub src: usize,
+    pub dst: usize,
+}
+
+/// The copies for panels of `nr` columns (a strip cut there), and where the list of each panel begins.
+pub(super) fn pieces(strip: &Strip, nr: usize) -> (Vec<Piece>, Vec<usize>) {
+    let (mut pieces, mut starts) = (Vec::new(), vec![0]);
+    for run in &strip.runs {
+        if run.col > 0 && run.col.is_multiple_of(nr) {
+            starts.push(pieces.len());
+        }
+        for i in (0..run.len).step_by(LANES) {
+            let (src, dst) = (run.src + i, run.col % nr + i);
+            pieces.push(Piece { src, dst });
+        }
+    }
+    starts.push(pieces.len());
+    (pieces, starts)
+}
+
 /// Values of scratch that [`Strip::fill`] needs.
 pub(super) fn line_len(sampling: &Sampling) -> usize {
     sampling.row().next_multiple_of(2 * LANES)

@@ -263,7 +263,7 @@ fn threads_do_not_change_a_bit() {
 fn packed_filters_and_no_bias() {
     let s = shape(2, [9, 6, 6], 20, [3, 3], [1, 1], [1, 1]);
     let d = data(&s, 5);
-    let packed = PackedFilters::pack(&d.weight, [20, 9, 3, 3]);
+    let packed = PackedFilters::pack(&s, &d.weight);
     let (mut a, mut b) = (vec![0.0; d.dy.len()], vec![1.0; d.dy.len()]);
     conv2d(&s, &d.x, &d.weight, None, &mut a);
     conv2d_packed(&s, &d.x, &packed, None, &mut b);
