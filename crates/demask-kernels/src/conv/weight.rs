@@ -5,7 +5,8 @@
 //! further transposition is needed. Where a panel is wider than the channels it takes several taps.
 
 use super::ConvShape;
-use super::planes::zero;
+use super::turned::Turned;
+use super::{winograd, winograd_weight};
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::mem::{MutPtr, Scratch};
@@ -15,13 +16,14 @@ use crate::threads;
 /// Most pixels in a block of inner steps.
 const KC: usize = 384;
 /// Most values of a turned band of a picture (256 KiB of second-level cache).
-const BAND: usize = 1 << 16;
+pub(super) const BAND: usize = 1 << 16;
 /// Fewest row tiles worth a task of their own.
-const MIN_TILES: usize = 2;
+pub(super) const MIN_TILES: usize = 2;
 
 /// Gradient of [`super::conv2d`] with respect to the filters; `dweight` is overwritten.
 /// `dweight[o, c, u, v] = Σ_{n, j, i} dy[n, o, j, i] · x[n, c, j·s₀ + u − p₀, i·s₁ + v − p₁]`: one chain over n,
-/// then j, then i.
+/// then j, then i (filters 3×3 at stride 1 with at least 16 channels and filters: 16 chains over tiles of
+/// four pixels, combined in a fixed order).
 ///
 /// # Shapes
 /// As in [`super::conv2d`].
@@ -40,6 +42,9 @@ pub fn conv2d_backward_weight(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     }
     if dweight.is_empty() || shape.batch == 0 {
         return;
+    }
+    if winograd::fits(shape.kernel, shape.stride, shape.channels, shape.filters) {
+        return winograd_weight::run(shape, x, dy, dweight);
     }
     let isa = Isa::detect();
     let (mr, nr) = tile_shape(isa);
@@ -94,7 +99,14 @@ impl Kernel for Block<'_> {
         let group = (S::NR / depth).clamp(1, taps);
         let groups = taps.div_ceil(group);
         // A turned row of the picture, in values; a band of output rows; a block of them.
-        let line = ((ow - 1) * sx + kw) * depth;
+        let picture = Turned {
+            source: [shape.height, shape.width],
+            channels: shape.channels,
+            part: self.channels,
+            columns: (ow - 1) * sx + kw,
+            before: shape.padding[1],
+        };
+        let line = picture.line();
         let band_lines = |rows: usize| (rows - 1) * sy + kh;
         let band = (1..=oh)
             .rev()
@@ -114,16 +126,18 @@ impl Kernel for Block<'_> {
         // SAFETY: scratch has the sizes above; the tiles read whole panels of it; reads of x and dy stay
         // in the pictures; each weight of these channels and tiles is written by this task alone.
         unsafe {
-            for picture in 0..shape.batch {
+            for n in 0..shape.batch {
                 for band0 in (0..oh).step_by(band) {
                     let band1 = (band0 + band).min(oh);
-                    self.turn(s, picture, (band0, band_lines(band1 - band0)), turned);
+                    let y = (band0 * sy) as isize - shape.padding[0] as isize;
+                    let lines = (y, band_lines(band1 - band0));
+                    picture.fill(s, self.x.as_ptr(), n, lines, turned);
                     for j0 in (band0..band1).step_by(block) {
                         let j1 = (j0 + block).min(band1);
                         let kc = (j1 - j0) * ow;
                         for tile in self.tiles.0..self.tiles.1 {
                             let (r0, r1) = (self.rows.start(tile), self.rows.start(tile + 1));
-                            let from = (picture * shape.filters + r0) * oh * ow + j0 * ow;
+                            let from = (n * shape.filters + r0) * oh * ow + j0 * ow;
                             let src = self.dy.as_ptr().add(from);
                             let dst = left.add((r0 - row0) * kc);
                             pack::lhs_panel(s, src, (oh * ow, 1), r1 - r0, kc, dst);
@@ -172,69 +186,6 @@ impl Kernel for Block<'_> {
                             *sums.add(at + c - c0);
                     }
                 }
-            }
-        }
-    }
-}
-
-impl Block<'_> {
-    /// Turns rows of a picture to `[row][column][channel]`, with zeros around.
-    ///
-    /// # Safety
-    /// `dst` holds the lines under the `rows` = (first output row, lines) and 15 values more.
-    #[inline(always)]
-    unsafe fn turn<S: Simd>(
-        &self,
-        s: S,
-        picture: usize,
-        (j0, lines): (usize, usize),
-        mut dst: *mut f32,
-    ) {
-        let shape = self.shape;
-        let (h, w) = (shape.height, shape.width);
-        let (c0, c1) = self.channels;
-        let depth = c1 - c0;
-        let columns = (shape.output()[1] - 1) * shape.stride[1] + shape.kernel[1];
-        let before = shape.padding[1].min(columns);
-        let count = w.min(columns - before);
-        let after = columns - before - count;
-        // SAFETY: writes rise through the line and stay in it but for 15 values; reads lie in rows of x.
-        unsafe {
-            let top = self.x.as_ptr().add((picture * shape.channels + c0) * h * w);
-            for r in 0..lines {
-                let y = (j0 * shape.stride[0] + r).wrapping_sub(shape.padding[0]);
-                if y >= h {
-                    zero(s, dst, columns * depth);
-                } else {
-                    zero(s, dst, before * depth);
-                    let line = dst.add(before * depth);
-                    for x in (0..count).step_by(LANES) {
-                        let width = (count - x).min(LANES);
-                        for v in (0..depth).step_by(LANES) {
-                            let lanes = (depth - v).min(LANES);
-                            let mut grid = [s.splat(0.0); LANES];
-                            for (i, row) in grid.iter_mut().enumerate().take(lanes) {
-                                let p = top.add((v + i) * h * w + y * w + x);
-                                *row = if width == LANES {
-                                    s.load(p)
-                                } else {
-                                    s.load_part(p, width, 0.0)
-                                };
-                            }
-                            let grid = s.transpose(grid);
-                            for (i, &pixel) in grid.iter().enumerate().take(width) {
-                                let p = line.add((x + i) * depth + v);
-                                if lanes == LANES {
-                                    s.store(p, pixel);
-                                } else {
-                                    s.store_part(p, lanes, pixel);
-                                }
-                            }
-                        }
-                    }
-                    zero(s, line.add(count * depth), after * depth);
-                }
-                dst = dst.add(columns * depth);
             }
         }
     }
