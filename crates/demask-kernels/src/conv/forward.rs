@@ -5,6 +5,7 @@ use super::direct::{self, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
+use crate::mem::Scratch;
 use crate::simd::Isa;
 
 /// Filters as the way that is taken wants them.
@@ -34,6 +35,10 @@ impl PackedFilters {
     /// # Panics
     /// When the slice does not hold that many values.
     pub fn pack(shape: &ConvShape, weight: &[f32]) -> Self {
+        Self::pack_in(shape, weight, Scratch::fresh)
+    }
+
+    fn pack_in(shape: &ConvShape, weight: &[f32], take: fn(usize) -> Scratch) -> Self {
         shape.check("conv2d", None, Some(weight.len()), None);
         let (stride, [kh, kw]) = (shape.stride, shape.kernel);
         let (rows, channels) = (shape.filters, shape.channels);
@@ -50,9 +55,9 @@ impl PackedFilters {
         let isa = Isa::detect();
         let filters = if winograd::fits([kh, kw], stride, channels, rows) {
             let offsets: Vec<_> = (0..9).map(|t| [t / 3, t % 3]).collect();
-            Filters::Winograd(Transformed::pack(isa, view, &offsets))
+            Filters::Winograd(Transformed::pack(isa, view, &offsets, take))
         } else {
-            Filters::Direct(Panels::pack(isa, view))
+            Filters::Direct(Panels::pack(isa, view, take))
         };
         Self {
             filters,
@@ -86,7 +91,8 @@ impl PackedFilters {
 /// When the shapes do not fit together.
 pub fn conv2d(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     shape.check("conv2d", Some(x.len()), Some(weight.len()), Some(y.len()));
-    conv2d_packed(shape, x, &PackedFilters::pack(shape, weight), bias, y);
+    let filters = PackedFilters::pack_in(shape, weight, Scratch::take);
+    conv2d_packed(shape, x, &filters, bias, y);
 }
 
 /// [`conv2d`] with filters packed before; the result has the same bits.

@@ -9,6 +9,7 @@ use super::direct::{self, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
+use crate::mem::Scratch;
 use crate::simd::Isa;
 
 /// Gradient of [`super::conv2d`] with respect to its input; `dx` is overwritten.
@@ -85,7 +86,7 @@ fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: 
     // SAFETY: the sizes were checked by the caller.
     unsafe {
         if winograd::fits(shape.kernel, shape.stride, shape.filters, shape.channels) {
-            let filters = Transformed::pack(isa, view, &sampling.taps);
+            let filters = Transformed::pack(isa, view, &sampling.taps, Scratch::take);
             winograd::correlate(shape.batch, &sampling, &filters, src, none, dst);
         } else {
             let target = Target {
@@ -93,7 +94,7 @@ fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: 
                 origin,
                 step: shape.stride,
             };
-            let filters = Panels::pack(isa, view);
+            let filters = Panels::pack(isa, view, Scratch::take);
             direct::correlate(shape.batch, &sampling, &filters, target, src, none, dst);
         }
     }

@@ -1,7 +1,7 @@
 //! Filters packed into panels of the left operand.
 
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{Buffer, MutPtr};
+use crate::mem::{MutPtr, Scratch};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
 
@@ -29,7 +29,7 @@ impl FilterView<'_> {
 
 /// A filter bank in panels of `MR` rows, `[block of channels][panel][channel, tap][row]`.
 pub(super) struct Panels {
-    data: Buffer,
+    data: Scratch,
     pub rows: Rows,
     pub channels: usize,
     pub taps: usize,
@@ -37,11 +37,12 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    pub fn pack(isa: Isa, view: FilterView<'_>) -> Self {
+    /// `take` gives the memory: [`Scratch::take`] for one call, [`Scratch::fresh`] to keep.
+    pub fn pack(isa: Isa, view: FilterView<'_>, take: fn(usize) -> Scratch) -> Self {
         let taps = view.taps.len();
         let rows = Rows::new(view.rows, tile_shape(isa).0);
         let mut panels = Self {
-            data: Buffer::default(),
+            data: Scratch::fresh(0),
             rows,
             channels: view.channels,
             taps,
@@ -49,7 +50,7 @@ impl Panels {
         };
         let tasks = panels.blocks() * rows.tiles;
         let values = view.rows * view.channels * taps;
-        panels.data = Buffer::zeroed(values + tasks * SLACK);
+        panels.data = take(values + tasks * SLACK);
         let dst = MutPtr(panels.data.as_mut_ptr());
         threads::parallel(tasks, values * 16, |task| {
             let (block, tile) = (task / rows.tiles, task % rows.tiles);

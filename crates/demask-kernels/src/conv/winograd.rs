@@ -9,7 +9,7 @@ use super::planes::{Run, Sampling, Strip, copy, line_len, pieces};
 use super::weights::FilterView;
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{Buffer, MutPtr, Ptr, Scratch};
+use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 
@@ -29,15 +29,21 @@ pub(super) fn fits(kernel: [usize; 2], step: [usize; 2], channels: usize, rows: 
 
 /// Transformed filters, `[panel][position][channel][row]`, each panel and position with a slack.
 pub(super) struct Transformed {
-    data: Buffer,
+    data: Scratch,
     rows: Rows,
     channels: usize,
     isa: Isa,
 }
 
 impl Transformed {
-    /// `offsets[t]` is where tap t of the view stands in the 3×3 window.
-    pub fn pack(isa: Isa, view: FilterView<'_>, offsets: &[[usize; 2]]) -> Self {
+    /// `offsets[t]` is where tap t of the view stands in the 3×3 window; `take` gives the memory, as in
+    /// [`super::weights::Panels::pack`].
+    pub fn pack(
+        isa: Isa,
+        view: FilterView<'_>,
+        offsets: &[[usize; 2]],
+        take: fn(usize) -> Scratch,
+    ) -> Self {
         let rows = Rows::new(view.rows, tile_shape(isa).0);
         let mut order = [0; 9];
         for (&place, offset) in view.taps.iter().zip(offsets) {
@@ -45,7 +51,7 @@ impl Transformed {
         }
         let values = view.rows * view.channels * POSITIONS;
         let mut this = Self {
-            data: Buffer::zeroed(values + rows.tiles * POSITIONS * SLACK),
+            data: take(values + rows.tiles * POSITIONS * SLACK),
             rows,
             channels: view.channels,
             isa,
@@ -101,12 +107,14 @@ impl Kernel for TransformFilters<'_> {
             // a store runs at most 15 past a position's panel, into its slack.
             unsafe {
                 pack::lhs_panel(s, from.as_ptr(), (view.row_stride, 1), n, 9, turned);
-                let g: [[S::V; 3]; 3] = std::array::from_fn(|a| {
-                    std::array::from_fn(|b| s.load(turned.add(self.order[3 * a + b] * n)))
-                });
-                // Down, then across.
-                let half: [[S::V; 4]; 3] =
-                    std::array::from_fn(|b| filter(s, [g[0][b], g[1][b], g[2][b]]));
+                let g = |t: usize| s.load(turned.add(self.order[t] * n));
+                // Down, then across. (Arrays are written out here and below: what `array::from_fn` calls
+                // is not always compiled for the instruction set.)
+                let half = [
+                    filter(s, [g(0), g(3), g(6)]),
+                    filter(s, [g(1), g(4), g(7)]),
+                    filter(s, [g(2), g(5), g(8)]),
+                ];
                 for a in 0..4 {
                     let row = filter(s, [half[0][a], half[1][a], half[2][a]]);
                     for (b, u) in row.into_iter().enumerate() {
@@ -313,10 +321,12 @@ impl Block<'_> {
                         };
                         let mut half = [[s.splat(0.0); 4]; 4];
                         for (a, half) in half.iter_mut().enumerate() {
-                            *half = sample(s, std::array::from_fn(|b| load(4 * a + b)));
+                            let t = 4 * a;
+                            *half = sample(s, [load(t), load(t + 1), load(t + 2), load(t + 3)]);
                         }
                         for b in 0..4 {
-                            let column = sample(s, std::array::from_fn(|a| half[a][b]));
+                            let column =
+                                sample(s, [half[0][b], half[1][b], half[2][b], half[3][b]]);
                             for (a, x) in column.into_iter().enumerate() {
                                 let place = ((4 * a + b) * panels + p) * channels + c;
                                 s.store(samples.add(place * S::NR + v * LANES), x);
@@ -354,10 +364,10 @@ impl Block<'_> {
                 let mut half = [[s.splat(0.0); 2]; 4];
                 for (a, half) in half.iter_mut().enumerate() {
                     let load = |b| s.load(from.add((4 * a + b) * stride + v * LANES));
-                    *half = gather(s, std::array::from_fn(load));
+                    *half = gather(s, [load(0), load(1), load(2), load(3)]);
                 }
-                let left = gather(s, std::array::from_fn(|a| half[a][0]));
-                let right = gather(s, std::array::from_fn(|a| half[a][1]));
+                let left = gather(s, [half[0][0], half[1][0], half[2][0], half[3][0]]);
+                let right = gather(s, [half[0][1], half[1][1], half[2][1], half[3][1]]);
                 for (y, out) in out.iter_mut().enumerate() {
                     let (low, high) = s.zip(s.add(left[y], bias), s.add(right[y], bias));
                     s.store(out.as_mut_ptr().add(2 * LANES * v), low);

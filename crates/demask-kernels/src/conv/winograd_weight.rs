@@ -155,11 +155,11 @@ unsafe fn transform<S: Simd>(
                 let mut half = [[s.splat(0.0); 4]; 4];
                 for (a, half) in half.iter_mut().enumerate() {
                     let load = |b| s.load(from.add(a * line + b * depth));
-                    *half = sample(s, std::array::from_fn(load));
+                    *half = sample(s, [load(0), load(1), load(2), load(3)]);
                 }
                 let to = dst.add((j * across + i) * S::NR + v);
                 for b in 0..4 {
-                    let column = sample(s, std::array::from_fn(|a| half[a][b]));
+                    let column = sample(s, [half[0][b], half[1][b], half[2][b], half[3][b]]);
                     for (a, x) in column.into_iter().enumerate() {
                         s.store(to.add((4 * a + b) * stride), x);
                     }
@@ -246,10 +246,10 @@ unsafe fn finish<S: Simd>(s: S, from: *const f32, stride: usize, depth: usize, d
             let mut half = [[s.splat(0.0); 3]; 4];
             for (a, half) in half.iter_mut().enumerate() {
                 let load = |b| s.load(from.add((4 * a + b) * stride + v));
-                *half = narrow(s, std::array::from_fn(load));
+                *half = narrow(s, [load(0), load(1), load(2), load(3)]);
             }
             for b in 0..3 {
-                let column = narrow(s, std::array::from_fn(|a| half[a][b]));
+                let column = narrow(s, [half[0][b], half[1][b], half[2][b], half[3][b]]);
                 for (a, x) in column.into_iter().enumerate() {
                     s.store(out[3 * a + b].as_mut_ptr(), x);
                 }

@@ -178,8 +178,11 @@ fn sum<S: Simd, const N: usize>(
             j += LANES;
         }
     }
-    let [a, b, c, d] = acc;
-    std::array::from_fn(|i| s.sum(s.add(s.add(a[i], b[i]), s.add(c[i], d[i]))))
+    let ([a, b, c, d], mut out) = (acc, [0.0; N]);
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = s.sum(s.add(s.add(a[i], b[i]), s.add(c[i], d[i])));
+    }
+    out
 }
 
 struct Forward<'a> {
