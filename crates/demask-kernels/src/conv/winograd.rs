@@ -17,6 +17,9 @@ use crate::threads;
 pub(super) const POSITIONS: usize = 16;
 /// Most values of a strip's transformed samples (512 KiB of second-level cache).
 const STRIP: usize = 1 << 17;
+/// Values between two panels of samples: panels are often a multiple of a cache's page long, and the 16
+/// values of a tile would then all fall into one set of the cache.
+pub(super) const GAP: usize = LANES;
 /// Fewest row tiles worth a task of their own.
 const MIN_TILES: usize = 4;
 /// Fewest channels and filters for which the transforms are worth it.
@@ -240,7 +243,7 @@ impl Kernel for Block<'_> {
         let channels = filters.channels;
         let panels = (self.columns.1 - self.columns.0).div_ceil(S::NR);
         let strip = Strip::new(self.tiled, self.columns, S::NR);
-        let mut samples = Scratch::take(POSITIONS * panels * channels * S::NR);
+        let mut samples = Scratch::take(POSITIONS * panels * (channels * S::NR + GAP));
         let mut products = Scratch::take(POSITIONS * panels * S::MR * S::NR);
         let (samples, products) = (samples.as_mut_ptr(), products.as_mut_ptr());
         // SAFETY: scratch has the sizes above; results lie in this task's rows and columns.
@@ -254,7 +257,7 @@ impl Kernel for Block<'_> {
                         let tile = Tile {
                             kc: channels,
                             a: filters.panel(tile, position),
-                            b: samples.add(place * channels * S::NR),
+                            b: samples.add(place * (channels * S::NR + GAP)),
                             ldb: S::NR,
                             c: products.add(place * S::MR * S::NR),
                             ldc: S::NR,
@@ -281,7 +284,7 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// Transforms all samples of the strip to `[position][panel][channel][NR]`.
+    /// Transforms all samples of the strip to `[position][panel][channel][NR]`, panels `GAP` apart.
     ///
     /// # Safety
     /// `samples` has that size.
@@ -328,8 +331,9 @@ impl Block<'_> {
                             let column =
                                 sample(s, [half[0][b], half[1][b], half[2][b], half[3][b]]);
                             for (a, x) in column.into_iter().enumerate() {
-                                let place = ((4 * a + b) * panels + p) * channels + c;
-                                s.store(samples.add(place * S::NR + v * LANES), x);
+                                let place = (4 * a + b) * panels + p;
+                                let at = place * (channels * S::NR + GAP) + c * S::NR;
+                                s.store(samples.add(at + v * LANES), x);
                             }
                         }
                     }

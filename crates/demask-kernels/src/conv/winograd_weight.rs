@@ -7,7 +7,7 @@
 use super::ConvShape;
 use super::turned::Turned;
 use super::weight::{BAND, MIN_TILES};
-use super::winograd::{POSITIONS, sample};
+use super::winograd::{GAP, POSITIONS, sample};
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::mem::{MutPtr, Scratch};
@@ -83,7 +83,7 @@ impl Kernel for Block<'_> {
         let mut turned = Scratch::take((2 * most + 2) * line + SLACK);
         let mut pixels = Scratch::take(2 * most * ow * S::MR + SLACK);
         let mut left = Scratch::take(POSITIONS * (kc_max * S::MR + SLACK));
-        let mut right = Scratch::take(POSITIONS * kc_max * S::NR);
+        let mut right = Scratch::take(POSITIONS * (kc_max * S::NR + GAP));
         let mut sums = Scratch::take(POSITIONS * height * S::NR);
         let (turned, pixels) = (turned.as_mut_ptr(), pixels.as_mut_ptr());
         let (left, right) = (left.as_mut_ptr(), right.as_mut_ptr());
@@ -111,7 +111,7 @@ impl Kernel for Block<'_> {
                             let tile = Tile {
                                 kc,
                                 a: left.add(position * (kc * (r1 - r0) + SLACK)),
-                                b: right.add(position * kc * S::NR),
+                                b: right.add(position * (kc * S::NR + GAP)),
                                 ldb: S::NR,
                                 c: sums.add((position * height + r0 - row0) * S::NR),
                                 ldc: S::NR,
@@ -134,7 +134,7 @@ impl Kernel for Block<'_> {
     }
 }
 
-/// Transforms the samples of `rows × across` tiles to `[position][tile][NR]`.
+/// Transforms the samples of `rows × across` tiles to `[position][tile][NR]`, positions `GAP` apart.
 ///
 /// # Safety
 /// `turned` holds the lines under the tiles and a slack, `dst` the transformed samples.
@@ -146,7 +146,7 @@ unsafe fn transform<S: Simd>(
     (line, depth): (usize, usize),
     dst: *mut f32,
 ) {
-    let stride = rows * across * S::NR;
+    let stride = rows * across * S::NR + GAP;
     for (j, i) in (0..rows).flat_map(|j| (0..across).map(move |i| (j, i))) {
         for v in (0..depth).step_by(LANES) {
             // SAFETY: the caller's promises.
