@@ -1,6 +1,6 @@
 //! # demask-kernels — CPU kernels behind a safe slice API
 //!
-//! `gemm` multiplies matrices, `attention` attends, `rowwise` does everything that works on rows or
+//! `gemm` multiplies matrices, `attention` attends, `conv` convolves pictures, `rowwise` does everything that works on rows or
 //! single values, `threads` says how many threads do it. Operands are `f32` slices with shapes; a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
 //! This crate knows no tensors, networks or files. It is the only one that may write `unsafe` code freely;

@@ -4,7 +4,7 @@
 //! product whose right operand is never stored as a whole: a strip of columns is packed for one block of
 //! channels at a time, into panels of the register tile, and stays in the second-level cache.
 
-use super::planes::{Piece, Run, Sampling, Strip, copy, line_len, pieces};
+use super::planes::{Piece, Run, Sampling, Strip, copy, pieces};
 use super::weights::Panels;
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::SLACK;
@@ -143,14 +143,13 @@ impl Kernel for Block<'_> {
 
         let most = filters.block(0).1;
         let mut planes = Scratch::take(if plain { 0 } else { most * strip.plane } + SLACK);
-        let mut line = Scratch::take(line_len(sampling));
         let mut packed = Scratch::take(most * taps.len() * panels * S::NR + SLACK);
         let mut sums = Scratch::take(if loose {
             panels * (row1 - row0) * S::NR
         } else {
             0
         });
-        let (planes, line) = (planes.as_mut_ptr(), line.as_mut_ptr());
+        let planes = planes.as_mut_ptr();
         let (packed, sums) = (packed.as_mut_ptr(), sums.as_mut_ptr());
 
         for block in 0..filters.blocks().max(1) {
@@ -164,7 +163,7 @@ impl Kernel for Block<'_> {
                 } else {
                     for c in c0..c1 {
                         let dst = planes.add((c - c0) * strip.plane);
-                        strip.fill(s, sampling, self.src, c, line, dst);
+                        strip.fill(s, sampling, self.src, c, dst);
                     }
                     (planes.cast_const(), strip.plane)
                 };

@@ -124,11 +124,10 @@ impl Strip {
         }
     }
 
-    /// Writes the padded plane of a channel. `line` is scratch for one padded row.
+    /// Writes the padded plane of a channel.
     ///
     /// # Safety
-    /// `src` is the whole source, `dst` is writable for `plane` values and `line` for
-    /// `line_len(sampling)`.
+    /// `src` is the whole source, `dst` is writable for `plane` values.
     #[inline(always)]
     pub unsafe fn fill<S: Simd>(
         &self,
@@ -136,20 +135,16 @@ impl Strip {
         sampling: &Sampling,
         src: *const f32,
         channel: usize,
-        line: *mut f32,
         mut dst: *mut f32,
     ) {
         let ([h, w], [_, step]) = (sampling.source, sampling.step);
         let (row, phase) = (sampling.row(), sampling.phase());
-        // Source columns x0..x1 stand at left.. of the padded row.
+        // Source columns x0..x0 + count stand at left.. of the padded row.
         let x0 = sampling.low[1].max(0) as usize;
         let left = ((-sampling.low[1]).max(0) as usize).min(row);
         let count = w.saturating_sub(x0).min(row - left);
-        // SAFETY: all writes lie in the row that begins at dst, or in the line; reads in the source row.
+        // SAFETY: all writes lie in the row that begins at dst; reads in the source row.
         unsafe {
-            if step > 1 {
-                zero(s, line, row.next_multiple_of(2 * LANES));
-            }
             for segment in &self.segments {
                 let plane = src.add((segment.picture * sampling.channels + channel) * h * w);
                 for r in 0..segment.rows {
@@ -163,8 +158,8 @@ impl Strip {
                             copy(s, from, dst.add(left), count);
                             zero(s, dst.add(left + count), row - left - count);
                         } else {
-                            copy(s, from, line.add(left), count);
-                            split(s, line, dst, step, phase);
+                            zero(s, dst, row);
+                            split(s, from, count, left, dst, (step, phase));
                         }
                     }
                     dst = dst.add(row);
@@ -198,31 +193,47 @@ pub(super) fn pieces(strip: &Strip, nr: usize) -> (Vec<Piece>, Vec<usize>) {
     (pieces, starts)
 }
 
-/// Values of scratch that [`Strip::fill`] needs.
-pub(super) fn line_len(sampling: &Sampling) -> usize {
-    sampling.row().next_multiple_of(2 * LANES)
-}
-
-/// Sorts a line by the remainder of the index modulo `step`.
+/// Sorts `count` values, which stand at `left`.. of a row, by the remainder of their place modulo `step`.
 ///
 /// # Safety
-/// `dst` holds `step · phase` values, `line` as many, rounded up to 32.
+/// `src` holds `count` values, `dst` `step · phase`, of which these are a part.
 #[inline(always)]
-unsafe fn split<S: Simd>(s: S, line: *const f32, dst: *mut f32, step: usize, phase: usize) {
+unsafe fn split<S: Simd>(
+    s: S,
+    src: *const f32,
+    count: usize,
+    left: usize,
+    dst: *mut f32,
+    (step, phase): (usize, usize),
+) {
     // SAFETY: the caller's promises.
     unsafe {
         if step == 2 {
-            for i in (0..phase).step_by(LANES) {
-                let (a, b) = (s.load(line.add(2 * i)), s.load(line.add(2 * i + LANES)));
+            // Where the first value and the second one go; the others follow in turn.
+            let place = |x: usize| dst.add(x % 2 * phase + x / 2);
+            let (first, second) = (place(left), place(left + 1));
+            let (firsts, seconds) = (count.div_ceil(2), count / 2);
+            for i in (0..firsts).step_by(LANES) {
+                let (a, b) = if count - 2 * i >= 2 * LANES {
+                    (s.load(src.add(2 * i)), s.load(src.add(2 * i + LANES)))
+                } else {
+                    let rest = count - 2 * i;
+                    let after = src.wrapping_add(2 * i + LANES);
+                    (
+                        s.load_part(src.add(2 * i), rest, 0.0),
+                        s.load_part(after, rest.saturating_sub(LANES), 0.0),
+                    )
+                };
                 let (even, odd) = s.unzip(a, b);
-                s.store_part(dst.add(i), phase - i, even);
-                s.store_part(dst.add(phase + i), phase - i, odd);
+                s.store_part(first.add(i), firsts - i, even);
+                if seconds > i {
+                    s.store_part(second.add(i), seconds - i, odd);
+                }
             }
         } else {
-            for p in 0..step {
-                for i in 0..phase {
-                    *dst.add(p * phase + i) = *line.add(i * step + p);
-                }
+            for i in 0..count {
+                let x = left + i;
+                *dst.add(x % step * phase + x / step) = *src.add(i);
             }
         }
     }

@@ -4,8 +4,10 @@
 //! A tile of 2×2 outputs reads 4×4 samples. Samples and filters are transformed (`V = BᵀdB`,
 //! `U = GgGᵀ`), each of the 16 positions is a matrix product over channels, and the tile is `AᵀMA`.
 //! A strip of tiles goes through all three steps while it is in the second-level cache.
+// Columns of small matrices are taken by index.
+#![allow(clippy::needless_range_loop)]
 
-use super::planes::{Run, Sampling, Strip, copy, line_len, pieces};
+use super::planes::{Run, Sampling, Strip, copy, pieces};
 use super::weights::FilterView;
 use crate::gemm::micro::{Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
@@ -295,14 +297,12 @@ impl Block<'_> {
         let taps = tiled.tap_offsets();
         let (pieces, starts) = pieces(strip, S::NR);
         let mut plane = Scratch::take(strip.plane + SLACK);
-        let mut line = Scratch::take(line_len(tiled));
         let mut stage = Scratch::take(POSITIONS * S::NR + SLACK);
-        let (plane, line) = (plane.as_mut_ptr(), line.as_mut_ptr());
-        let stage = stage.as_mut_ptr();
+        let (plane, stage) = (plane.as_mut_ptr(), stage.as_mut_ptr());
         for c in 0..channels {
             // SAFETY: scratch has the sizes above; a copy of 16 values may run 15 past its end.
             unsafe {
-                strip.fill(s, tiled, self.src, c, line, plane);
+                strip.fill(s, tiled, self.src, c, plane);
                 for p in 0..panels {
                     let list = &pieces[starts[p]..starts[p + 1]];
                     let whole = list.len() == S::NV && list.iter().all(|x| x.dst % LANES == 0);

@@ -3,6 +3,8 @@
 //! With `V = BᵀdB` of the samples and `E = A dY Aᵀ` of the output's gradient, each of the 16 positions is
 //! a matrix product over tiles, `dU = Σ_tile E·V`, and at the end `dW = Gᵀ dU G`. Lanes are channels,
 //! so pictures are turned first.
+// Columns of small matrices are taken by index.
+#![allow(clippy::needless_range_loop)]
 
 use super::ConvShape;
 use super::turned::Turned;

@@ -9,6 +9,7 @@
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
 //! | SiLU | `silu.rs` | Elfwing et al., 2018 |
+//! | pictures at twice and half the size | `resample.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
@@ -25,6 +26,7 @@ mod gelu;
 mod group_norm;
 mod layer_norm;
 mod lerp;
+mod resample;
 mod rms_norm;
 mod rotary;
 mod silu;
@@ -37,6 +39,7 @@ pub use gelu::{gelu, gelu_backward};
 pub use group_norm::{GroupNorm, group_norm, group_norm_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
+pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
 pub use silu::{silu, silu_backward};
