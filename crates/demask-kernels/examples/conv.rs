@@ -4,6 +4,7 @@
 
 use demask_kernels::Isa;
 use demask_kernels::conv::*;
+use demask_kernels::rowwise::*;
 use std::time::Instant;
 
 /// Least and median milliseconds of several runs.
@@ -25,6 +26,43 @@ fn values(n: usize) -> Vec<f32> {
 }
 
 fn main() {
+    convolutions();
+    norms();
+}
+
+/// Group norm with SiLU, which is bound by memory: GB/s of what must be read and written once.
+fn norms() {
+    println!("group norm (8 groups) and SiLU, batch x channels x size: forward | backward");
+    for (batch, channels, size) in [(16, 64, 32), (16, 128, 16), (16, 256, 8)] {
+        let shape = GroupNorm {
+            batch,
+            channels,
+            pixels: size * size,
+            groups: 8,
+            eps: 1e-5,
+            silu: true,
+        };
+        let n = batch * channels * shape.pixels;
+        let (x, dy, w, b) = (values(n), values(n), values(channels), values(channels));
+        let (mut y, mut dx, mut dw, mut db) = (x.clone(), x.clone(), w.clone(), w.clone());
+        let mut stats = vec![0.0; 2 * batch * shape.groups];
+        let forward = time(|| group_norm(&shape, &x, &w, &b, &mut y, &mut stats));
+        let backward = time(|| {
+            group_norm_backward(&shape, &x, &w, &b, &stats, &dy, &mut dx, &mut dw, &mut db);
+        });
+        let rate = |t: (f64, f64), arrays: usize| {
+            let gbytes = 4e-6 * (arrays * n) as f64 / t.0;
+            format!("{:7.3} /{:7.3} ({gbytes:4.0})", t.0, t.1)
+        };
+        println!(
+            "{batch:3} {channels:4} {size:3} | {} | {}",
+            rate(forward, 2),
+            rate(backward, 3)
+        );
+    }
+}
+
+fn convolutions() {
     let threads = demask_kernels::threads::count();
     println!(
         "{} on {threads} threads; least / median ms (GFLOP/s of the least)",

@@ -157,32 +157,10 @@ pub fn group_norm_backward(
 /// Partial vectors of a sum, so that additions need not wait for each other.
 const PARTS: usize = 4;
 
-/// Sums `f(j, lanes)` over a length in steps of 16 lanes: step i goes to partial vector i mod 4.
+/// Folds the partial vectors of a sum.
 #[inline(always)]
-fn sum<S: Simd, const N: usize>(
-    s: S,
-    len: usize,
-    mut f: impl FnMut(usize, [S::V; N]) -> [S::V; N],
-) -> [f32; N] {
-    let mut acc = [[s.splat(0.0); N]; PARTS];
-    let mut j = 0;
-    while j + PARTS * LANES <= len {
-        for part in &mut acc {
-            *part = f(j, *part);
-            j += LANES;
-        }
-    }
-    for part in &mut acc {
-        if j < len {
-            *part = f(j, *part);
-            j += LANES;
-        }
-    }
-    let ([a, b, c, d], mut out) = (acc, [0.0; N]);
-    for (i, out) in out.iter_mut().enumerate() {
-        *out = s.sum(s.add(s.add(a[i], b[i]), s.add(c[i], d[i])));
-    }
-    out
+fn fold<S: Simd>(s: S, [a, b, c, d]: [S::V; PARTS]) -> f32 {
+    s.sum(s.add(s.add(a, b), s.add(c, d)))
 }
 
 struct Forward<'a> {
@@ -199,13 +177,25 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (x, n, pixels) = (self.x, self.x.len(), self.shape.pixels);
-        let [total] = sum(s, n, |j, [a]| [s.add(a, get(s, x, j))]);
-        let mean = if n == 0 { 0.0 } else { total / n as f32 };
-        let [squares] = sum(s, n, |j, [a]| {
-            // Lanes beyond the group deviate by 0.
-            let d = s.sub(super::get_or(s, x, j, mean), s.splat(mean));
-            [s.fma(d, d, a)]
-        });
+        // (Loops are written out: the compiler leaves closures outside the instruction set.)
+        let mut acc = [s.splat(0.0); PARTS];
+        for j0 in (0..n).step_by(PARTS * LANES) {
+            let steps = (j0..n).step_by(LANES);
+            for (j, acc) in steps.zip(&mut acc) {
+                *acc = s.add(*acc, get(s, x, j));
+            }
+        }
+        let mean = if n == 0 { 0.0 } else { fold(s, acc) / n as f32 };
+        let mut acc = [s.splat(0.0); PARTS];
+        for j0 in (0..n).step_by(PARTS * LANES) {
+            let steps = (j0..n).step_by(LANES);
+            for (j, acc) in steps.zip(&mut acc) {
+                // Lanes beyond the group deviate by 0.
+                let d = s.sub(super::get_or(s, x, j, mean), s.splat(mean));
+                *acc = s.fma(d, d, *acc);
+            }
+        }
+        let squares = fold(s, acc);
         let r = 1.0 / (squares / n.max(1) as f32 + self.shape.eps).sqrt();
         self.stats.copy_from_slice(&[mean, r]);
         if pixels == 0 {
@@ -256,18 +246,24 @@ impl Kernel for Backward<'_> {
             let (a, z) = (c * pixels, (c + 1) * pixels);
             let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], &mut self.dx[a..z]);
             let (w, b) = (s.splat(self.weight[c]), s.splat(self.bias[c]));
-            let [sum_d, sum_dh] = sum(s, pixels, |j, [sum_d, sum_dh]| {
-                let h = s.mul(s.sub(get(s, x, j), mean), r);
-                let mut d = get(s, dy, j);
-                if silu {
-                    let z = s.fma(h, w, b);
-                    let sig = sigmoid(s, z);
-                    let turn = s.mul(z, s.sub(s.splat(1.0), sig));
-                    d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
-                    put(s, dx, j, d);
+            let (mut acc_d, mut acc_dh) = ([s.splat(0.0); PARTS], [s.splat(0.0); PARTS]);
+            for j0 in (0..pixels).step_by(PARTS * LANES) {
+                let steps = (j0..pixels).step_by(LANES);
+                for (j, (acc_d, acc_dh)) in steps.zip(acc_d.iter_mut().zip(&mut acc_dh)) {
+                    let h = s.mul(s.sub(get(s, x, j), mean), r);
+                    let mut d = get(s, dy, j);
+                    if silu {
+                        let z = s.fma(h, w, b);
+                        let sig = sigmoid(s, z);
+                        let turn = s.mul(z, s.sub(s.splat(1.0), sig));
+                        d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
+                        put(s, dx, j, d);
+                    }
+                    *acc_d = s.add(*acc_d, d);
+                    *acc_dh = s.fma(d, h, *acc_dh);
                 }
-                [s.add(sum_d, d), s.fma(d, h, sum_dh)]
-            });
+            }
+            let (sum_d, sum_dh) = (fold(s, acc_d), fold(s, acc_dh));
             sums.copy_from_slice(&[sum_d, sum_dh]);
             sum_g += self.weight[c] * sum_d;
             sum_gh += self.weight[c] * sum_dh;
