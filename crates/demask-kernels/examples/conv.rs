@@ -1,5 +1,5 @@
 //! Speed of the image-side kernels on layers of a small U-Net:
-//! `cargo run --release -p demask-kernels --example conv`.
+//! `cargo run --release -p demask-kernels --example conv [-- BATCH [THREADS]]` (16, all).
 #![allow(clippy::print_stdout)]
 
 use demask_kernels::Isa;
@@ -26,14 +26,20 @@ fn values(n: usize) -> Vec<f32> {
 }
 
 fn main() {
-    convolutions();
-    norms();
+    let mut args = std::env::args()
+        .skip(1)
+        .map(|a| a.parse().expect("a number"));
+    let (batch, threads) = (args.next().unwrap_or(16), args.next().unwrap_or(0));
+    demask_kernels::threads::with_threads(threads, || {
+        convolutions(batch);
+        norms(batch);
+    });
 }
 
 /// Group norm with SiLU, which is bound by memory: GB/s of what must be read and written once.
-fn norms() {
+fn norms(batch: usize) {
     println!("group norm (8 groups) and SiLU, batch x channels x size: forward | backward");
-    for (batch, channels, size) in [(16, 64, 32), (16, 128, 16), (16, 256, 8)] {
+    for (channels, size) in [(64, 32), (128, 16), (256, 8)] {
         let shape = GroupNorm {
             batch,
             channels,
@@ -62,7 +68,7 @@ fn norms() {
     }
 }
 
-fn convolutions() {
+fn convolutions(batch: usize) {
     let threads = demask_kernels::threads::count();
     println!(
         "{} on {threads} threads; least / median ms (GFLOP/s of the least)",
@@ -72,22 +78,22 @@ fn convolutions() {
         "batch x channels x size -> filters, kernel, stride: forward | d input | d weight | d bias"
     );
     for (batch, channels, size, filters, k, s) in [
-        (16, 3, 32, 64, 3, 1),
-        (16, 64, 32, 64, 3, 1),
-        (16, 128, 32, 64, 3, 1),
-        (16, 64, 32, 64, 3, 2),
-        (16, 64, 16, 128, 3, 1),
-        (16, 128, 16, 128, 3, 1),
-        (16, 256, 16, 128, 3, 1),
-        (16, 128, 16, 128, 3, 2),
-        (16, 128, 8, 256, 3, 1),
-        (16, 256, 8, 256, 3, 1),
-        (16, 512, 8, 256, 3, 1),
-        (16, 64, 32, 3, 3, 1),
-        (16, 64, 32, 64, 1, 1),
-        (16, 128, 32, 64, 1, 1),
-        (16, 128, 16, 128, 1, 1),
-        (16, 256, 8, 256, 1, 1),
+        (batch, 3, 32, 64, 3, 1),
+        (batch, 64, 32, 64, 3, 1),
+        (batch, 128, 32, 64, 3, 1),
+        (batch, 64, 32, 64, 3, 2),
+        (batch, 64, 16, 128, 3, 1),
+        (batch, 128, 16, 128, 3, 1),
+        (batch, 256, 16, 128, 3, 1),
+        (batch, 128, 16, 128, 3, 2),
+        (batch, 128, 8, 256, 3, 1),
+        (batch, 256, 8, 256, 3, 1),
+        (batch, 512, 8, 256, 3, 1),
+        (batch, 64, 32, 3, 3, 1),
+        (batch, 64, 32, 64, 1, 1),
+        (batch, 128, 32, 64, 1, 1),
+        (batch, 128, 16, 128, 1, 1),
+        (batch, 256, 8, 256, 1, 1),
         (1, 64, 64, 64, 3, 1),
         (1, 128, 32, 128, 3, 1),
     ] {
