@@ -1,8 +1,8 @@
 //! # demask-kernels — CPU kernels behind a safe slice API
 //!
-//! `gemm` multiplies matrices, `attention` attends, `rowwise` does everything that works on rows or
-//! single values, `threads` says how many threads do it, `peak` shows what the machine can do at all.
-//! Operands are `f32` slices with shapes (a weight may be packed in [bf16, int8 or int4](gemm::Format)); a
+//! `gemm` multiplies matrices, `attention` attends, `conv` convolves pictures, `rowwise` does everything that
+//! works on rows or single values, `threads` says how many threads do it, `peak` shows what the machine can do at
+//! all. Operands are `f32` slices with shapes (a weight may be packed in [bf16, int8 or int4](gemm::Format)); a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
 //! This crate knows no tensors, networks or files. It is the only one that may write `unsafe` code freely;
 //! elsewhere two calls into the system (mapping a file, a setting of the allocator) are allowed one by one.
@@ -73,6 +73,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod attention;
+pub mod conv;
 pub mod gemm;
 mod mem;
 pub mod peak;

@@ -118,6 +118,17 @@ impl Scratch {
         });
         Self(kept.unwrap_or_else(|| Buffer::zeroed(len)))
     }
+    /// One of exactly this size, zeroed, for somebody who keeps it.
+    pub fn fresh(len: usize) -> Self {
+        Self(Buffer::zeroed(len))
+    }
+    /// Number of values, at least as many as were asked for.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    pub fn as_ptr(&self) -> *const f32 {
+        self.0.as_ptr()
+    }
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
         self.0.as_mut_ptr()
     }

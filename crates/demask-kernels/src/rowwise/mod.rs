@@ -4,10 +4,13 @@
 //! |---|---|---|
 //! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
+//! | group norm, SiLU after it | `group_norm.rs` | Wu & He, 2018 |
 //! | cross-entropy | `cross_entropy.rs` | – |
 //! | score (softmax statistics, Gumbel draw, largest tokens) | `score/` | Milakov & Gimelshein, 2018; Gumbel, 1954 |
 //! | SwiGLU | `swiglu.rs` | Shazeer, 2020 |
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
+//! | SiLU | `silu.rs` | Elfwing et al., 2018 |
+//! | pictures at twice and half the size | `resample.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
@@ -21,22 +24,28 @@ mod adamw;
 mod cross_entropy;
 mod embedding;
 mod gelu;
+mod group_norm;
 mod layer_norm;
 mod lerp;
+mod resample;
 mod rms_norm;
 mod rotary;
 pub(crate) mod score;
+mod silu;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
+pub use group_norm::{GroupNorm, group_norm, group_norm_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
+pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
 pub use score::{Asked, Noise, RowScore, Softmax, score};
+pub use silu::{silu, silu_backward};
 pub use swiglu::{swiglu, swiglu_backward};
 
 use crate::simd::{LANES, Simd};

@@ -166,6 +166,24 @@ impl<const DOTS: bool> Simd for Avx512<DOTS> {
     }
     type U = __m512i;
     #[inline(always)]
+    fn unzip(self, a: __m512, b: __m512) -> (__m512, __m512) {
+        op!({
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            let pick = |at| _mm512_permutex2var_ps(a, at, b);
+            (pick(even), pick(odd))
+        })
+    }
+    #[inline(always)]
+    fn zip(self, even: __m512, odd: __m512) -> (__m512, __m512) {
+        op!({
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            let pick = |at| _mm512_permutex2var_ps(even, at, odd);
+            (pick(low), pick(high))
+        })
+    }
+    #[inline(always)]
     fn words(self, x: [u32; LANES]) -> __m512i {
         // SAFETY: `x` holds 16 words; the load may be unaligned.
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }

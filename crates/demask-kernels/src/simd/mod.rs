@@ -150,6 +150,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max_lane(self, v: Self::V) -> f32;
     /// Rows become columns.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+    /// The lanes of `a` then `b` at even places, and those at odd places.
+    #[inline(always)]
+    fn unzip(self, a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        portable::unzip_through_memory(self, a, b)
+    }
+    /// The inverse of [`Simd::unzip`].
+    #[inline(always)]
+    fn zip(self, even: Self::V, odd: Self::V) -> (Self::V, Self::V) {
+        portable::zip_through_memory(self, even, odd)
+    }
 
     // Lanes as words that hold narrower values: two bf16 (the lower half first) or four bytes.
 
@@ -299,6 +309,16 @@ mod tests {
                 for (i, r) in rows.iter_mut().enumerate() {
                     *r = s.load(grid.as_ptr().add(16 * i));
                 }
+                let (even, odd) = s.unzip(rows[2], rows[3]);
+                s.store(out.as_mut_ptr(), even);
+                assert_eq!((out[0], out[1], out[8], out[15]), (32.0, 34.0, 48.0, 62.0));
+                s.store(out.as_mut_ptr(), odd);
+                assert_eq!((out[0], out[1], out[8], out[15]), (33.0, 35.0, 49.0, 63.0));
+                let (a, b) = s.zip(even, odd);
+                s.store(out.as_mut_ptr(), a);
+                assert!((0..16).all(|i| out[i] == (32 + i) as f32));
+                s.store(out.as_mut_ptr(), b);
+                assert!((0..16).all(|i| out[i] == (48 + i) as f32));
                 for (j, col) in s.transpose(rows).into_iter().enumerate() {
                     s.store(out.as_mut_ptr(), col);
                     for (i, &x) in out.iter().enumerate() {

@@ -42,6 +42,36 @@ pub(super) fn transpose_through_memory<S: Simd>(s: S, rows: [S::V; LANES]) -> [S
     out
 }
 
+/// [`Simd::unzip`] by writing both vectors to memory.
+#[inline(always)]
+pub(super) fn unzip_through_memory<S: Simd>(s: S, a: S::V, b: S::V) -> (S::V, S::V) {
+    let (mut line, mut even, mut odd) = ([0.0f32; 2 * LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    // SAFETY: the arrays hold 32, 16 and 16 values.
+    unsafe {
+        s.store(line.as_mut_ptr(), a);
+        s.store(line.as_mut_ptr().add(LANES), b);
+        for i in 0..LANES {
+            (even[i], odd[i]) = (line[2 * i], line[2 * i + 1]);
+        }
+        (s.load(even.as_ptr()), s.load(odd.as_ptr()))
+    }
+}
+
+/// [`Simd::zip`] by writing both vectors to memory.
+#[inline(always)]
+pub(super) fn zip_through_memory<S: Simd>(s: S, even: S::V, odd: S::V) -> (S::V, S::V) {
+    let (mut line, mut e, mut o) = ([0.0f32; 2 * LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    // SAFETY: the arrays hold 32, 16 and 16 values.
+    unsafe {
+        s.store(e.as_mut_ptr(), even);
+        s.store(o.as_mut_ptr(), odd);
+        for i in 0..LANES {
+            (line[2 * i], line[2 * i + 1]) = (e[i], o[i]);
+        }
+        (s.load(line.as_ptr()), s.load(line.as_ptr().add(LANES)))
+    }
+}
+
 impl Simd for Portable {
     type V = V;
     const MR: usize = 4;

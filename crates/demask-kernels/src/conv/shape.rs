@@ -1,0 +1,111 @@
+//! What is convolved with what.
+
+/// The sizes of a 2-D convolution; pictures are `[batch, channels, height, width]`.
+///
+/// ```
+/// use demask_kernels::conv::ConvShape;
+/// let shape = ConvShape {
+///     batch: 16,
+///     channels: 64,
+///     height: 32,
+///     width: 32,
+///     filters: 128,
+///     kernel: [3, 3],
+///     stride: [2, 2],
+///     padding: [1, 1],
+/// };
+/// assert_eq!(shape.output(), [16, 16]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Pictures.
+    pub batch: usize,
+    /// Channels of the input.
+    pub channels: usize,
+    /// Rows of the input.
+    pub height: usize,
+    /// Columns of the input.
+    pub width: usize,
+    /// Channels of the output.
+    pub filters: usize,
+    /// Rows and columns of a filter.
+    pub kernel: [usize; 2],
+    /// Distance of two neighbouring samples, down and across.
+    pub stride: [usize; 2],
+    /// Zeros around the input, above and below, left and right.
+    pub padding: [usize; 2],
+}
+
+impl ConvShape {
+    /// Rows and columns of the output: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
+    ///
+    /// # Panics
+    /// When a kernel or stride is 0, or the kernel is larger than the padded input.
+    pub fn output(&self) -> [usize; 2] {
+        let size = [self.height, self.width];
+        std::array::from_fn(|a| {
+            let (k, s) = (self.kernel[a], self.stride[a]);
+            let padded = size[a].saturating_add(self.padding[a].saturating_mul(2));
+            assert!(
+                k > 0 && s > 0 && k <= padded,
+                "conv: a kernel of {:?} with stride {:?} does not fit an input of {size:?} with \
+                 padding {:?}",
+                self.kernel,
+                self.stride,
+                self.padding
+            );
+            (padded - k) / s + 1
+        })
+    }
+
+    /// Taps of a filter.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// Floating-point operations of the forward pass, and of each of the two backward products.
+    pub fn flops(&self) -> usize {
+        let [h, w] = self.output();
+        [self.batch, self.filters, h, w, self.channels, self.taps()]
+            .iter()
+            .fold(2, |n: usize, &f| n.saturating_mul(f))
+    }
+
+    /// Panics unless the operands have the sizes of this shape (`None`: not given).
+    pub(super) fn check(
+        &self,
+        what: &str,
+        input: Option<usize>,
+        weight: Option<usize>,
+        output: Option<usize>,
+    ) {
+        let [oh, ow] = self.output();
+        let product = |dims: [usize; 4]| {
+            let all = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            all.unwrap_or_else(|| {
+                panic!("{what}: a tensor of {dims:?} overflows the address space")
+            })
+        };
+        for (name, len, dims) in [
+            (
+                "input",
+                input,
+                [self.batch, self.channels, self.height, self.width],
+            ),
+            (
+                "weight",
+                weight,
+                [self.filters, self.channels, self.kernel[0], self.kernel[1]],
+            ),
+            ("output", output, [self.batch, self.filters, oh, ow]),
+        ] {
+            let want = product(dims);
+            if let Some(len) = len {
+                assert!(
+                    len == want,
+                    "{what}: the {name} is {dims:?}, which is {want} values, but {len} were given"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Group norm of pictures, alone or with SiLU after it.
+//!
+//! The values of one group of channels of one picture lie next to each other. A sum over them has 64
+//! partial sums (value j goes to partial sum j mod 64), folded in a fixed order; sums over a channel
+//! likewise; the gradients of weight and bias add the pictures in order.
+
+use super::{get, put, same_len};
+use crate::mem::MutPtr;
+use crate::simd::math::sigmoid;
+use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::threads;
+
+/// The sizes of a group norm over pictures `[batch, channels, pixels]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNorm {
+    /// Pictures.
+    pub batch: usize,
+    /// Channels of a picture.
+    pub channels: usize,
+    /// Values of a channel.
+    pub pixels: usize,
+    /// Groups of neighbouring channels that share mean and variance; divides `channels`.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Whether `silu(z) = z · σ(z)` follows.
+    pub silu: bool,
+}
+
+impl GroupNorm {
+    /// Panics unless the sizes fit; returns the channels of a group.
+    fn check(&self, what: &str, pictures: &[usize], channels: &[usize], stats: usize) -> usize {
+        assert!(
+            self.groups > 0 && self.channels.is_multiple_of(self.groups),
+            "{what}: {} channels can't be cut into {} groups",
+            self.channels,
+            self.groups
+        );
+        let dims = [self.batch, self.channels, self.pixels];
+        let all = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        assert!(
+            pictures.iter().all(|&n| Some(n) == all),
+            "{what}: operands of {pictures:?} values must all be pictures {dims:?}"
+        );
+        same_len(&format!("{what}: weight and bias"), self.channels, channels);
+        same_len(
+            &format!("{what}: stats"),
+            2 * self.batch * self.groups,
+            &[stats],
+        );
+        self.channels / self.groups
+    }
+}
+
+/// `y = (x − mean) / √(variance + ε) · weight + bias`, then SiLU if asked, with the mean and variance of
+/// each group of each picture; keeps `(mean, 1 / √(variance + ε))` for the backward pass. The
+/// variance is the mean squared deviation, taken in a second pass.
+///
+/// # Shapes
+/// `x`, `y`: `[batch, channels, pixels]`; `weight`, `bias`: `[channels]`; `stats`: `[batch, groups, 2]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn group_norm(
+    shape: &GroupNorm,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    y: &mut [f32],
+    stats: &mut [f32],
+) {
+    let per = shape.check(
+        "group_norm",
+        &[x.len(), y.len()],
+        &[weight.len(), bias.len()],
+        stats.len(),
+    );
+    let (isa, n) = (Isa::detect(), per * shape.pixels);
+    let (y, stats) = (MutPtr(y.as_mut_ptr()), MutPtr(stats.as_mut_ptr()));
+    threads::over_rows(shape.batch * shape.groups, x.len() * 20, |a, b| {
+        for g in a..b {
+            // SAFETY: groups do not overlap.
+            let (y, stats) = unsafe { (y.slice(g * n, n), stats.slice(2 * g, 2)) };
+            let c0 = g % shape.groups * per;
+            let forward = Forward {
+                shape,
+                x: &x[g * n..(g + 1) * n],
+                weight: &weight[c0..c0 + per],
+                bias: &bias[c0..c0 + per],
+                y,
+                stats,
+            };
+            dispatch(isa, forward);
+        }
+    });
+}
+
+/// Gradients of [`group_norm`]; `dx`, `dweight` and `dbias` are overwritten. With `h = (x − mean)·r`,
+/// `d = dy` (with SiLU `dy · silu'(h·weight + bias)`) and `g = d · weight`:
+/// `dx = r · (g − mean(g) − h · mean(g · h))`, `dweight = Σ d · h`, `dbias = Σ d`.
+///
+/// # Shapes
+/// As in [`group_norm`].
+///
+/// # Panics
+/// When the shapes do not fit together.
+#[allow(clippy::too_many_arguments)]
+pub fn group_norm_backward(
+    shape: &GroupNorm,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    stats: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: &mut [f32],
+    dbias: &mut [f32],
+) {
+    let per = shape.check(
+        "group_norm_backward",
+        &[x.len(), dy.len(), dx.len()],
+        &[weight.len(), bias.len(), dweight.len(), dbias.len()],
+        stats.len(),
+    );
+    let (isa, n) = (Isa::detect(), per * shape.pixels);
+    // (Σ d, Σ d·h) of each channel of each picture.
+    let mut sums = vec![0.0f32; 2 * shape.batch * shape.channels];
+    let (out, sums_ptr) = (MutPtr(dx.as_mut_ptr()), MutPtr(sums.as_mut_ptr()));
+    threads::over_rows(shape.batch * shape.groups, x.len() * 30, |a, b| {
+        for g in a..b {
+            // SAFETY: groups do not overlap.
+            let (dx, sums) = unsafe { (out.slice(g * n, n), sums_ptr.slice(2 * g * per, 2 * per)) };
+            let c0 = g % shape.groups * per;
+            let backward = Backward {
+                shape,
+                x: &x[g * n..(g + 1) * n],
+                weight: &weight[c0..c0 + per],
+                bias: &bias[c0..c0 + per],
+                stats: &stats[2 * g..2 * g + 2],
+                dy: &dy[g * n..(g + 1) * n],
+                dx,
+                sums,
+            };
+            dispatch(isa, backward);
+        }
+    });
+    dweight.fill(0.0);
+    dbias.fill(0.0);
+    for picture in sums.chunks_exact((2 * shape.channels).max(1)) {
+        for (c, pair) in picture.chunks_exact(2).enumerate() {
+            dbias[c] += pair[0];
+            dweight[c] += pair[1];
+        }
+    }
+}
+
+/// Partial vectors of a sum, so that additions need not wait for each other.
+const PARTS: usize = 4;
+
+/// Folds the partial vectors of a sum.
+#[inline(always)]
+fn fold<S: Simd>(s: S, [a, b, c, d]: [S::V; PARTS]) -> f32 {
+    s.sum(s.add(s.add(a, b), s.add(c, d)))
+}
+
+struct Forward<'a> {
+    shape: &'a GroupNorm,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    y: &'a mut [f32],
+    stats: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (x, n, pixels) = (self.x, self.x.len(), self.shape.pixels);
+        // (Loops are written out: the compiler leaves closures outside the instruction set.)
+        let mut acc = [s.splat(0.0); PARTS];
+        for j0 in (0..n).step_by(PARTS * LANES) {
+            let steps = (j0..n).step_by(LANES);
+            for (j, acc) in steps.zip(&mut acc) {
+                *acc = s.add(*acc, get(s, x, j));
+            }
+        }
+        let mean = if n == 0 { 0.0 } else { fold(s, acc) / n as f32 };
+        let mut acc = [s.splat(0.0); PARTS];
+        for j0 in (0..n).step_by(PARTS * LANES) {
+            let steps = (j0..n).step_by(LANES);
+            for (j, acc) in steps.zip(&mut acc) {
+                // Lanes beyond the group deviate by 0.
+                let d = s.sub(super::get_or(s, x, j, mean), s.splat(mean));
+                *acc = s.fma(d, d, *acc);
+            }
+        }
+        let squares = fold(s, acc);
+        let r = 1.0 / (squares / n.max(1) as f32 + self.shape.eps).sqrt();
+        self.stats.copy_from_slice(&[mean, r]);
+        if pixels == 0 {
+            return;
+        }
+        let rows = x.chunks_exact(pixels).zip(self.y.chunks_exact_mut(pixels));
+        for ((x, y), (&w, &b)) in rows.zip(self.weight.iter().zip(self.bias)) {
+            let (mean, r) = (s.splat(mean), s.splat(r));
+            let (w, b) = (s.splat(w), s.splat(b));
+            for j in (0..pixels).step_by(LANES) {
+                let z = s.fma(s.mul(s.sub(get(s, x, j), mean), r), w, b);
+                let z = if self.shape.silu {
+                    s.mul(z, sigmoid(s, z))
+                } else {
+                    z
+                };
+                put(s, y, j, z);
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    shape: &'a GroupNorm,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    stats: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    /// (Σ d, Σ d·h) of each channel.
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (n, pixels) = (self.x.len(), self.shape.pixels);
+        if n == 0 {
+            return;
+        }
+        let (mean, r) = (s.splat(self.stats[0]), s.splat(self.stats[1]));
+        let silu = self.shape.silu;
+        let (mut sum_g, mut sum_gh) = (0.0, 0.0);
+        // First pass: the sums, and d into dx when it is dear.
+        for (c, sums) in self.sums.chunks_exact_mut(2).enumerate() {
+            let (a, z) = (c * pixels, (c + 1) * pixels);
+            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], &mut self.dx[a..z]);
+            let (w, b) = (s.splat(self.weight[c]), s.splat(self.bias[c]));
+            let (mut acc_d, mut acc_dh) = ([s.splat(0.0); PARTS], [s.splat(0.0); PARTS]);
+            for j0 in (0..pixels).step_by(PARTS * LANES) {
+                let steps = (j0..pixels).step_by(LANES);
+                for (j, (acc_d, acc_dh)) in steps.zip(acc_d.iter_mut().zip(&mut acc_dh)) {
+                    let h = s.mul(s.sub(get(s, x, j), mean), r);
+                    let mut d = get(s, dy, j);
+                    if silu {
+                        let z = s.fma(h, w, b);
+                        let sig = sigmoid(s, z);
+                        let turn = s.mul(z, s.sub(s.splat(1.0), sig));
+                        d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
+                        put(s, dx, j, d);
+                    }
+                    *acc_d = s.add(*acc_d, d);
+                    *acc_dh = s.fma(d, h, *acc_dh);
+                }
+            }
+            let (sum_d, sum_dh) = (fold(s, acc_d), fold(s, acc_dh));
+            sums.copy_from_slice(&[sum_d, sum_dh]);
+            sum_g += self.weight[c] * sum_d;
+            sum_gh += self.weight[c] * sum_dh;
+        }
+        let (mean_g, back) = (s.splat(sum_g / n as f32), s.splat(-sum_gh / n as f32));
+        for (c, &w) in self.weight.iter().enumerate() {
+            let (a, z) = (c * pixels, (c + 1) * pixels);
+            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], &mut self.dx[a..z]);
+            let w = s.splat(w);
+            for j in (0..pixels).step_by(LANES) {
+                let d = if silu { get(s, dx, j) } else { get(s, dy, j) };
+                let h = s.mul(s.sub(get(s, x, j), mean), r);
+                let g = s.fma(d, w, s.fma(h, back, s.sub(s.splat(0.0), mean_g)));
+                put(s, dx, j, s.mul(r, g));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_every_isa;
+    use crate::testing::{Lcg, relative_error};
+    use crate::threads::with_threads;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_group_by_hand() {
+        // Mean 3, variance 1.
+        let shape = GroupNorm {
+            batch: 1,
+            channels: 2,
+            pixels: 1,
+            groups: 1,
+            eps: 0.0,
+            silu: false,
+        };
+        let (mut y, mut stats) = ([0.0; 2], [0.0; 2]);
+        group_norm(
+            &shape,
+            &[2.0, 4.0],
+            &[5.0, 6.0],
+            &[0.5, 1.0],
+            &mut y,
+            &mut stats,
+        );
+        assert_eq!((y, stats), ([-4.5, 7.0], [3.0, 1.0]));
+    }
+
+    struct Data {
+        x: Vec<f32>,
+        w: Vec<f32>,
+        b: Vec<f32>,
+        dy: Vec<f32>,
+    }
+
+    fn run(shape: &GroupNorm, d: &Data) -> [Vec<f32>; 4] {
+        let mut y = vec![f32::NAN; d.x.len()];
+        let mut stats = vec![0.0; 2 * shape.batch * shape.groups];
+        let (mut dx, mut dw, mut db) = (y.clone(), d.w.clone(), d.w.clone());
+        group_norm(shape, &d.x, &d.w, &d.b, &mut y, &mut stats);
+        group_norm_backward(
+            shape, &d.x, &d.w, &d.b, &stats, &d.dy, &mut dx, &mut dw, &mut db,
+        );
+        [y, dx, dw, db]
+    }
+
+    /// The same in f64, written from the formulas, and the largest `r · g` (of which small groups leave
+    /// little in dx: the scale of its error).
+    fn reference(shape: &GroupNorm, d: &Data) -> ([Vec<f64>; 4], f64) {
+        let (p, per) = (shape.pixels, shape.channels / shape.groups);
+        let n = per * p;
+        let (mut y, mut dx) = (vec![0.0; d.x.len()], vec![0.0; d.x.len()]);
+        let (mut dw, mut db) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+        let mut scale = 1e-3f64;
+        for g in 0..shape.batch * shape.groups {
+            let x = |j: usize| f64::from(d.x[g * n + j]);
+            let channel = |j: usize| g % shape.groups * per + j / p;
+            let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
+            let mean = avg(&x);
+            let r = 1.0 / (avg(&|j| (x(j) - mean).powi(2)) + f64::from(shape.eps)).sqrt();
+            let h = |j: usize| (x(j) - mean) * r;
+            let w = |j: usize| f64::from(d.w[channel(j)]);
+            let z = |j: usize| h(j) * w(j) + f64::from(d.b[channel(j)]);
+            let sig = |z: f64| 1.0 / (1.0 + (-z).exp());
+            let slope = |j: usize| {
+                let (z, s) = (z(j), sig(z(j)));
+                if shape.silu {
+                    s + z * s * (1.0 - s)
+                } else {
+                    1.0
+                }
+            };
+            let grad = |j: usize| f64::from(d.dy[g * n + j]) * slope(j);
+            let mean_g = avg(&|j| grad(j) * w(j));
+            let mean_gh = avg(&|j| grad(j) * w(j) * h(j));
+            for j in 0..n {
+                let at = g * n + j;
+                y[at] = z(j) * if shape.silu { sig(z(j)) } else { 1.0 };
+                scale = scale.max((r * grad(j) * w(j)).abs());
+                dx[at] = r * (grad(j) * w(j) - mean_g - h(j) * mean_gh);
+                dw[channel(j)] += grad(j) * h(j);
+                db[channel(j)] += grad(j);
+            }
+        }
+        ([y, dx, dw, db], scale)
+    }
+
+    fn check(shape: GroupNorm, seed: u64) {
+        let mut rng = Lcg(seed);
+        let n = shape.batch * shape.channels * shape.pixels;
+        let d = Data {
+            x: rng.vec(n),
+            w: rng.vec(shape.channels),
+            b: rng.vec(shape.channels),
+            dy: rng.vec(n),
+        };
+        let (want, scale) = reference(&shape, &d);
+        let one = with_threads(1, || run(&shape, &d));
+        assert!(one == with_threads(3, || run(&shape, &d)));
+        with_every_isa(|isa| {
+            let one = run(&shape, &d);
+            for (i, (got, want)) in one.iter().zip(&want).enumerate() {
+                let most = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+                let slack = if i == 1 { scale / most } else { 1.0 };
+                let error = relative_error(got, want) / slack.max(1.0);
+                assert!(error < 5e-6, "{shape:?}, {i} on {}: {error:e}", isa.name());
+            }
+            // The first picture alone.
+            let first = GroupNorm { batch: 1, ..shape };
+            let cut = |v: &[f32]| v[..n / shape.batch].to_vec();
+            let alone = Data {
+                x: cut(&d.x),
+                w: d.w.clone(),
+                b: d.b.clone(),
+                dy: cut(&d.dy),
+            };
+            let [y, dx, ..] = run(&first, &alone);
+            assert!(y == cut(&one[0]) && dx == cut(&one[1]), "{shape:?}");
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn random_shapes_match_f64(
+            batch in 1usize..4, per in 1usize..6, groups in 1usize..5, pixels in 2usize..150,
+            silu: bool, seed in 1u64..1000,
+        ) {
+            check(GroupNorm { batch, channels: per * groups, pixels, groups, eps: 1e-5, silu }, seed);
+        }
+    }
+
+    #[test]
+    fn large_pictures_and_one_pixel() {
+        for (batch, channels, pixels, groups) in [(3, 64, 1024, 8), (2, 12, 1, 4), (2, 9, 289, 3)] {
+            for silu in [false, true] {
+                let eps = 1e-3;
+                check(
+                    GroupNorm {
+                        batch,
+                        channels,
+                        pixels,
+                        groups,
+                        eps,
+                        silu,
+                    },
+                    7,
+                );
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "9 channels can't be cut into 2 groups")]
+    fn groups_that_do_not_fit_are_named() {
+        let shape = GroupNorm {
+            batch: 1,
+            channels: 9,
+            pixels: 1,
+            groups: 2,
+            eps: 0.0,
+            silu: false,
+        };
+        group_norm(
+            &shape,
+            &[0.0; 9],
+            &[0.0; 9],
+            &[0.0; 9],
+            &mut [0.0; 9],
+            &mut [0.0; 4],
+        );
+    }
+}
