@@ -148,15 +148,16 @@ impl Best {
 
     /// Whether even the luckiest draw of a logit would not win.
     fn is_beyond(&self, z: f64, temperature: f64) -> bool {
-        z == f64::NEG_INFINITY || z + temperature * GUMBEL_MAX <= self.score
+        z == f64::NEG_INFINITY || z + temperature * GUMBEL_MAX < self.score
     }
 
-    fn consider(&mut self, z: f64, token: usize, temperature: f64, noise: &Noise<'_>) {
+    /// Takes in one token; of equal draws the lower token wins, whenever it comes.
+    pub fn consider(&mut self, z: f64, token: usize, temperature: f64, noise: &Noise<'_>) {
         if self.is_beyond(z, temperature) {
             return;
         }
         let score = z - temperature * (-noise.uniform(token).ln()).ln();
-        if score > self.score {
+        if score > self.score || score == self.score && (token as u32) < self.token {
             (self.score, self.token) = (score, token as u32);
         }
     }

@@ -200,8 +200,15 @@ impl State {
         }
         self.end += x.len();
         let (top, second) = softmax::two_largest(s, x);
+        let noise = noise.filter(|_| self.asked.temperature > 0.0);
         if top > self.plain.before.top().max(self.plain.open.top()) {
             self.token = (first + position(s, x, top)) as u32;
+            if let Some(noise) = noise {
+                // Its draw is a good one to beat: fewer others have to be computed.
+                let z = f64::from(top);
+                let (token, t) = (self.token as usize, self.asked.temperature);
+                self.best.consider(z, token, t, noise);
+            }
         }
         let plain = Softmax::of(s, x, (top, second), 1.0);
         self.plain.open.add(&plain);
@@ -210,19 +217,19 @@ impl State {
             sums.open.add(&tempered);
         }
         self.largest.fold(s, x, first, top);
-        if let Some(noise) = noise.filter(|_| self.asked.temperature > 0.0) {
+        if let Some(noise) = noise {
             self.best.fold(s, x, first, self.asked.temperature, noise);
         }
     }
 
-    #[allow(
-        dead_code,
-        reason = "for a head that scores what it multiplies; tested"
-    )]
     /// Takes in the state of the next segment.
     ///
     /// # Panics
     /// When it is not the next one or more than one.
+    #[allow(
+        dead_code,
+        reason = "for a head that scores what it multiplies; tested"
+    )]
     pub fn merge(&mut self, later: &Self) {
         assert!(
             later.begin == self.end && later.end - later.begin <= SEGMENT,
