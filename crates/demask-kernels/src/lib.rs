@@ -1,7 +1,7 @@
 //! # demask-kernels — CPU kernels behind a safe slice API
 //!
-//! `gemm` multiplies matrices, `attention` attends, `conv` convolves pictures, `rowwise` does everything that works on rows or
-//! single values, `threads` says how many threads do it. Operands are `f32` slices with shapes; a
+//! `gemm` multiplies matrices, `attention` attends, `conv` convolves pictures, `rowwise` does everything
+//! that works on rows or single values, `threads` says how many threads do it. Operands are `f32` slices with shapes; a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
 //! This crate knows no tensors, networks or files. It is the only one that may write `unsafe` code freely;
 //! elsewhere two calls into the system (mapping a file, a setting of the allocator) are allowed one by one.
@@ -47,6 +47,8 @@
 //! - A matrix product is one chain of fused multiply-adds over increasing k. Cache blocks put the
 //!   unfinished sum into C and take it up again, which changes no bit; so block sizes are free, and
 //!   full tiles, edge tiles and single rows agree.
+//! - A convolution is such a chain over channels and taps, or sixteen chains over channels, combined in a
+//!   fixed way; which of the two depends on the filters alone.
 //! - Threads divide outputs, never sums.
 //! - A sum over a row has sixteen partial sums, folded in a fixed order; a gradient that is summed
 //!   over rows goes through chunks of a fixed number of rows, added in order.
