@@ -53,6 +53,8 @@
 //!   unfinished sum into C and take it up again, which changes no bit; so block sizes are free, and
 //!   full tiles, edge tiles and single rows agree. Whole numbers are summed exactly; their scales are
 //!   found row by row.
+//! - A convolution is such a chain over channels and taps, or sixteen chains over channels, combined in a
+//!   fixed way; which of the two depends on the filters alone.
 //! - Threads divide outputs, never sums.
 //! - A sum over a row has sixteen partial sums, folded in a fixed order; a gradient that is summed
 //!   over rows goes through chunks of a fixed number of rows, added in order.

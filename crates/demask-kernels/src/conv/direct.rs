@@ -56,11 +56,11 @@ pub(super) unsafe fn correlate(
     dst: *mut f32,
 ) {
     let (_, nr) = tile_shape(filters.isa);
-    let rows = filters.rows.start(filters.rows.tiles);
     let columns = batch * sampling.pixels();
-    if columns == 0 || rows == 0 {
+    if columns == 0 || filters.rows.tiles == 0 {
         return;
     }
+    let rows = filters.rows.start(filters.rows.tiles);
     let inner = filters.channels * filters.taps;
     let work = 2usize
         .saturating_mul(columns)

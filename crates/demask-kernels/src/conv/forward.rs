@@ -80,8 +80,8 @@ impl PackedFilters {
 ///
 /// The chain of fused multiply-adds begins at the bias (or 0) and runs over c, then u, then v. Filters
 /// 3×3 at stride 1 with at least 16 channels and filters go the way of `winograd.rs` instead: 16
-/// chains over c, combined in a fixed order. A sample outside the input adds `weight · 0`, so weights
-/// must be finite.
+/// chains over c, combined in a fixed order, which mixes the samples of four neighbours. A sample outside
+/// the input adds `weight · 0`. So all values must be finite.
 ///
 /// # Shapes
 /// `x`: `[batch, channels, height, width]`; `weight`: `[filters, channels, kernel]`; `bias`: `[filters]`;

@@ -330,6 +330,13 @@ fn nothing_is_convolved() {
     let mut y = [9.0; 4];
     conv2d(&no_channels, &[], &[], Some(&[3.0]), &mut y);
     assert_eq!(y, [3.0; 4]);
+    conv2d_backward_input(&no_channels, &[], &y, &mut []);
+    conv2d_backward_weight(&no_channels, &[], &y, &mut []);
+    let no_filters = shape(1, [1, 2, 2], 0, [1, 1], [1, 1], [0, 0]);
+    let mut dx = [9.0; 4];
+    conv2d(&no_filters, &[0.0; 4], &[], None, &mut []);
+    conv2d_backward_input(&no_filters, &[], &[], &mut dx);
+    assert_eq!(dx, [0.0; 4]);
 }
 
 #[test]

@@ -4,6 +4,11 @@
 //! A tile of 2×2 outputs reads 4×4 samples. Samples and filters are transformed (`V = BᵀdB`,
 //! `U = GgGᵀ`), each of the 16 positions is a matrix product over channels, and the tile is `AᵀMA`.
 //! A strip of tiles goes through all three steps while it is in the second-level cache.
+//!
+//! The transforms add and subtract, so they cost little accuracy: with values uniform in −1..1 the root
+//! mean square error is 2.6e-7 of the root mean square value at 64 channels and 4.9e-7 at 256 (a direct
+//! product in f32: 2.1e-7 and 2.2e-7), for gradients of filters 3.5e-7 (3.9e-7). Tiles of 4×4 outputs
+//! would save more and lose a digit.
 // Columns of small matrices are taken by index.
 #![allow(clippy::needless_range_loop)]
 
