@@ -8,6 +8,7 @@
 //!   fast path on `demask-kernels`, forward and backward.
 //! - `transformer/`: the network, its configuration and the names of its parameters.
 //! - [`AttentionMask`]: who sees whom, as a descriptor.
+//! - [`span`]: where the time goes, for whoever listens.
 //! - [`KvCache`]: keys and values of cells already forwarded.
 
 mod cache;
@@ -16,6 +17,7 @@ mod error;
 mod input;
 mod mask;
 pub mod ops;
+pub mod span;
 pub mod transformer;
 
 pub use cache::KvCache;

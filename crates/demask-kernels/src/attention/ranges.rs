@@ -125,7 +125,7 @@ impl KeyRanges {
     }
 
     /// Visible (query, key) pairs of all of `batch` rows.
-    pub(super) fn pairs(&self, batch: usize) -> usize {
+    pub fn pairs(&self, batch: usize) -> usize {
         self.pairs * if self.batch.is_some() { 1 } else { batch }
     }
 }

@@ -25,6 +25,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::ops::{self, RotaryTable};
+use crate::span;
 use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
@@ -340,6 +341,7 @@ impl Transformer {
     /// # Errors
     /// [`NnError::Input`] when the request does not fit the network or itself.
     pub fn forward(&self, input: Input) -> Result<Output, NnError> {
+        let _span = span::part("forward");
         let [batch, length] = input.rows.dims();
         self.check(&input)?;
         let device = self.device();

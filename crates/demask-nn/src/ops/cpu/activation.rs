@@ -7,6 +7,7 @@ use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
+use crate::span;
 
 #[backend_extension(Flex, Autodiff)]
 trait ActivationBackend: Backend {
@@ -55,6 +56,7 @@ struct SwiGlu {
 
 impl Gradient<2> for SwiGlu {
     fn inputs(self, output: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let _span = span::part("swiglu backward");
         let shape = dims::<2>(&self.gate);
         let [gate, up, dy] = [&self.gate, &self.up, &output].map(Contiguous::new);
         let n = gate.values().len();
@@ -72,6 +74,7 @@ struct Gelu {
 
 impl Gradient<1> for Gelu {
     fn inputs(self, output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let _span = span::part("gelu backward");
         let [x, dy] = [&self.x, &output].map(Contiguous::new);
         let mut dx = vec![0.0; x.values().len()];
         rowwise::gelu_backward(x.values(), dy.values(), &mut dx);
@@ -80,6 +83,7 @@ impl Gradient<1> for Gelu {
 }
 
 fn swiglu_forward(gate: &FlexTensor, up: &FlexTensor) -> FlexTensor {
+    let _span = span::part("swiglu");
     let shape = dims::<2>(gate);
     let [gate, up] = [gate, up].map(Contiguous::new);
     let mut y = vec![0.0; gate.values().len()];
@@ -88,6 +92,7 @@ fn swiglu_forward(gate: &FlexTensor, up: &FlexTensor) -> FlexTensor {
 }
 
 fn gelu_forward(x: &FlexTensor) -> FlexTensor {
+    let _span = span::part("gelu");
     let shape = dims::<2>(x);
     let x = Contiguous::new(x);
     let mut y = vec![0.0; x.values().len()];

@@ -10,10 +10,12 @@ use demask_kernels::attention::{
     attention_sequences,
 };
 
+use tracing::span::EnteredSpan;
+
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
-use crate::RequestMask;
 use crate::cache::CachedLayer;
+use crate::{RequestMask, span};
 
 #[backend_extension(Flex, Autodiff)]
 trait AttentionBackend: Backend {
@@ -71,6 +73,8 @@ pub fn cached_attention(
             out: HeadsMut::new(out, own),
         }
     });
+    let pairs = ranges.iter().map(|ranges| ranges.pairs(1)).sum();
+    let _span = attended(pairs, q_dims, precision);
     attention_sequences(sequences.collect(), scale(q_dims), precision);
     Tensor::from_data(TensorData::new(out, q_dims), &device)
 }
@@ -125,6 +129,9 @@ impl Gradient<3> for Saved {
         let (q_dims, k_dims) = (dims::<4>(&self.q), dims::<4>(&self.k));
         let [q, k, v, out, dout] =
             [&self.q, &self.k, &self.v, &self.out, &output].map(Contiguous::new);
+        let [batch, _, heads, head] = q_dims;
+        let work = 10 * self.ranges.pairs(batch) * heads * head;
+        let _span = span::product("attention backward", "f32", work);
         let mut dq = vec![0.0; q.values().len()];
         let mut dk = vec![0.0; k.values().len()];
         let mut dv = vec![0.0; v.values().len()];
@@ -149,6 +156,15 @@ impl Gradient<3> for Saved {
     }
 }
 
+/// The span of `pairs` queries and keys a head.
+fn attended(pairs: usize, [.., heads, head]: [usize; 4], precision: Precision) -> EnteredSpan {
+    let dtype = match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    };
+    span::product("attention", dtype, 4 * pairs * heads * head)
+}
+
 fn scale([.., head]: [usize; 4]) -> f32 {
     (head as f32).sqrt().recip()
 }
@@ -163,6 +179,7 @@ fn forward(
 ) -> (FlexTensor, Vec<f32>) {
     let (q_dims, k_dims) = (dims::<4>(q), dims::<4>(k));
     let [batch, queries, heads, _] = q_dims;
+    let _span = attended(ranges.pairs(batch), q_dims, precision);
     let [q, k, v] = [q, k, v].map(Contiguous::new);
     let mut out = vec![0.0; q.values().len()];
     let mut lse = vec![0.0; batch * heads * queries];

@@ -9,6 +9,7 @@ use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
+use crate::span;
 
 #[backend_extension(Flex, Autodiff)]
 trait CrossEntropyBackend: Backend {
@@ -59,6 +60,7 @@ struct Saved {
 
 impl Gradient<1> for Saved {
     fn inputs(mut self, output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let _span = span::part("cross-entropy backward");
         let [_, vocabulary] = dims(&self.logits);
         let dloss = Contiguous::new(&output);
         // The gradient takes the place of the logits, without a copy when nobody else holds them.
@@ -75,6 +77,7 @@ impl Gradient<1> for Saved {
 }
 
 fn forward(logits: FlexTensor, targets: Arc<[i64]>, forbidden: Option<u32>) -> (FlexTensor, Saved) {
+    let _span = span::part("cross-entropy");
     let [rows, vocabulary] = dims(&logits);
     let mut logits = logits.to_contiguous();
     if logits.layout().start_offset() != 0 || logits.storage::<f32>().len() != rows * vocabulary {

@@ -9,6 +9,7 @@ use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
+use crate::span;
 
 #[backend_extension(Flex, Autodiff)]
 trait EmbeddingBackend: Backend {
@@ -50,6 +51,7 @@ struct Saved {
 
 impl Gradient<1> for Saved {
     fn inputs(self, output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let _span = span::part("embedding backward");
         let [rows, width] = self.table;
         let dy = Contiguous::new(&output);
         let mut dtable = vec![0.0; rows * width];
@@ -59,6 +61,7 @@ impl Gradient<1> for Saved {
 }
 
 fn forward(table: &FlexTensor, ids: &[i64]) -> FlexTensor {
+    let _span = span::part("embedding");
     let [_, width] = dims(table);
     let table = Contiguous::new(table);
     let mut y = vec![0.0; ids.len() * width];

@@ -10,7 +10,7 @@ use demask_kernels::gemm::{Beta, MatrixMut, MatrixRef, PackedB, Rhs, gemm};
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
-use crate::Dtype;
+use crate::{Dtype, span};
 
 #[backend_extension(Flex, Autodiff)]
 trait LinearBackend: Backend {
@@ -71,6 +71,7 @@ fn forward(x: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
 fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>) -> FlexTensor {
     let b = b.into();
     let (rows, cols) = (a.rows(), b.cols());
+    let _span = span::product("linear", "f32", 2 * rows * cols * a.cols());
     let mut c = vec![0.0; rows * cols];
     gemm(
         MatrixMut::new(&mut c, rows, cols),
@@ -114,6 +115,8 @@ impl PackedWeight {
             .as_ref()
             .map(|b| b.as_slice::<f32>().expect("biases are f32"));
         let cols = self.0.cols();
+        let dtype = self.0.format().name();
+        let _span = span::product("linear", dtype, 2 * rows * cols * inner);
         let mut c = vec![0.0; rows * cols];
         gemm(
             MatrixMut::new(&mut c, rows, cols),

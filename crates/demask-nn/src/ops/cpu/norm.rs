@@ -9,6 +9,7 @@ use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
+use crate::span;
 
 /// Which norm, and what it adds to the variance.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,7 @@ struct Saved {
 
 impl Gradient<2> for Saved {
     fn inputs(self, output: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let _span = span::part("norm backward");
         let [rows, width] = dims(&self.x);
         let [x, w, dy] = [&self.x, &self.weight, &output].map(Contiguous::new);
         let (x, w, dy) = (x.values(), w.values(), dy.values());
@@ -92,6 +94,7 @@ impl Gradient<2> for Saved {
 
 /// The output, and the row statistics that the backward pass reads.
 fn forward(x: &FlexTensor, weight: &FlexTensor, norm: Norm) -> (FlexTensor, Vec<f32>) {
+    let _span = span::part("norm");
     let [rows, width] = dims(x);
     let [x, w] = [x, weight].map(Contiguous::new);
     let mut y = vec![0.0; rows * width];

@@ -10,6 +10,7 @@ use demask_kernels::rowwise;
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
 use crate::ops::RotaryTable;
+use crate::span;
 
 #[backend_extension(Flex, Autodiff)]
 trait RotaryBackend: Backend {
@@ -50,6 +51,7 @@ impl Gradient<1> for Saved {
 type Turn = fn(&mut [f32], usize, usize, usize, &rowwise::RotaryTable, rowwise::RotaryLayout);
 
 fn turn(x: &FlexTensor, table: &RotaryTable, turn: Turn) -> FlexTensor {
+    let _span = span::part("rotary");
     let shape @ [_, _, heads, head] = dims(x);
     let mut y = Contiguous::new(x).values().to_vec();
     // Sequences that share positions share the table.
