@@ -1,7 +1,7 @@
 //! Cache blocks and threads.
 //!
-//! A is packed first, in full height up to a limit; a panel of its rows is read by every task that multiplies
-//! them. Then the result is cut into a grid of blocks, one task each. A task walks strips of columns of B (packed
+//! A is packed first, in full height up to a limit, once for all products of the call; a panel of its rows is read by
+//! every task that multiplies them. Then the result is cut into a grid of blocks, one task each. A task walks strips of columns of B (packed
 //! here unless B came packed; a strip stays in the second-level cache), and for each the register tiles:
 //! in the float formats for a few hundred inner steps at a time, so that a panel of A stays in the first-level cache
 //! while the panels of B stream past; in the integer formats, whose panels are a quarter as long and whose sums
@@ -10,9 +10,10 @@
 use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
-use super::{Beta, MatrixMut, MatrixRef, Rhs};
+use super::{MatrixRef, Rhs};
 use crate::mem::{MutPtr, Ptr, Scratch};
-use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
+use crate::simd::math::sigmoid;
+use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 
 /// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
@@ -70,6 +71,18 @@ fn place(layout: &Layout, r0: usize, t: usize) -> usize {
     r0 * layout.lhs_row() + t * SLACK
 }
 
+/// One product of a call: a right operand and where the result goes.
+pub(super) struct Target<'a> {
+    pub b: Rhs<'a>,
+    /// A second right operand; the result is then `silu(A · B) · (A · gated)`.
+    pub gated: Option<Rhs<'a>>,
+    /// Row-major, as wide as `b`.
+    pub c: MutPtr,
+    pub load_c: bool,
+    /// Null, or as long as a row.
+    pub bias: Ptr,
+}
+
 /// One block of C: some tiles of rows and some columns.
 struct Block<'a> {
     layout: &'a Layout,
@@ -77,7 +90,17 @@ struct Block<'a> {
     rows: Rows,
     tiles: (usize, usize),
     b: Source,
+    gated: Option<Source>,
     cols: (usize, usize),
+    c: *mut f32,
+    ldc: usize,
+    bias: *const f32,
+    load_c: bool,
+}
+
+/// Where the sums of a strip of columns go.
+struct Destination {
+    /// Column `j0` of row 0.
     c: *mut f32,
     ldc: usize,
     bias: *const f32,
@@ -89,58 +112,54 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let layout = self.layout;
-        let blocks = match layout.format {
-            Format::F32 | Format::Bf16 => layout.words.div_ceil(KC),
-            Format::Int8 { .. } | Format::Int4 { .. } => 1,
-        };
-        let most = layout.words.div_ceil(blocks);
         let few = self.tiles.1 - self.tiles.0 <= FEW;
-        let strip = if few {
-            1
-        } else {
-            (STRIP / (most * S::NR)).clamp(1, 16)
-        } * S::NR;
+        let panels = STRIP / (self.longest() * S::NR) / (1 + usize::from(self.gated.is_some()));
+        let strip = if few { 1 } else { panels.clamp(1, 16) } * S::NR;
+        let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
-            Source::Strided { .. } => {
-                strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR)) * most
-            }
+            Source::Strided { .. } => width * self.longest(),
             Source::Panels { .. } => 0,
         });
         let b_pack = b_pack.as_mut_ptr();
+        let (r0, r1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
+        let part = (r1 - r0) * width;
+        let mut inner = Scratch::take(if self.gated.is_some() { 2 * part } else { 0 });
+        let inner = inner.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {
-            let j1 = (j0 + strip).min(self.cols.1);
-            for block in 0..blocks {
-                let (w0, w1) = (
-                    layout.words * block / blocks,
-                    layout.words * (block + 1) / blocks,
-                );
-                let (panels, distance) = self.strip(s, (w0, w1), (j0, j1), b_pack);
-                let (first, last) = (block == 0, block + 1 == blocks);
-                for t in self.tiles.0..self.tiles.1 {
-                    let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-                    let h = r1 - r0;
-                    let a = self.a.wrapping_add(place(layout, r0, t));
-                    for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
-                        let tile = Tile {
-                            kc: w1 - w0,
-                            a: a.wrapping_add(w0 * h * layout.lhs),
-                            b: panels.wrapping_add(p * distance),
-                            ldb: S::NR,
-                            c: self.c.wrapping_add(r0 * self.ldc + j),
-                            ldc: self.ldc,
-                            cols: S::NR.min(j1 - j),
-                            load_c: self.load_c || !first,
-                            bias: if last && !self.bias.is_null() {
-                                self.bias.wrapping_add(j)
-                            } else {
-                                std::ptr::null()
-                            },
-                            groups: self.groups::<S>(a, h, j),
-                        };
-                        // SAFETY: packed panels are whole; the tile lies inside this task's block
-                        // of C, which no other task touches.
-                        unsafe { s.micro(inner(layout.format), h, &tile) }
+            let cols = (j0, (j0 + strip).min(self.cols.1));
+            let Some(gated) = &self.gated else {
+                let to = Destination {
+                    c: self.c.wrapping_add(j0),
+                    ldc: self.ldc,
+                    bias: match self.bias.is_null() {
+                        true => self.bias,
+                        false => self.bias.wrapping_add(j0),
+                    },
+                    load_c: self.load_c,
+                };
+                self.strip(s, &self.b, cols, b_pack, &to);
+                continue;
+            };
+            for (i, b) in [&self.b, gated].into_iter().enumerate() {
+                let to = Destination {
+                    // Row r0 of the block is the first of the scratch.
+                    c: inner.wrapping_add(i * part).wrapping_sub(r0 * width),
+                    ldc: width,
+                    bias: std::ptr::null(),
+                    load_c: false,
+                };
+                self.strip(s, b, cols, b_pack, &to);
+            }
+            for r in r0..r1 {
+                for j in (0..cols.1 - j0).step_by(LANES) {
+                    let from = inner.wrapping_add((r - r0) * width + j);
+                    let to = self.c.wrapping_add(r * self.ldc + j0 + j);
+                    // SAFETY: both scratch parts have whole vectors here, and the row of C has
+                    // the columns that are left.
+                    unsafe {
+                        let (gate, up) = (s.load(from), s.load(from.add(part)));
+                        let y = s.mul(s.mul(gate, sigmoid(s, gate)), up);
+                        s.store_part(to, cols.1 - j0 - j, y);
                     }
                 }
             }
@@ -149,16 +168,77 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// The panels of a strip of B and the distance between two of them; packs them if need be.
+    /// Parts into which the inner dimension is cut.
+    fn blocks(&self) -> usize {
+        match self.layout.format {
+            Format::F32 | Format::Bf16 => self.layout.words.div_ceil(KC),
+            Format::Int8 { .. } | Format::Int4 { .. } => 1,
+        }
+    }
+
+    /// Words of the longest of them.
+    fn longest(&self) -> usize {
+        self.layout.words.div_ceil(self.blocks())
+    }
+
+    /// Multiplies the rows of the block by a strip of columns of `b`.
     #[inline(always)]
     fn strip<S: Simd>(
         &self,
         s: S,
+        b: &Source,
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+        to: &Destination,
+    ) {
+        let (layout, blocks) = (self.layout, self.blocks());
+        for block in 0..blocks {
+            let (w0, w1) = (
+                layout.words * block / blocks,
+                layout.words * (block + 1) / blocks,
+            );
+            let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
+            let (first, last) = (block == 0, block + 1 == blocks);
+            for t in self.tiles.0..self.tiles.1 {
+                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                let h = r1 - r0;
+                let a = self.a.wrapping_add(place(layout, r0, t));
+                for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
+                    let tile = Tile {
+                        kc: w1 - w0,
+                        a: a.wrapping_add(w0 * h * layout.lhs),
+                        b: panels.wrapping_add(p * distance),
+                        ldb: S::NR,
+                        c: to.c.wrapping_add(r0 * to.ldc + j),
+                        ldc: to.ldc,
+                        cols: S::NR.min(j1 - j0 - j),
+                        load_c: to.load_c || !first,
+                        bias: if last && !to.bias.is_null() {
+                            to.bias.wrapping_add(j)
+                        } else {
+                            std::ptr::null()
+                        },
+                        groups: self.groups(b, a, h, j0 + j),
+                    };
+                    // SAFETY: packed panels are whole; the tile lies inside this task's block
+                    // of C or its scratch, which no other task touches.
+                    unsafe { s.micro(inner(layout.format), h, &tile) }
+                }
+            }
+        }
+    }
+
+    /// The panels of a strip of B and the distance between two of them; packs them if need be.
+    #[inline(always)]
+    fn panels<S: Simd>(
+        &self,
+        s: S,
+        b: &Source,
         (w0, w1): (usize, usize),
         (j0, j1): (usize, usize),
         b_pack: *mut f32,
     ) -> (*const f32, usize) {
-        match self.b {
+        match b {
             Source::Panels { ptr, .. } => {
                 let words = self.layout.words;
                 let at = j0 / S::NR * S::NR * words + w0 * S::NR;
@@ -166,12 +246,12 @@ impl Block<'_> {
             }
             Source::Strided { ptr, strides } => {
                 // Values of the block; only the last one of the dimension may hold an odd one.
-                let a_word = if self.layout.format == Format::Bf16 {
+                let values = if self.layout.format == Format::Bf16 {
                     2
                 } else {
                     1
                 };
-                let (k0, k1) = (w0 * a_word, (w1 * a_word).min(self.layout.k));
+                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
                 let part = Layout::new(self.layout.format, k1 - k0);
                 let distance = S::NR * (w1 - w0);
                 for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
@@ -180,7 +260,7 @@ impl Block<'_> {
                     unsafe {
                         let src = ptr.get().add(k0 * strides.0 + j * strides.1);
                         let dst = b_pack.add(p * distance);
-                        pack::right(s, &part, src, strides, cols, dst, std::ptr::null_mut());
+                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
                     }
                 }
                 (b_pack, distance)
@@ -190,19 +270,16 @@ impl Block<'_> {
 
     /// The scales of a tile of `h` rows packed at `a` and of the panel at column `j`.
     #[inline(always)]
-    fn groups<S: Simd>(&self, a: *const f32, h: usize, j: usize) -> Groups {
+    fn groups(&self, b: &Source, a: *const f32, h: usize, j: usize) -> Groups {
         let layout = self.layout;
-        let Source::Panels { scales, .. } = self.b else {
-            return Groups::NONE;
-        };
-        if layout.groups == 0 {
-            return Groups::NONE;
-        }
-        Groups {
-            count: layout.groups,
-            words: layout.group_words,
-            a: a.wrapping_add(layout.words * layout.lhs * h),
-            b: scales.get().wrapping_add(j * layout.groups),
+        match b {
+            Source::Panels { scales, .. } if layout.groups > 0 => Groups {
+                count: layout.groups,
+                words: layout.group_words,
+                a: a.wrapping_add(layout.words * layout.lhs * h),
+                b: scales.get().wrapping_add(j * layout.groups),
+            },
+            _ => Groups::NONE,
         }
     }
 }
@@ -253,53 +330,73 @@ fn check_sizes([m, n, k]: [usize; 3]) {
     );
 }
 
-/// Runs a product whose shapes have been checked.
-pub(super) fn run(
-    mut c: MatrixMut<'_>,
-    beta: Beta,
-    a: MatrixRef<'_>,
-    b: Rhs<'_>,
-    bias: Option<&[f32]>,
-) {
-    let (m, n, k) = (c.rows(), c.cols(), a.cols());
-    if m == 0 || n == 0 {
-        return;
-    }
-    let (ldc, c) = (n, MutPtr(c.ptr()));
-    if k == 0 {
-        for i in 0..m {
-            // SAFETY: row i of C is ours alone and has n values.
-            let row = unsafe { std::slice::from_raw_parts_mut(c.get().add(i * ldc), n) };
-            if beta == Beta::Overwrite {
-                row.fill(0.0);
-            }
-            for (x, &b) in row.iter_mut().zip(bias.unwrap_or(&[])) {
-                *x += b;
+/// `C = C (+ bias)`, the sum of nothing.
+fn empty_sums(m: usize, target: &Target<'_>) {
+    let n = target.b.cols();
+    for i in 0..m {
+        for j in 0..n {
+            let place = target.c.get().wrapping_add(i * n + j);
+            // SAFETY: C is ours alone and has m rows of n values; the bias has n.
+            unsafe {
+                let bias = match target.bias.get().is_null() {
+                    true => 0.0,
+                    false => *target.bias.get().add(j),
+                };
+                *place = bias + if target.load_c { *place } else { 0.0 };
             }
         }
-        return;
     }
-    check_sizes([m, n, k]);
-    let (isa, layout) = match b {
+}
+
+/// How B lies, and the instruction set it is packed for.
+fn layout(b: &Rhs<'_>) -> (Isa, Layout) {
+    match b {
         Rhs::Packed(p) => (p.isa(), *p.layout()),
-        Rhs::Plain(_) => (Isa::detect(), Layout::new(Format::F32, k)),
-        Rhs::Bf16(_) => (Isa::detect(), Layout::new(Format::Bf16, k)),
-    };
-    let (mr, nr) = tile_shape(isa);
-    let panels = n.div_ceil(nr);
-    let source = match b {
+        Rhs::Plain(b) => (Isa::detect(), Layout::new(Format::F32, b.rows())),
+        Rhs::Bf16(b) => (Isa::detect(), Layout::new(Format::Bf16, b.rows())),
+    }
+}
+
+fn source(b: &Rhs<'_>, nr: usize) -> Source {
+    match b {
         Rhs::Plain(b) | Rhs::Bf16(b) => Source::Strided {
             ptr: Ptr(b.ptr()),
             strides: b.strides(),
         },
-        Rhs::Packed(p) => Source::Panels {
-            ptr: Ptr(p.ptr()),
-            scales: Ptr(p.ptr().wrapping_add(panels * nr * layout.words)),
-        },
-    };
-    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
-    let bias = Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr));
+        Rhs::Packed(p) => {
+            let panels = p.cols().div_ceil(nr);
+            Source::Panels {
+                ptr: Ptr(p.ptr()),
+                scales: Ptr(p.ptr().wrapping_add(panels * nr * p.layout().words)),
+            }
+        }
+    }
+}
 
+/// Runs products of one left operand whose shapes have been checked. C is written in full where it is not
+/// loaded.
+///
+/// # Panics
+/// When the right operands are not packed alike, or the sizes are absurd.
+pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
+    let (m, k) = (a.rows(), a.cols());
+    let Some(first) = targets.first().filter(|_| m > 0) else {
+        return;
+    };
+    if k == 0 {
+        return targets.iter().for_each(|target| empty_sums(m, target));
+    }
+    let (isa, layout) = self::layout(&first.b);
+    for target in targets {
+        check_sizes([m, target.b.cols(), k]);
+        let alike = |b: &Rhs<'_>| self::layout(b) == (isa, layout);
+        assert!(
+            alike(&target.b) && target.gated.as_ref().is_none_or(alike),
+            "gemm: the right operands of one call must be packed alike"
+        );
+    }
+    let (mr, nr) = tile_shape(isa);
+    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
     let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
     let chunks = m.div_ceil(most);
     for chunk in 0..chunks {
@@ -319,35 +416,56 @@ pub(super) fn run(
             };
             dispatch(isa, pack);
         });
-        let work = 2usize.saturating_mul(m1 - m0).saturating_mul(n * k);
-        let threads = if work < threads::SMALL {
+        let work = |target: &Target<'_>| {
+            let products = 1 + usize::from(target.gated.is_some());
+            (2 * products)
+                .saturating_mul(m1 - m0)
+                .saturating_mul(target.b.cols() * k)
+        };
+        let total = targets.iter().map(work).fold(0, usize::saturating_add);
+        let threads = if total < threads::SMALL {
             1
         } else {
             threads::count()
         };
-        let (row_parts, col_parts) = grid(m1 - m0, n, threads);
-        let (row_parts, col_parts) = (row_parts.min(rows.tiles), col_parts.min(panels));
-        threads::parallel(row_parts * col_parts, work, |task| {
+        // The parts of every target, one after the other.
+        let cut: Vec<(usize, usize)> = targets
+            .iter()
+            .map(|target| {
+                let n = target.b.cols();
+                let (row_parts, col_parts) = grid(m1 - m0, n, threads);
+                (row_parts.min(rows.tiles), col_parts.min(n.div_ceil(nr)))
+            })
+            .collect();
+        let tasks = cut.iter().map(|(rows, cols)| rows * cols).sum();
+        threads::parallel(tasks, total, |mut task| {
+            let mut which = 0;
+            while task >= cut[which].0 * cut[which].1 {
+                task -= cut[which].0 * cut[which].1;
+                which += 1;
+            }
+            let (target, (row_parts, col_parts)) = (&targets[which], cut[which]);
+            let (n, panels) = (target.b.cols(), target.b.cols().div_ceil(nr));
             // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
-            let (part, row) = (task / row_parts, task % row_parts);
-            let cut = |all: usize, i: usize, parts: usize| all * i / parts;
+            let (col, row) = (task / row_parts, task % row_parts);
             let block = Block {
                 layout: &layout,
                 a: packed.get(),
                 rows,
                 tiles: (
-                    cut(rows.tiles, row, row_parts),
-                    cut(rows.tiles, row + 1, row_parts),
+                    rows.tiles * row / row_parts,
+                    rows.tiles * (row + 1) / row_parts,
                 ),
-                b: source,
+                b: source(&target.b, nr),
+                gated: target.gated.as_ref().map(|b| source(b, nr)),
                 cols: (
-                    cut(panels, part, col_parts) * nr,
-                    (cut(panels, part + 1, col_parts) * nr).min(n),
+                    panels * col / col_parts * nr,
+                    (panels * (col + 1) / col_parts * nr).min(n),
                 ),
-                c: c.get().wrapping_add(m0 * ldc),
-                ldc,
-                bias: bias.get(),
-                load_c: beta == Beta::Accumulate,
+                c: target.c.get().wrapping_add(m0 * n),
+                ldc: n,
+                bias: target.bias.get(),
+                load_c: target.load_c,
             };
             dispatch(isa, block);
         });

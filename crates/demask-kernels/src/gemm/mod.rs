@@ -8,6 +8,7 @@
 //! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
 //! | driver | `driver.rs` | cache blocks and threads |
+//! | products | `products.rs` | results of their own, several for one left operand, SwiGLU of two |
 //!
 //! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
 //! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time, in the integer formats one step a
@@ -19,12 +20,17 @@ mod matrix;
 pub(crate) mod micro;
 pub(crate) mod pack;
 mod packed;
+mod products;
 #[cfg(test)]
 mod tests;
 
 pub use format::Format;
 pub use matrix::{MatrixMut, MatrixRef};
 pub use packed::PackedB;
+pub use products::{gated_product, product, products};
+
+use crate::mem::{MutPtr, Ptr};
+use driver::Target;
 
 /// What happens to the old contents of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,5 +116,17 @@ pub fn gemm<'b>(
             "gemm: the bias must have a value for each of the {n} columns"
         );
     }
-    driver::run(c, beta, a, b, bias);
+    let mut c = c;
+    let target = Target {
+        b,
+        gated: None,
+        c: MutPtr(c.ptr()),
+        load_c: beta == Beta::Accumulate,
+        bias: pointer(bias),
+    };
+    driver::run(a, &[target]);
+}
+
+fn pointer(bias: Option<&[f32]>) -> Ptr {
+    Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr))
 }

@@ -81,13 +81,24 @@ impl Attention {
         })
     }
 
-    /// `[batch * length, d_model]` to the same shape, for block number `layer`.
-    pub(super) fn forward(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
+    /// `[batch * length, d_model]` to the same shape, for block number `layer`, added to `onto` if it is
+    /// given.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        onto: Option<Tensor<2>>,
+        layer: usize,
+        pass: &mut Pass,
+    ) -> Tensor<2> {
         let [batch, length] = pass.dims;
         let seeds = Seeds::new(pass.seed, layer);
-        let project = |linear: &Linear, x: Tensor<2>, which: Projection| {
-            linear.forward_with(x, seeds.of(which))
-        };
+        let with = |linear, which| (linear, seeds.of(which));
+        let projections = [
+            with(&self.q, Projection::Q),
+            with(&self.k, Projection::K),
+            with(&self.v, Projection::V),
+        ];
+        let [q, k, v] = Linear::forward_each(projections, x);
         let heads = |x: Tensor<2>, heads: usize, norm: &Option<Norm>| {
             let x = match norm {
                 Some(norm) => norm.forward(x.reshape([batch * length * heads, self.head_dim])),
@@ -95,17 +106,9 @@ impl Attention {
             };
             x.reshape([batch, length, heads, self.head_dim])
         };
-        let mut q = heads(
-            project(&self.q, x.clone(), Projection::Q),
-            self.heads,
-            &self.q_norm,
-        );
-        let mut k = heads(
-            project(&self.k, x.clone(), Projection::K),
-            self.kv_heads,
-            &self.k_norm,
-        );
-        let v = heads(project(&self.v, x, Projection::V), self.kv_heads, &None);
+        let mut q = heads(q, self.heads, &self.q_norm);
+        let mut k = heads(k, self.kv_heads, &self.k_norm);
+        let v = heads(v, self.kv_heads, &None);
         if let Some(table) = &pass.rotary {
             q = ops::rotary(q, table);
             k = ops::rotary(k, table);
@@ -119,7 +122,11 @@ impl Attention {
             ops::cached_attention(q, k, v, &mut layers, pass.masks, pass.precision)
         };
         let y = y.reshape([batch * length, self.heads * self.head_dim]);
-        project(&self.o, y, Projection::O)
+        let seed = seeds.of(Projection::O);
+        match onto {
+            Some(onto) => self.o.forward_onto(onto, y, seed),
+            None => self.o.forward_with(y, seed),
+        }
     }
 
     pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {

@@ -35,19 +35,18 @@ impl Mlp {
         })
     }
 
-    /// `[rows, d_model]` to the same shape.
-    pub(super) fn forward(&self, x: Tensor<2>, seeds: Seeds) -> Tensor<2> {
-        let project = |linear: &Linear, x: Tensor<2>, which: Projection| {
-            linear.forward_with(x, seeds.of(which))
-        };
+    /// `[rows, d_model]` to the same shape, added to `onto` if it is given.
+    pub(super) fn forward(&self, x: Tensor<2>, onto: Option<Tensor<2>>, seeds: Seeds) -> Tensor<2> {
+        let up = (&self.up, seeds.of(Projection::Up));
         let inner = match &self.gate {
-            Some(gate) => ops::swiglu(
-                project(gate, x.clone(), Projection::Gate),
-                project(&self.up, x, Projection::Up),
-            ),
-            None => ops::gelu_tanh(project(&self.up, x, Projection::Up)),
+            Some(gate) => Linear::gated((gate, seeds.of(Projection::Gate)), up, x),
+            None => ops::gelu_tanh(up.0.forward_with(x, up.1)),
         };
-        project(&self.down, inner, Projection::Down)
+        let seed = seeds.of(Projection::Down);
+        match onto {
+            Some(onto) => self.down.forward_onto(onto, inner, seed),
+            None => self.down.forward_with(inner, seed),
+        }
     }
 
     pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {

@@ -657,17 +657,22 @@ impl Block {
         };
         let seeds = Seeds::new(dropout.seed, layer);
         let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
+            let y = self.attn_norm.forward(x.clone());
+            if dropout.seed.is_none() {
+                let x = self.attn.forward(y, Some(x), layer, pass);
+                let y = self.mlp_norm.forward(x.clone());
+                return self.mlp.forward(y, Some(x), seeds);
+            }
+            let x = x + dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
             let y = self
-                .attn
-                .forward(self.attn_norm.forward(x.clone()), layer, pass);
-            let x = x + dropout.apply(y, 2 * layer);
-            let y = self.mlp.forward(self.mlp_norm.forward(x.clone()), seeds);
+                .mlp
+                .forward(self.mlp_norm.forward(x.clone()), None, seeds);
             return x + dropout.apply(y, 2 * layer + 1);
         };
         let y = modulate(self.attn_norm.forward(x.clone()), shift_a, scale_a);
-        let x = x + gate_a * dropout.apply(self.attn.forward(y, layer, pass), 2 * layer);
+        let x = x + gate_a * dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
         let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
-        x + gate_m * dropout.apply(self.mlp.forward(y, seeds), 2 * layer + 1)
+        x + gate_m * dropout.apply(self.mlp.forward(y, None, seeds), 2 * layer + 1)
     }
 
     fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {

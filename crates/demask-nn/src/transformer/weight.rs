@@ -67,6 +67,65 @@ impl Linear {
         }
     }
 
+    /// `onto + x Wᵀ + b`.
+    pub(super) fn forward_onto(
+        &self,
+        onto: Tensor<2>,
+        x: Tensor<2>,
+        dropout: Option<u64>,
+    ) -> Tensor<2> {
+        match self.plain() {
+            Some(weight) => weight.forward_onto(onto, x, self.bias.as_ref().map(Param::val)),
+            None => onto + self.forward_with(x, dropout),
+        }
+    }
+
+    /// The products of one input with several linears, each with its seed of dropout.
+    pub(super) fn forward_each<const N: usize>(
+        linears: [(&Self, Option<u64>); N],
+        x: Tensor<2>,
+    ) -> [Tensor<2>; N] {
+        let packed = linears.map(|(linear, _)| linear.plain());
+        let alike = |first: &PackedWeight| {
+            let like = |weight: &Option<&PackedWeight>| weight.is_some_and(|w| w.is_like(first));
+            packed.iter().all(like)
+        };
+        if !packed[0].is_some_and(alike) {
+            return linears.map(|(linear, seed)| linear.forward_with(x.clone(), seed));
+        }
+        let mut packed = packed.into_iter().flatten();
+        let weights = linears.map(|(linear, _)| {
+            let weight = packed.next().expect("all are packed");
+            (weight, linear.bias.as_ref().map(Param::val))
+        });
+        PackedWeight::forward_each(x, weights)
+    }
+
+    /// SwiGLU of two linears: `silu(gate x) · (up x)`.
+    pub(super) fn gated(
+        gate: (&Self, Option<u64>),
+        up: (&Self, Option<u64>),
+        x: Tensor<2>,
+    ) -> Tensor<2> {
+        match (gate.0.plain(), up.0.plain()) {
+            (Some(g), Some(u)) if g.is_like(u) && gate.0.bias.is_none() && up.0.bias.is_none() => {
+                PackedWeight::gated(x, g, u)
+            }
+            _ => {
+                let [gate, up] = Self::forward_each([gate, up], x);
+                ops::swiglu(gate, up)
+            }
+        }
+    }
+
+    /// The packed weight, if there is nothing else to add.
+    fn plain(&self) -> Option<&PackedWeight> {
+        match (&self.weight, &self.lora) {
+            (Weight::Packed(weight), None) => Some(weight),
+            _ => None,
+        }
+    }
+
     /// The same linear with the adapter that `attach` has for `name`.
     pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
         let lora = match &self.weight {

@@ -279,3 +279,52 @@ fn packed_weights_are_as_small_as_their_format() {
         k * n / 2 + 4 * n * k / 64
     );
 }
+
+#[test]
+fn products_of_one_call_have_the_bits_of_each_alone() {
+    let (m, k) = (67, 201);
+    let mut rng = Lcg(10);
+    let a = rng.vec(m * k);
+    let a = MatrixRef::new(&a, m, k);
+    for format in FORMATS.into_iter().chain([Format::F32]) {
+        with_every_isa(|isa| {
+            let [wide, narrow, up] = [130, 33, 130].map(|n| {
+                let b = rng.vec(k * n);
+                PackedB::pack(MatrixRef::new(&b, k, n), format)
+            });
+            let bias = rng.vec(33);
+            let want = [
+                product(a, &wide, None),
+                product(a, &narrow, Some(&bias)),
+                product(a, &up, None),
+            ];
+            let mut gated = vec![0.0; m * 130];
+            crate::rowwise::swiglu(&want[0], &want[2], &mut gated);
+            for threads in [1, 3] {
+                with_threads(threads, || {
+                    let found = products(
+                        a,
+                        [
+                            ((&wide).into(), None),
+                            ((&narrow).into(), Some(&bias[..])),
+                            ((&up).into(), None),
+                        ],
+                    );
+                    assert!(found == want, "{format:?} on {}", isa.name());
+                    let found = gated_product(a, (&wide).into(), (&up).into());
+                    assert!(found == gated, "{format:?} on {}", isa.name());
+                });
+            }
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "packed alike")]
+fn right_operands_that_differ_are_refused() {
+    let b = [1.0; 6];
+    let [x, y] =
+        [Format::F32, Format::Bf16].map(|format| PackedB::pack(MatrixRef::new(&b, 3, 2), format));
+    let a = MatrixRef::new(&[1.0; 3], 1, 3);
+    products(a, [((&x).into(), None), ((&y).into(), None)]);
+}

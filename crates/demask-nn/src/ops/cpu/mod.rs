@@ -11,6 +11,7 @@ mod embedding;
 mod gradient;
 mod linear;
 mod norm;
+mod packed;
 mod rotary;
 mod storage;
 
@@ -18,6 +19,7 @@ pub use activation::{gelu_tanh, swiglu};
 pub use attention::{attention, cached_attention};
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
-pub use linear::{PackedWeight, linear};
+pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
+pub use packed::PackedWeight;
 pub use rotary::rotary;

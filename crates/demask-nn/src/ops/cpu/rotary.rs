@@ -8,7 +8,7 @@ use burn_flex::FlexTensor;
 use demask_kernels::rowwise;
 
 use super::gradient::{Gradient, register};
-use super::storage::{Contiguous, dims, tensor};
+use super::storage::{Contiguous, dims};
 use crate::ops::RotaryTable;
 use crate::span;
 
@@ -25,14 +25,14 @@ pub fn rotary(x: Tensor<4>, table: &Arc<RotaryTable>) -> Tensor<4> {
 
 impl RotaryBackend for Flex {
     fn rotary(x: FlexTensor, table: Arc<RotaryTable>) -> FlexTensor {
-        turn(&x, &table, rowwise::rotary)
+        turn(x, &table, rowwise::rotary)
     }
 }
 
 impl<C: CheckpointStrategy> RotaryBackend for Autodiff<Flex, C> {
     fn rotary(x: FloatTensor<Self>, table: Arc<RotaryTable>) -> FloatTensor<Self> {
         register::<C, _, 1>([x], |[x]| {
-            (turn(&x, &table, rowwise::rotary), Saved { table })
+            (turn(x, &table, rowwise::rotary), Saved { table })
         })
     }
 }
@@ -44,19 +44,21 @@ struct Saved {
 
 impl Gradient<1> for Saved {
     fn inputs(self, output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        [Some(turn(&output, &self.table, rowwise::rotary_backward))]
+        [Some(turn(output, &self.table, rowwise::rotary_backward))]
     }
 }
 
 type Turn = fn(&mut [f32], usize, usize, usize, &rowwise::RotaryTable, rowwise::RotaryLayout);
 
-fn turn(x: &FlexTensor, table: &RotaryTable, turn: Turn) -> FlexTensor {
+/// Rotates in the place of `x` where nobody else holds it.
+fn turn(x: FlexTensor, table: &RotaryTable, turn: Turn) -> FlexTensor {
     let _span = span::part("rotary");
-    let shape @ [_, _, heads, head] = dims(x);
-    let mut y = Contiguous::new(x).values().to_vec();
+    let [_, _, heads, head] = dims(&x);
+    let mut y = Contiguous::new(&x);
+    drop(x);
     // Sequences that share positions share the table.
     let part = table.rows() * heads * head;
-    for rows in y.chunks_exact_mut(part) {
+    for rows in y.values_mut().chunks_exact_mut(part) {
         turn(
             rows,
             heads * head,
@@ -66,5 +68,5 @@ fn turn(x: &FlexTensor, table: &RotaryTable, turn: Turn) -> FlexTensor {
             table.layout.into(),
         );
     }
-    tensor(y, shape)
+    y.into_tensor()
 }

@@ -1,9 +1,11 @@
 //! Between the framework's CPU tensors and slices.
 
-use burn::tensor::TensorData;
+use burn::backend::Flex;
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 /// A contiguous f32 tensor, copied only if it was strided.
+#[derive(Clone, Debug)]
 pub(super) struct Contiguous(FlexTensor);
 
 impl Contiguous {
@@ -16,6 +18,38 @@ impl Contiguous {
         let n = self.0.layout().num_elements();
         let start = self.0.layout().start_offset();
         &self.0.storage::<f32>()[start..start + n]
+    }
+
+    /// The values to change, copied first if somebody else holds them.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        let n = self.0.layout().num_elements();
+        let start = self.0.layout().start_offset();
+        &mut self.0.storage_mut::<f32>()[start..start + n]
+    }
+
+    pub fn into_tensor(self) -> FlexTensor {
+        self.0
+    }
+}
+
+/// The CPU tensor of `x`, without its graph.
+pub(super) fn take<const D: usize>(x: Tensor<D>) -> FlexTensor {
+    let x = if x.device().is_autodiff() {
+        x.inner()
+    } else {
+        x
+    };
+    x.try_into_primitive::<Flex>()
+        .expect("a tensor of the CPU backend")
+}
+
+/// A CPU tensor as one of `device`, which is the CPU with or without gradients.
+pub(super) fn give<const D: usize>(x: FlexTensor, device: &Device) -> Tensor<D> {
+    let x = Tensor::from_primitive::<Flex>(x);
+    if device.is_autodiff() {
+        Tensor::from_inner(x)
+    } else {
+        x
     }
 }
 

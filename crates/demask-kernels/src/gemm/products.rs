@@ -1,0 +1,77 @@
+//! Products whose results are new, so that they are not filled with zeros first.
+
+use super::driver::{self, Target};
+use super::{MatrixRef, Rhs, pointer};
+use crate::mem::MutPtr;
+
+/// `A · B (+ bias)`, row-major; the same bits as [`gemm`](super::gemm).
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>, bias: Option<&[f32]>) -> Vec<f32> {
+    let [c] = products(a, [(b.into(), bias)]);
+    c
+}
+
+/// The products of one left operand with several right ones, all plain or all packed in one format: A is rounded and
+/// packed once. The same bits as one after the other.
+///
+/// # Panics
+/// When the shapes do not fit together, or the right operands are not alike.
+pub fn products<const N: usize>(
+    a: MatrixRef<'_>,
+    with: [(Rhs<'_>, Option<&[f32]>); N],
+) -> [Vec<f32>; N] {
+    let mut all = with.map(|(b, bias)| {
+        check(a, b, bias);
+        (b, bias, Vec::with_capacity(a.rows() * b.cols()))
+    });
+    let targets = all.each_mut().map(|(b, bias, c)| Target {
+        b: *b,
+        gated: None,
+        c: MutPtr(c.as_mut_ptr()),
+        load_c: false,
+        bias: pointer(*bias),
+    });
+    driver::run(a, &targets);
+    all.map(|(b, _, mut c)| {
+        // SAFETY: the driver has written all rows in full.
+        unsafe { c.set_len(a.rows() * b.cols()) };
+        c
+    })
+}
+
+/// SwiGLU of two products: `silu(A · gate) · (A · up)`, row-major. The two are never stored; the same bits as
+/// [`swiglu`](crate::rowwise::swiglu) of [`products`].
+///
+/// # Panics
+/// As for [`products`].
+pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
+    check(a, gate, None);
+    check(a, up, None);
+    assert_eq!(gate.cols(), up.cols(), "gemm: gate and up must be alike");
+    let mut c = Vec::with_capacity(a.rows() * gate.cols());
+    let target = Target {
+        b: gate,
+        gated: Some(up),
+        c: MutPtr(c.as_mut_ptr()),
+        load_c: false,
+        bias: pointer(None),
+    };
+    driver::run(a, &[target]);
+    // SAFETY: the driver has written all rows in full.
+    unsafe { c.set_len(a.rows() * gate.cols()) };
+    c
+}
+
+fn check(a: MatrixRef<'_>, b: Rhs<'_>, bias: Option<&[f32]>) {
+    assert!(
+        a.cols() == b.rows() && bias.is_none_or(|bias| bias.len() == b.cols()),
+        "gemm: A is {}x{}, B is {}x{}, the bias has {} values",
+        a.rows(),
+        a.cols(),
+        b.rows(),
+        b.cols(),
+        bias.map_or(0, <[f32]>::len)
+    );
+}

@@ -1,0 +1,145 @@
+//! Products with weights that were packed once, for inference.
+
+use std::sync::Arc;
+
+use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault};
+use burn::tensor::{Device, Tensor};
+use demask_kernels::gemm::{self, Beta, MatrixMut, MatrixRef, PackedB, Rhs};
+use tracing::span::EnteredSpan;
+
+use super::storage::{Contiguous, give, take, tensor};
+use crate::{Dtype, span};
+
+/// A weight `[out, in]` packed for the CPU kernels in some number format.
+///
+/// In f32 its products have the same bits as those of the weight it was packed from. No gradient flows through
+/// them.
+#[derive(Clone, Debug)]
+pub struct PackedWeight(Arc<PackedB>);
+
+/// The input of a product, `[rows, in]`, and where its result is to live.
+struct Input {
+    values: Contiguous,
+    rows: usize,
+    device: Device,
+}
+
+impl Input {
+    fn new(x: Tensor<2>) -> Self {
+        let ([rows, _], device) = (x.dims(), x.device());
+        Self {
+            values: Contiguous::new(&take(x)),
+            rows,
+            device,
+        }
+    }
+
+    fn matrix(&self, inner: usize) -> MatrixRef<'_> {
+        MatrixRef::new(self.values.values(), self.rows, inner)
+    }
+
+    fn give(&self, values: Vec<f32>, cols: usize) -> Tensor<2> {
+        give(tensor(values, [self.rows, cols]), &self.device)
+    }
+}
+
+/// The values of a bias.
+fn contiguous(bias: Option<Tensor<1>>) -> Option<Contiguous> {
+    bias.map(|bias| Contiguous::new(&take(bias)))
+}
+
+impl PackedWeight {
+    /// Packs `weight` `[out, in]`, which must live on the CPU.
+    pub fn pack(weight: Tensor<2>, dtype: Dtype) -> Self {
+        let [out, inner] = weight.dims();
+        let weight = Contiguous::new(&take(weight));
+        let weight = MatrixRef::new(weight.values(), out, inner);
+        Self(Arc::new(PackedB::pack(weight.t(), dtype.format())))
+    }
+
+    /// `x Wᵀ + b` for `x` `[rows, in]`.
+    pub fn forward(&self, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        let [y] = Self::forward_each(x, [(self, bias)]);
+        y
+    }
+
+    /// The same for several weights of one format, which share the rounding of `x`.
+    pub fn forward_each<const N: usize>(
+        x: Tensor<2>,
+        weights: [(&Self, Option<Tensor<1>>); N],
+    ) -> [Tensor<2>; N] {
+        let x = Input::new(x);
+        let weights = weights.map(|(weight, bias)| (&*weight.0, contiguous(bias)));
+        let columns = weights.each_ref().map(|(weight, _)| weight.cols());
+        let _span = spanned(x.rows, columns.iter().sum(), weights[0].0);
+        let with = weights
+            .each_ref()
+            .map(|(weight, bias)| (Rhs::Packed(weight), bias.as_ref().map(Contiguous::values)));
+        let mut results = gemm::products(x.matrix(weights[0].0.rows()), with);
+        let mut columns = columns.into_iter();
+        results.each_mut().map(|values| {
+            let values = std::mem::take(values);
+            x.give(values, columns.next().expect("as many as results"))
+        })
+    }
+
+    /// SwiGLU of two products, `silu(x Gᵀ) · (x Uᵀ)`, neither of which is stored.
+    pub fn gated(x: Tensor<2>, gate: &Self, up: &Self) -> Tensor<2> {
+        let x = Input::new(x);
+        let (gate, up) = (&*gate.0, &*up.0);
+        let _span = spanned(x.rows, 2 * up.cols(), up);
+        let y = gemm::gated_product(x.matrix(up.rows()), gate.into(), up.into());
+        x.give(y, up.cols())
+    }
+
+    /// `onto + x Wᵀ + b`, in the place of `onto` `[rows, out]` where nobody else holds it.
+    pub fn forward_onto(
+        &self,
+        onto: Tensor<2>,
+        x: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        let x = Input::new(x);
+        let (weight, bias) = (&*self.0, contiguous(bias));
+        let _span = spanned(x.rows, weight.cols(), weight);
+        let mut onto = Contiguous::new(&take(onto));
+        gemm::gemm(
+            MatrixMut::new(onto.values_mut(), x.rows, weight.cols()),
+            Beta::Accumulate,
+            x.matrix(weight.rows()),
+            weight,
+            bias.as_ref().map(Contiguous::values),
+        );
+        give(onto.into_tensor(), &x.device)
+    }
+
+    /// Whether both are packed in one format, so that they can share a call.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.0.format() == other.0.format()
+    }
+
+    /// Bytes the packed weight takes.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// The span of products of `rows` rows with `cols` columns in all, packed like `weight`.
+fn spanned(rows: usize, cols: usize, weight: &PackedB) -> EnteredSpan {
+    let work = 2 * rows * cols * weight.rows();
+    span::product("linear", weight.format().name(), work)
+}
+
+impl Module for PackedWeight {
+    burn::empty!(module);
+}
+
+impl ModuleDisplayDefault for PackedWeight {
+    fn content(&self, content: Content) -> Option<Content> {
+        let format = self.0.format().name();
+        let shape = format!("{format} [{}, {}]", self.0.cols(), self.0.rows());
+        content.add_formatted(&shape).optional()
+    }
+}
+
+impl ModuleDisplay for PackedWeight {}
