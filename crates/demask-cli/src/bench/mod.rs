@@ -12,6 +12,7 @@
 //! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
 //! row says.
 
+pub mod accuracy;
 pub mod dtype;
 pub mod forward;
 pub mod gemm;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::bench::accuracy::Accuracy;
 use crate::bench::forward::Forward;
 use crate::bench::gemm::Gemm;
 use crate::bench::peak::Peak;
@@ -36,6 +37,7 @@ enum What {
     Forward(Forward),
     Step(Step),
     Train(Train),
+    Accuracy(Accuracy),
 }
 
 impl Bench {
@@ -48,6 +50,7 @@ impl Bench {
             What::Forward(bench) => bench.run(),
             What::Step(bench) => bench.run(),
             What::Train(bench) => bench.run(),
+            What::Accuracy(bench) => bench.run(),
         }
     }
 }

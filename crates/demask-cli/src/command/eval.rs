@@ -30,7 +30,7 @@ use crate::terminal::note;
 use crate::terminal::table::Table;
 use crate::threads;
 use crate::writing::{self, plan};
-use reading::Reading;
+pub use reading::Reading;
 
 /// Measure a model: likelihood of held-out text, quality and variety of written text
 #[derive(Debug, Clone, clap::Args)]
