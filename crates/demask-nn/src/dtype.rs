@@ -7,6 +7,8 @@ use demask_kernels::attention::Precision;
 use demask_kernels::gemm::Format;
 use serde::{Deserialize, Serialize};
 
+use crate::TransformerConfig;
+
 /// How the matrices of a packed network are stored and multiplied.
 ///
 /// Activations stay `f32` between the operations. In bf16 a product rounds them to bf16; in int8 and int4 it rounds
@@ -35,6 +37,16 @@ const INT4_GROUP: usize = 64;
 impl Dtype {
     /// All of them, the most exact first.
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4];
+
+    /// What a network of this shape is packed in when nobody says: bf16 from 200 million parameters on, where
+    /// speed and memory matter and nothing is lost that can be measured (`demask bench accuracy`); f32
+    /// below.
+    pub fn usual(config: &TransformerConfig) -> Self {
+        match config.parameters() {
+            ..200_000_000 => Self::F32,
+            _ => Self::Bf16,
+        }
+    }
 
     /// The lower-case name: `f32`, `bf16`, `int8` or `int4`.
     pub fn name(self) -> &'static str {

@@ -21,7 +21,8 @@ pub struct ModelArgs {
 /// The flags that say how a network computes.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ComputeArgs {
-    /// Number format of the weights: f32, bf16, int8 or int4 [default: f32]
+    /// Number format of the weights: f32, bf16, int8 or int4 [default: bf16 from 200 million parameters
+    /// on, f32 below]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<Dtype>,
 

@@ -51,6 +51,7 @@ impl World {
             "inspect" => vec!["story".into()],
             "infill" => vec!["a [[2]] b".into()],
             "completions" => vec!["bash".into()],
+            "bench accuracy" => vec!["--data".into(), "text.txt".into()],
             "bench forward" | "bench step" => vec!["--shape".into(), "train-11m".into()],
             _ => Vec::new(),
         }
@@ -207,7 +208,8 @@ fn every_flag_changes_what_is_done() {
             // Where one of several is needed, the other stands in its place.
             let instead = argument.is_positional()
                 || id == "resume"
-                || (id == "model" && name.starts_with("bench"))
+                || (id == "model" && matches!(name, "bench forward" | "bench step"))
+                || (id == "data" && name == "bench accuracy")
                 || (id == "shape" && name != "bench train");
             let words = match instead {
                 true => [words.clone(), given].concat(),

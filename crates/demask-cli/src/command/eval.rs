@@ -134,6 +134,7 @@ impl Eval {
         let written = SamplesConfig::for_model(spec).map_err(explain)?;
         let mut plan = self.config.layer(&Plan {
             model: name.clone(),
+            dtype: Dtype::usual(&spec.network),
             eval: EvalConfig {
                 samples: written.clone(),
                 ..EvalConfig::default()

@@ -111,6 +111,7 @@ impl WritePlan {
         let base = Self {
             model: name.clone(),
             bos: spec.begin().is_some(),
+            dtype: Dtype::usual(&spec.network),
             decode,
             ..Self::default()
         };
