@@ -10,6 +10,7 @@
 use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
+use super::packed::pack_panels;
 use super::{Beta, MatrixMut, MatrixRef, Rhs};
 use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
@@ -28,6 +29,10 @@ const LEFT: usize = 2 << 20;
 const LEFT_ROWS: usize = 224;
 /// Most rows of a task.
 const ROWS: usize = 256;
+/// Most words of a B that is packed for all tasks together.
+const RIGHT: usize = 4 << 20;
+/// Steps of the inner dimension that are packed at a time where columns of A are contiguous.
+const STEPS: usize = 64;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
@@ -54,12 +59,29 @@ impl Kernel for PackLeft<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for t in self.tiles.0..self.tiles.1 {
-            let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-            let src = self.a.wrapping_add(r0 * self.strides.0);
-            let dst = self.dst.wrapping_add(place(self.layout, r0, t));
-            // SAFETY: the rows lie in A, and a tile has its own place with its own slack.
-            unsafe { pack::left(s, self.layout, src, self.strides, r1 - r0, dst) }
+        // Contiguous columns are read a few at a time, so that all tiles find them in a near cache.
+        let by_steps = self.strides.0 == 1 && self.layout.groups == 0;
+        let steps = if by_steps { STEPS } else { self.layout.k };
+        for k0 in (0..self.layout.k).step_by(steps) {
+            let part = if by_steps {
+                Layout::new(self.layout.format, steps.min(self.layout.k - k0))
+            } else {
+                *self.layout
+            };
+            let w0 = if by_steps {
+                Layout::new(self.layout.format, k0).words
+            } else {
+                0
+            };
+            for t in self.tiles.0..self.tiles.1 {
+                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                let h = r1 - r0;
+                let src = (self.a).wrapping_add(r0 * self.strides.0 + k0 * self.strides.1);
+                let dst = (self.dst).wrapping_add(place(self.layout, r0, t) + w0 * h);
+                // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
+                // past a part is overwritten by the next one.
+                unsafe { pack::left(s, &part, src, self.strides, h, dst) }
+            }
         }
     }
 }
@@ -287,12 +309,26 @@ pub(super) fn run(
     };
     let (mr, nr) = tile_shape(isa);
     let panels = n.div_ceil(nr);
-    let source = match b {
-        Rhs::Plain(b) | Rhs::Bf16(b) => Source::Strided {
+    // A strided B that many tasks would pack is packed once, by all of them.
+    let shared = match b {
+        Rhs::Plain(b) | Rhs::Bf16(b) if m > ROWS && panels * nr * layout.words <= RIGHT => {
+            let mut shared = Scratch::take(panels * nr * layout.words);
+            let dst = MutPtr(shared.as_mut_ptr());
+            pack_panels(isa, &layout, Ptr(b.ptr()), b.strides(), n, dst);
+            Some(shared)
+        }
+        _ => None,
+    };
+    let source = match (b, &shared) {
+        (_, Some(shared)) => Source::Panels {
+            ptr: Ptr(shared.as_ptr()),
+            scales: Ptr(shared.as_ptr()),
+        },
+        (Rhs::Plain(b) | Rhs::Bf16(b), None) => Source::Strided {
             ptr: Ptr(b.ptr()),
             strides: b.strides(),
         },
-        Rhs::Packed(p) => Source::Panels {
+        (Rhs::Packed(p), None) => Source::Panels {
             ptr: Ptr(p.ptr()),
             scales: Ptr(p.ptr().wrapping_add(panels * nr * layout.words)),
         },
