@@ -1,7 +1,7 @@
 //! Backward attention: the weights are computed again from the log-sum-exp.
 
-use super::forward::{copy_scaled, multiply, pack_keys, pad_rows};
-use super::{HeadsMut, HeadsRef, KeyRanges, TILE, check, gaps};
+use super::forward::{copy_scaled, multiply, pack_keys, pack_values, pad_rows};
+use super::{HeadsMut, HeadsRef, KeyRanges, Precision, TILE, check, gaps};
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
@@ -17,6 +17,9 @@ use crate::threads;
 /// `dS = P ∘ (dout vᵀ − D)`, `dq = scale · dS k`, `dk = scale · dSᵀ q` (Dao, 2023, algorithm 2). The gradients are
 /// overwritten; a key that nobody sees and a query that sees nothing get zeros.
 ///
+/// In bf16 the operands of the five products are rounded; the softmax, `D` and all sums are `f32`. `precision` must be
+/// that of the forward pass, whose scores are computed again.
+///
 /// # Shapes
 /// `out`, `dout`, `dq` as `q`; `dk`, `dv` as `k`; `lse`: `[batch, heads, q_len]`, from the forward pass.
 ///
@@ -24,7 +27,7 @@ use crate::threads;
 /// When the shapes do not fit together.
 #[expect(
     clippy::too_many_arguments,
-    reason = "the operation has eleven operands"
+    reason = "the operation has twelve operands"
 )]
 pub fn attention_backward(
     q: HeadsRef<'_>,
@@ -32,6 +35,7 @@ pub fn attention_backward(
     v: HeadsRef<'_>,
     ranges: &KeyRanges,
     scale: f32,
+    precision: Precision,
     out: HeadsRef<'_>,
     lse: &[f32],
     dout: HeadsRef<'_>,
@@ -68,25 +72,26 @@ pub fn attention_backward(
         let (b, kv) = (unit / kv_heads, unit % kv_heads);
         let (q, k, v, out, dout) = (&q, &k, &v, &out, &dout);
         let (dq, dk, dv) = (&dq, &dk, &dv);
-        dispatch(
-            isa,
-            Unit {
-                q,
-                k,
-                v,
-                ranges,
-                scale,
-                out,
-                lse,
-                dout,
-                dq,
-                dk,
-                dv,
-                group,
-                b,
-                kv,
-            },
-        );
+        let unit = Unit {
+            q,
+            k,
+            v,
+            ranges,
+            scale,
+            out,
+            lse,
+            dout,
+            dq,
+            dk,
+            dv,
+            group,
+            b,
+            kv,
+        };
+        match precision {
+            Precision::F32 => dispatch(isa, InF32(unit)),
+            Precision::Bf16 => dispatch(isa, InBf16(unit)),
+        }
     });
 }
 
@@ -108,29 +113,57 @@ struct Unit<'a> {
     kv: usize,
 }
 
-impl Kernel for Unit<'_> {
-    type Output = ();
+struct InF32<'a>(Unit<'a>);
+struct InBf16<'a>(Unit<'a>);
 
+impl Kernel for InF32<'_> {
+    type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, false>(s)
+    }
+}
+
+impl Kernel for InBf16<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, true>(s)
+    }
+}
+
+impl Unit<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const BF16: bool>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
         let (b, kv, padded) = (self.b, self.kv, dim.next_multiple_of(S::NR));
-        let layout = Layout::new(Format::F32, dim);
+        let format = if BF16 { Format::Bf16 } else { Format::F32 };
+        let inner = if BF16 { Inner::Bf16 } else { Inner::F32 };
+        // Steps of an inner dimension in a word.
+        let values = if BF16 { 2 } else { 1 };
+        let layout = Layout::new(format, dim);
+        let words = layout.words;
         let n = self.group * q_len;
         let place = |r: usize| (kv * self.group + r / q_len, r % q_len);
 
         let scratch = Scratch::take;
         // Rows of scale·q and dout: plain (padded) and packed, sums of dq, and D and lse of each row.
         let (mut q_rows, mut g_rows) = (scratch(n * padded), scratch(n * padded));
-        let (mut q_pack, mut g_pack) = (scratch(n * dim + SLACK), scratch(n * dim + SLACK));
+        let (mut q_pack, mut g_pack) = (scratch(n * words + SLACK), scratch(n * words + SLACK));
         let (mut dq_sum, mut per_row) = (scratch(n * padded), scratch(2 * n));
         // One tile of keys: packed transposed, plain, and sums of dk and dv.
-        let (mut k_pack, mut v_pack) = (scratch(TILE * dim), scratch(TILE * dim));
+        let (mut k_pack, mut v_pack) = (scratch(TILE * words), scratch(TILE * words));
         let mut k_rows = scratch(TILE * padded);
         let (mut dk_sum, mut dv_sum) = (scratch(TILE * padded), scratch(TILE * padded));
         // One tile of weights P and of their gradient dS.
         let (mut weight, mut dscore) = (scratch(TILE * TILE), scratch(TILE * TILE));
+        // What bf16 has beside them: pairs of rows of q, dout, P and dS, and rows of dS.
+        let spare = |len: usize| scratch(if BF16 { len } else { 0 });
+        let pairs = n.div_ceil(2);
+        let (mut q_pairs, mut g_pairs) = (spare(pairs * padded), spare(pairs * padded));
+        let (mut p_pairs, mut ds_pairs) = (spare(TILE / 2 * TILE), spare(TILE / 2 * TILE));
+        let mut ds_rows = spare(TILE * TILE);
         let (q_rows, g_rows) = (q_rows.as_mut_ptr(), g_rows.as_mut_ptr());
         let (q_pack, g_pack) = (q_pack.as_mut_ptr(), g_pack.as_mut_ptr());
         let (dq_sum, per_row) = (dq_sum.as_mut_ptr(), per_row.as_mut_ptr());
@@ -141,6 +174,21 @@ impl Kernel for Unit<'_> {
         );
         let (dk_sum, dv_sum) = (dk_sum.as_mut_ptr(), dv_sum.as_mut_ptr());
         let (weight, dscore) = (weight.as_mut_ptr(), dscore.as_mut_ptr());
+        let (q_pairs, g_pairs) = (q_pairs.as_mut_ptr(), g_pairs.as_mut_ptr());
+        let (p_pairs, ds_pairs) = (p_pairs.as_mut_ptr(), ds_pairs.as_mut_ptr());
+        let ds_rows = ds_rows.as_mut_ptr();
+        // What the products over rows and over keys read.
+        let (q_over, g_over) = if BF16 {
+            (q_pairs, g_pairs)
+        } else {
+            (q_rows, g_rows)
+        };
+        let (p_over, ds_over) = if BF16 {
+            (p_pairs, ds_pairs)
+        } else {
+            (weight, dscore)
+        };
+        let ds_left = if BF16 { ds_rows } else { dscore };
 
         // SAFETY: scratch has the sizes above, views reach the rows that their dims name, and the
         // rows of dq, dk, dv of this (batch, key head) belong to this task alone.
@@ -153,7 +201,15 @@ impl Kernel for Unit<'_> {
                 copy_scaled(s, q_row, padded, self.scale, q_row);
                 let g = self.dout.row(b, query, head);
                 pad_rows(s, g, 0, 1, dim, g_row, padded);
-                *per_row.add(2 * r) = dot(s, g, self.out.row(b, query, head), dim);
+                if BF16 {
+                    // D is a sum of what the product with v gives, so it must see the same dout: where one key has
+                    // all the weight, the difference is then 0.
+                    for j in (0..padded).step_by(LANES) {
+                        let x = s.load(g_row.add(j));
+                        s.store(g_row.add(j), s.join_bf16(s.splat(0.0), x));
+                    }
+                }
+                *per_row.add(2 * r) = dot(s, g_row, self.out.row(b, query, head), dim);
                 let lse = self.lse[(b * heads + head) * q_len + query];
                 *per_row.add(2 * r + 1) = if lse == f32::NEG_INFINITY { 0.0 } else { lse };
             }
@@ -161,17 +217,30 @@ impl Kernel for Unit<'_> {
                 let rows = Rows::new(TILE.min(n - r0), S::MR);
                 for t in 0..rows.tiles {
                     let (a, h) = (r0 + rows.start(t), rows.start(t + 1) - rows.start(t));
-                    let (from, to) = (a * padded, a * dim);
-                    pack::lhs_panel(s, q_rows.add(from), (padded, 1), h, dim, q_pack.add(to));
-                    pack::lhs_panel(s, g_rows.add(from), (padded, 1), h, dim, g_pack.add(to));
+                    let (from, to) = (a * padded, a * words);
+                    pack::left(s, &layout, q_rows.add(from), (padded, 1), h, q_pack.add(to));
+                    pack::left(s, &layout, g_rows.add(from), (padded, 1), h, g_pack.add(to));
                 }
+            }
+            if BF16 {
+                join_rows(s, q_rows, n, padded, q_pairs);
+                join_rows(s, g_rows, n, padded, g_pairs);
             }
             for k0 in (0..k_len).step_by(TILE) {
                 let width = TILE.min(k_len - k0);
                 pack_keys(s, &layout, self.k, (b, k0, kv), width, k_pack);
                 pack_keys(s, &layout, self.v, (b, k0, kv), width, v_pack);
                 let (keys, ld) = (self.k.row(b, k0, kv), self.k.row_stride());
-                pad_rows(s, keys, ld, width, dim, k_rows, padded);
+                // (pointer, stride between inner steps, distance of panels, inner steps)
+                let over_keys = Layout::new(format, width);
+                let k_over = if BF16 {
+                    pack_values(s, &over_keys, keys, ld, dim, k_rows);
+                    (k_rows, S::NR, over_keys.words * S::NR, over_keys.words)
+                } else {
+                    pad_rows(s, keys, ld, width, dim, k_rows, padded);
+                    (k_rows, padded, S::NR, width)
+                };
+                let k_over = (k_over.0.cast_const(), k_over.1, k_over.2, k_over.3);
                 std::slice::from_raw_parts_mut(dk_sum, TILE * padded).fill(0.0);
                 std::slice::from_raw_parts_mut(dv_sum, TILE * padded).fill(0.0);
                 for r0 in (0..n).step_by(TILE) {
@@ -188,14 +257,14 @@ impl Kernel for Unit<'_> {
                     let rows = Rows::new(m, S::MR);
                     for t in 0..rows.tiles {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
-                        let at = (r0 + a) * dim;
-                        let panel = dim * S::NR;
-                        let left = (Inner::F32(Lhs::Panel), q_pack.add(at).cast_const(), h);
+                        let at = (r0 + a) * words;
+                        let panel = words * S::NR;
+                        let left = (inner(Lhs::Panel), q_pack.add(at).cast_const(), h);
                         let to = (weight.add(a * TILE), TILE, width);
-                        multiply(s, left, (k_pack, S::NR, panel, dim), to, false);
-                        let left = (Inner::F32(Lhs::Panel), g_pack.add(at).cast_const(), h);
+                        multiply(s, left, (k_pack, S::NR, panel, words), to, false);
+                        let left = (inner(Lhs::Panel), g_pack.add(at).cast_const(), h);
                         let to = (dscore.add(a * TILE), TILE, width);
-                        multiply(s, left, (v_pack, S::NR, panel, dim), to, false);
+                        multiply(s, left, (v_pack, S::NR, panel, words), to, false);
                     }
                     for r in 0..m {
                         let (p, ds) = (weight.add(r * TILE), dscore.add(r * TILE));
@@ -205,23 +274,34 @@ impl Kernel for Unit<'_> {
                             std::slice::from_raw_parts_mut(p.add(from), to - from).fill(0.0);
                             std::slice::from_raw_parts_mut(ds.add(from), to - from).fill(0.0);
                         });
+                        if BF16 {
+                            let to = ds_rows.add(r * TILE).cast::<u16>();
+                            for v in (0..TILE).step_by(LANES) {
+                                s.store_bf16(to.add(v), s.load(ds.add(v)));
+                            }
+                        }
+                    }
+                    if BF16 {
+                        join_rows(s, weight, m, TILE, p_pairs);
+                        join_rows(s, dscore, m, TILE, ds_pairs);
                     }
                     let cols = Rows::new(width, S::MR);
+                    let steps = m.div_ceil(values);
                     for t in 0..cols.tiles {
                         let (j, h) = (cols.start(t), cols.start(t + 1) - cols.start(t));
-                        let (g, q) = (g_rows.add(r0 * padded), q_rows.add(r0 * padded));
-                        let left = (Inner::F32(Lhs::Cols), weight.add(j).cast_const(), h);
+                        let at = r0 / values * padded;
+                        let left = (inner(Lhs::Cols), p_over.add(j).cast_const(), h);
                         let to = (dv_sum.add(j * padded), padded, padded);
-                        multiply(s, left, (g, padded, S::NR, m), to, true);
-                        let left = (Inner::F32(Lhs::Cols), dscore.add(j).cast_const(), h);
+                        multiply(s, left, (g_over.add(at), padded, S::NR, steps), to, true);
+                        let left = (inner(Lhs::Cols), ds_over.add(j).cast_const(), h);
                         let to = (dk_sum.add(j * padded), padded, padded);
-                        multiply(s, left, (q, padded, S::NR, m), to, true);
+                        multiply(s, left, (q_over.add(at), padded, S::NR, steps), to, true);
                     }
                     for t in 0..rows.tiles {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
-                        let left = (Inner::F32(Lhs::Rows), dscore.add(a * TILE).cast_const(), h);
+                        let left = (inner(Lhs::Rows), ds_left.add(a * TILE).cast_const(), h);
                         let to = (dq_sum.add((r0 + a) * padded), padded, padded);
-                        multiply(s, left, (k_rows, padded, S::NR, width), to, true);
+                        multiply(s, left, k_over, to, true);
                     }
                 }
                 for j in 0..width {
@@ -245,6 +325,29 @@ impl Kernel for Unit<'_> {
                 let (head, query) = place(r);
                 let to = self.dq.row(b, query, head);
                 copy_scaled(s, dq_sum.add(r * padded), dim, self.scale, to);
+            }
+        }
+    }
+}
+
+/// Rounds rows of `width` values (whole vectors) to bf16 and joins each two of them, the last one with 0 where their
+/// number is odd.
+///
+/// # Safety
+/// `src` holds `rows · width` values, `dst` half as many words, rounded up to whole rows.
+#[inline(always)]
+unsafe fn join_rows<S: Simd>(s: S, src: *const f32, rows: usize, width: usize, dst: *mut f32) {
+    for w in 0..rows.div_ceil(2) {
+        for j in (0..width).step_by(LANES) {
+            // SAFETY: row 2w exists, the next one is read only if it does.
+            unsafe {
+                let low = s.load(src.add(2 * w * width + j));
+                let high = if 2 * w + 1 < rows {
+                    s.load(src.add((2 * w + 1) * width + j))
+                } else {
+                    s.splat(0.0)
+                };
+                s.store(dst.add(w * width + j), s.join_bf16(low, high));
             }
         }
     }

@@ -392,7 +392,7 @@ pub(super) unsafe fn pack_keys<S: Simd>(
 /// # Safety
 /// The rows exist; `dst` holds `words` words for each of `dim` columns, rounded up to whole panels.
 #[inline(always)]
-unsafe fn pack_values<S: Simd>(
+pub(super) unsafe fn pack_values<S: Simd>(
     s: S,
     layout: &Layout,
     src: *const f32,

@@ -66,6 +66,25 @@ impl Extent {
     }
 }
 
+/// Where each part of a fused buffer begins, and what it covers.
+fn parts<const N: usize>(
+    [batch, len]: [usize; 2],
+    heads: [usize; N],
+    dim: usize,
+) -> [(usize, Extent); N] {
+    let row = heads.iter().sum::<usize>() * dim;
+    let mut skip = 0;
+    heads.map(|n| {
+        let extent = Extent {
+            dims: [batch, len, n, dim],
+            strides: [len * row, row, dim],
+        };
+        let at = skip;
+        skip += n * dim;
+        (at, extent)
+    })
+}
+
 /// Queries, keys or values to read.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadsRef<'a> {
@@ -95,6 +114,22 @@ impl<'a> HeadsRef<'a> {
             data,
             extent: Extent { dims, strides }.check(data.len()),
         }
+    }
+
+    /// The parts of a fused `[batch, length, Σ heads, head_dim]`: so many heads each, side by side.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn parts<const N: usize>(
+        data: &'a [f32],
+        size: [usize; 2],
+        heads: [usize; N],
+        head_dim: usize,
+    ) -> [Self; N] {
+        parts(size, heads, head_dim).map(|(skip, extent)| Self {
+            data: data.get(skip..).unwrap_or_default(),
+            extent: extent.check(data.len().saturating_sub(skip)),
+        })
     }
 
     /// `[batch, length, heads, head_dim]`.
@@ -151,6 +186,25 @@ impl<'a> HeadsMut<'a> {
     /// When the last element lies outside the slice or two elements share a place.
     pub fn with_strides(data: &'a mut [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
         Self::make(data, Extent { dims, strides })
+    }
+
+    /// The parts of a fused `[batch, length, Σ heads, head_dim]`: so many heads each, side by side.
+    ///
+    /// # Panics
+    /// When the slice is too short.
+    pub fn parts<const N: usize>(
+        data: &'a mut [f32],
+        size: [usize; 2],
+        heads: [usize; N],
+        head_dim: usize,
+    ) -> [Self; N] {
+        let (held, data) = (data.len(), data.as_mut_ptr());
+        // A part covers columns of its own, so no two of them share a place.
+        parts(size, heads, head_dim).map(|(skip, extent)| Self {
+            data: data.wrapping_add(skip),
+            extent: extent.check(held.saturating_sub(skip)).check_disjoint(),
+            life: PhantomData,
+        })
     }
 
     /// `[batch, length, heads, head_dim]`.

@@ -68,6 +68,7 @@ impl Case {
             v,
             ranges,
             self.scale,
+            self.precision,
             HeadsRef::new(&r.out, self.q_dims),
             &r.lse,
             HeadsRef::new(&self.dout, self.q_dims),
@@ -206,10 +207,19 @@ fn bf16_is_near_f64_on_odd_shapes() {
             KeyRanges::full(q_len, k_len),
             KeyRanges::from_fn(batch, q_len, k_len, holes),
         ] {
-            let want = &case.reference(&ranges)[0];
+            let want = case.reference(&ranges);
             with_every_isa(|isa| {
-                let error = relative_error(&case.run(&ranges).out, want);
-                assert!(error < 8e-3, "{lens:?} on {}: {error:e}", isa.name());
+                let got = case.run(&ranges);
+                for (name, got, want, most) in [
+                    ("out", &got.out, &want[0], 8e-3),
+                    ("dq", &got.dq, &want[1], 2e-2),
+                    ("dk", &got.dk, &want[2], 2e-2),
+                    ("dv", &got.dv, &want[3], 8e-3),
+                ] {
+                    let error = relative_error(got, want);
+                    let isa = isa.name();
+                    assert!(error < most, "{name} of {lens:?} on {isa}: {error:e}");
+                }
             });
         }
     }
@@ -304,6 +314,14 @@ fn strided_views_read_the_same_bits() {
         part(heads, kv_heads),
         part(heads + kv_heads, kv_heads),
     );
+    let parts = [heads, kv_heads, kv_heads];
+    for (part, of_parts) in [q, k, v]
+        .iter()
+        .zip(HeadsRef::parts(&fused, [batch, len], parts, dim))
+    {
+        assert_eq!(part.dims(), of_parts.dims());
+        assert_eq!(part.row(1, 2, 1), of_parts.row(1, 2, 1));
+    }
     // The result in [batch, heads, length, head_dim] memory.
     let mut out = vec![f32::NAN; case.q.len()];
     let mut lse = vec![f32::NAN; batch * heads * len];
@@ -321,6 +339,7 @@ fn strided_views_read_the_same_bits() {
         v,
         &ranges,
         case.scale,
+        case.precision,
         out_view,
         &lse,
         dout,
@@ -340,6 +359,32 @@ fn strided_views_read_the_same_bits() {
     same(&dq, &want.dq, heads);
     same(&dk, &want.dk, kv_heads);
     same(&dv, &want.dv, kv_heads);
+    // Gradients side by side in one buffer.
+    let mut fused = vec![f32::NAN; batch * len * width];
+    let [dq, dk, dv] = HeadsMut::parts(&mut fused, [batch, len], parts, dim);
+    attention_backward(
+        q,
+        k,
+        v,
+        &ranges,
+        case.scale,
+        case.precision,
+        out_view,
+        &lse,
+        dout,
+        dq,
+        dk,
+        dv,
+    );
+    for (row, got) in fused.chunks_exact(width).enumerate() {
+        let of = |x: &[f32], n: usize| x[row * n * dim..][..n * dim].to_vec();
+        let each = [
+            of(&want.dq, heads),
+            of(&want.dk, kv_heads),
+            of(&want.dv, kv_heads),
+        ];
+        assert_eq!(got, each.concat());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
+use super::packed::pack_panels;
 use super::{MatrixRef, Rhs};
 use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::math::sigmoid;
@@ -29,6 +30,10 @@ const LEFT: usize = 2 << 20;
 const LEFT_ROWS: usize = 224;
 /// Most rows of a task.
 const ROWS: usize = 256;
+/// Most words of a B that is packed for all tasks together.
+const RIGHT: usize = 4 << 20;
+/// Steps of the inner dimension that are packed at a time where columns of A are contiguous.
+const STEPS: usize = 64;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
@@ -55,12 +60,29 @@ impl Kernel for PackLeft<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for t in self.tiles.0..self.tiles.1 {
-            let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-            let src = self.a.wrapping_add(r0 * self.strides.0);
-            let dst = self.dst.wrapping_add(place(self.layout, r0, t));
-            // SAFETY: the rows lie in A, and a tile has its own place with its own slack.
-            unsafe { pack::left(s, self.layout, src, self.strides, r1 - r0, dst) }
+        // Contiguous columns are read a few at a time, so that all tiles find them in a near cache.
+        let by_steps = self.strides.0 == 1 && self.layout.groups == 0;
+        let steps = if by_steps { STEPS } else { self.layout.k };
+        for k0 in (0..self.layout.k).step_by(steps) {
+            let part = if by_steps {
+                Layout::new(self.layout.format, steps.min(self.layout.k - k0))
+            } else {
+                *self.layout
+            };
+            let w0 = if by_steps {
+                Layout::new(self.layout.format, k0).words
+            } else {
+                0
+            };
+            for t in self.tiles.0..self.tiles.1 {
+                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                let h = r1 - r0;
+                let src = (self.a).wrapping_add(r0 * self.strides.0 + k0 * self.strides.1);
+                let dst = (self.dst).wrapping_add(place(self.layout, r0, t) + w0 * h);
+                // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
+                // past a part is overwritten by the next one.
+                unsafe { pack::left(s, &part, src, self.strides, h, dst) }
+            }
         }
     }
 }
@@ -357,7 +379,28 @@ fn layout(b: &Rhs<'_>) -> (Isa, Layout) {
     }
 }
 
-fn source(b: &Rhs<'_>, nr: usize) -> Source {
+/// A strided B that many tasks would pack, packed once by all of them.
+fn shared(b: &Rhs<'_>, m: usize, nr: usize, (isa, layout): (Isa, &Layout)) -> Option<Scratch> {
+    let (Rhs::Plain(b) | Rhs::Bf16(b)) = b else {
+        return None;
+    };
+    let words = b.cols().div_ceil(nr) * nr * layout.words;
+    if m <= ROWS || words > RIGHT {
+        return None;
+    }
+    let mut all = Scratch::take(words);
+    let dst = MutPtr(all.as_mut_ptr());
+    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), dst);
+    Some(all)
+}
+
+fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
+    if let Some(shared) = shared {
+        return Source::Panels {
+            ptr: Ptr(shared.as_ptr()),
+            scales: Ptr(shared.as_ptr()),
+        };
+    }
     match b {
         Rhs::Plain(b) | Rhs::Bf16(b) => Source::Strided {
             ptr: Ptr(b.ptr()),
@@ -397,6 +440,25 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
     }
     let (mr, nr) = tile_shape(isa);
     let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
+    // Right operands that are packed here, and how the tasks see them all.
+    let packed: Vec<[Option<Scratch>; 2]> = targets
+        .iter()
+        .map(|target| {
+            let pack = |b: &Rhs<'_>| shared(b, m, nr, (isa, &layout));
+            [pack(&target.b), target.gated.as_ref().and_then(pack)]
+        })
+        .collect();
+    let sources: Vec<(Source, Option<Source>)> = targets
+        .iter()
+        .zip(&packed)
+        .map(|(target, [b, gated])| {
+            let second = |x: &Rhs<'_>| source(x, gated.as_ref(), nr);
+            (
+                source(&target.b, b.as_ref(), nr),
+                target.gated.as_ref().map(second),
+            )
+        })
+        .collect();
     let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
     let chunks = m.div_ceil(most);
     for chunk in 0..chunks {
@@ -456,8 +518,8 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
                     rows.tiles * row / row_parts,
                     rows.tiles * (row + 1) / row_parts,
                 ),
-                b: source(&target.b, nr),
-                gated: target.gated.as_ref().map(|b| source(b, nr)),
+                b: sources[which].0,
+                gated: sources[which].1,
                 cols: (
                     panels * col / col_parts * nr,
                     (panels * (col + 1) / col_parts * nr).min(n),

@@ -46,6 +46,52 @@ impl Kernel for PackPanel<'_> {
     }
 }
 
+/// Steps of the inner dimension that are packed at a time where rows of B are contiguous.
+const STEPS: usize = 128;
+
+/// Packs all panels of a matrix, then their scales. Contiguous rows are read as they lie, some at a time, so that all
+/// panels find them in a near cache; contiguous columns panel by panel.
+pub(super) fn pack_panels(
+    isa: Isa,
+    layout: &Layout,
+    src: Ptr,
+    strides: (usize, usize),
+    cols: usize,
+    dst: MutPtr,
+) {
+    let (_, nr) = tile_shape(isa);
+    let panels = cols.div_ceil(nr);
+    let work = cols.saturating_mul(layout.k).saturating_mul(16);
+    let by_rows = strides.1 == 1 && layout.groups == 0;
+    // Every place lies at its own words of its own panel, so tasks never share memory.
+    let panel = |p: usize, layout: &Layout, k0: usize, w0: usize, words: usize| {
+        let panel = PackPanel {
+            layout,
+            src: src.get().wrapping_add(k0 * strides.0 + p * nr * strides.1),
+            strides,
+            cols: (cols - p * nr).min(nr),
+            dst: dst.get().wrapping_add(p * nr * words + w0 * nr),
+            scales: dst
+                .get()
+                .wrapping_add(panels * nr * words + p * nr * layout.groups),
+        };
+        dispatch(isa, panel);
+    };
+    if by_rows {
+        threads::parallel(layout.k.div_ceil(STEPS), work, |block| {
+            let (k0, k1) = (block * STEPS, ((block + 1) * STEPS).min(layout.k));
+            let part = Layout::new(layout.format, k1 - k0);
+            // Steps of whole words: STEPS is a multiple of the values of a word.
+            let w0 = Layout::new(layout.format, k0).words;
+            for p in 0..panels {
+                panel(p, &part, k0, w0, layout.words);
+            }
+        });
+    } else {
+        threads::parallel(panels, work, |p| panel(p, layout, 0, 0, layout.words));
+    }
+}
+
 impl PackedB {
     /// Packs a k×n matrix (any strides: pass [`MatrixRef::t`] of an `[out, in]` weight), rounded to `format`.
     ///
@@ -65,23 +111,8 @@ impl PackedB {
             panic!("gemm: the panels of a {rows}x{cols} matrix do not fit in the address space")
         });
         let mut data = Buffer::zeroed(values);
-        let (src, dst) = (Ptr(b.ptr()), MutPtr(data.as_mut_ptr()));
-        let strides = b.strides();
-        let work = cols.saturating_mul(rows).saturating_mul(16);
-        threads::parallel(panels, work, |p| {
-            // Panel p and its scales lie at their own places, so tasks never share memory.
-            let panel = PackPanel {
-                layout: &layout,
-                src: src.get().wrapping_add(p * nr * strides.1),
-                strides,
-                cols: (cols - p * nr).min(nr),
-                dst: dst.get().wrapping_add(p * nr * layout.words),
-                scales: dst
-                    .get()
-                    .wrapping_add(panels * nr * layout.words + p * nr * layout.groups),
-            };
-            dispatch(isa, panel);
-        });
+        let dst = MutPtr(data.as_mut_ptr());
+        pack_panels(isa, &layout, Ptr(b.ptr()), b.strides(), cols, dst);
         Self {
             data,
             layout,

@@ -3,6 +3,7 @@
 //! | name | file | source |
 //! |---|---|---|
 //! | RMS norm | `rms_norm.rs` | Zhang & Sennrich, 2019 |
+//! | RMS norm of the heads in a fused buffer | `head_norm.rs` | Henry et al., 2020 |
 //! | layer norm | `layer_norm.rs` | Ba et al., 2016 |
 //! | group norm, SiLU after it | `group_norm.rs` | Wu & He, 2018 |
 //! | cross-entropy | `cross_entropy.rs` | – |
@@ -14,6 +15,7 @@
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
+//! | sum | `add.rs` | – |
 //! | lerp (moving average of the weights) | `lerp.rs` | – |
 //!
 //! A sum over a row has 16 partial sums (value j goes to partial sum j mod 16), folded in a fixed
@@ -21,10 +23,12 @@
 //! the number of rows (for the results of a row) or the threads.
 
 mod adamw;
+mod add;
 mod cross_entropy;
 mod embedding;
 mod gelu;
 mod group_norm;
+mod head_norm;
 mod layer_norm;
 mod lerp;
 mod resample;
@@ -35,18 +39,20 @@ mod silu;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
+pub use add::add;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
 pub use group_norm::{GroupNorm, group_norm, group_norm_backward};
+pub use head_norm::{HeadRows, head_norm, head_norm_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
 pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
-pub use rms_norm::{rms_norm, rms_norm_backward};
-pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward};
+pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_backward_onto};
+pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward, rotary_rows};
 pub use score::{Asked, Noise, RowScore, Softmax, score};
 pub use silu::{silu, silu_backward};
-pub use swiglu::{swiglu, swiglu_backward};
+pub use swiglu::{swiglu, swiglu_backward, swiglu_rows, swiglu_rows_backward};
 
 use crate::simd::{LANES, Simd};
 use crate::threads;

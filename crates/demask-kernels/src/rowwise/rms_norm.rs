@@ -64,6 +64,34 @@ pub fn rms_norm_backward(
     dx: &mut [f32],
     dweight: Option<&mut [f32]>,
 ) {
+    backward::<false>(x, n, weight, inverse, dy, dx, dweight);
+}
+
+/// The same, added to what `dx` holds: the gradient that goes past the norm.
+///
+/// # Panics
+/// As [`rms_norm_backward`].
+pub fn rms_norm_backward_onto(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    inverse: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
+    backward::<true>(x, n, weight, inverse, dy, dx, dweight);
+}
+
+fn backward<const ONTO: bool>(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    inverse: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
     let rows = row_count("rms_norm_backward", x.len(), n);
     same_len("rms_norm_backward", x.len(), &[dy.len(), dx.len()]);
     same_len("rms_norm_backward", rows, &[inverse.len()]);
@@ -81,7 +109,7 @@ pub fn rms_norm_backward(
         let (x, dy, inverse) = (&x[a * n..b * n], &dy[a * n..b * n], &inverse[a..b]);
         dispatch(
             isa,
-            Backward {
+            Backward::<ONTO> {
                 x,
                 n,
                 weight,
@@ -97,13 +125,13 @@ pub fn rms_norm_backward(
     }
 }
 
-struct Forward<'a> {
-    x: &'a [f32],
-    n: usize,
-    weight: Option<&'a [f32]>,
-    eps: f32,
-    y: &'a mut [f32],
-    inverse: &'a mut [f32],
+pub(super) struct Forward<'a> {
+    pub x: &'a [f32],
+    pub n: usize,
+    pub weight: Option<&'a [f32]>,
+    pub eps: f32,
+    pub y: &'a mut [f32],
+    pub inverse: &'a mut [f32],
 }
 
 impl Kernel for Forward<'_> {
@@ -134,17 +162,17 @@ impl Kernel for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
-    x: &'a [f32],
-    n: usize,
-    weight: Option<&'a [f32]>,
-    inverse: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-    dweight: &'a mut [f32],
+pub(super) struct Backward<'a, const ONTO: bool> {
+    pub x: &'a [f32],
+    pub n: usize,
+    pub weight: Option<&'a [f32]>,
+    pub inverse: &'a [f32],
+    pub dy: &'a [f32],
+    pub dx: &'a mut [f32],
+    pub dweight: &'a mut [f32],
 }
 
-impl Kernel for Backward<'_> {
+impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -164,7 +192,11 @@ impl Kernel for Backward<'_> {
             for j in (0..n).step_by(LANES) {
                 let (x, dy) = (get(s, x, j), get(s, dy, j));
                 let g = self.weight.map_or(dy, |w| s.mul(dy, get(s, w, j)));
-                put(s, dx, j, s.mul(r, s.fma(x, back, g)));
+                let mut back = s.mul(r, s.fma(x, back, g));
+                if ONTO {
+                    back = s.add(get(s, dx, j), back);
+                }
+                put(s, dx, j, back);
                 if !self.dweight.is_empty() {
                     let sum = s.fma(dy, s.mul(x, r), get(s, self.dweight, j));
                     put(s, self.dweight, j, sum);
@@ -218,6 +250,9 @@ mod tests {
                         let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
                         let out = Some(&mut dw[..]);
                         rms_norm_backward(&x, n, Some(&w), &inverse, &dy, &mut dx, out);
+                        let mut onto = vec![3.0; rows * n];
+                        rms_norm_backward_onto(&x, n, Some(&w), &inverse, &dy, &mut onto, None);
+                        assert!(onto.iter().zip(&dx).all(|(a, b)| *a == 3.0 + b));
                         (y, dx, dw)
                     })
                 };

@@ -93,7 +93,28 @@ pub fn rotary(
     table: &RotaryTable,
     layout: RotaryLayout,
 ) {
-    turn(x, row_stride, heads, head_dim, table, layout, 1.0);
+    let rows = table.rows();
+    turn(x, rows, row_stride, heads, head_dim, table, layout, 1.0);
+}
+
+/// [`rotary`] of `rows` rows, row r by row `r mod n` of a table of n, or with `back` its gradient: sequences that share
+/// their positions, side by side.
+///
+/// # Panics
+/// As [`rotary`].
+#[expect(clippy::too_many_arguments, reason = "a strided view takes four")]
+pub fn rotary_rows(
+    x: &mut [f32],
+    rows: usize,
+    row_stride: usize,
+    heads: usize,
+    head_dim: usize,
+    table: &RotaryTable,
+    layout: RotaryLayout,
+    back: bool,
+) {
+    let sign = if back { -1.0 } else { 1.0 };
+    turn(x, rows, row_stride, heads, head_dim, table, layout, sign);
 }
 
 /// The gradient of [`rotary`], in place: turns back by the same angles.
@@ -108,11 +129,14 @@ pub fn rotary_backward(
     table: &RotaryTable,
     layout: RotaryLayout,
 ) {
-    turn(dx, row_stride, heads, head_dim, table, layout, -1.0);
+    let rows = table.rows();
+    turn(dx, rows, row_stride, heads, head_dim, table, layout, -1.0);
 }
 
+#[expect(clippy::too_many_arguments, reason = "a strided view takes four")]
 fn turn(
     x: &mut [f32],
+    rows: usize,
     row_stride: usize,
     heads: usize,
     head_dim: usize,
@@ -120,11 +144,15 @@ fn turn(
     layout: RotaryLayout,
     sign: f32,
 ) {
-    let (rows, width) = (table.rows(), heads * head_dim);
+    let (period, width) = (table.rows().max(1), heads * head_dim);
     assert!(
         table.rotary_dim() <= head_dim,
         "rotary: the table turns {} values, heads have {head_dim}",
         table.rotary_dim()
+    );
+    assert!(
+        rows == 0 || table.rows() > 0,
+        "rotary: the table has no rows"
     );
     assert!(
         rows <= 1 || row_stride >= width,
@@ -144,7 +172,7 @@ fn turn(
         for r in a..b {
             // SAFETY: checked to lie in the slice; rows do not overlap.
             let x = unsafe { x.slice(r * row_stride, width) };
-            let at = r * table.half..(r + 1) * table.half;
+            let at = r % period * table.half..(r % period + 1) * table.half;
             let (cos, sin) = (&table.cos[at.clone()], &table.sin[at]);
             dispatch(
                 isa,

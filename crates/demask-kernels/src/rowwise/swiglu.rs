@@ -1,9 +1,10 @@
 //! SwiGLU: `y = silu(gate) · up`.
 
-use super::{get, over_values, put, same_len};
+use super::{get, over_values, put, row_count, same_len};
 use crate::mem::MutPtr;
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::threads;
 
 /// SwiGLU: `y = gate · σ(gate) · up`, value by value.
 ///
@@ -95,6 +96,69 @@ impl Kernel for Backward<'_> {
     }
 }
 
+/// [`swiglu`] of rows that hold the gate, then as many values of up.
+///
+/// # Shapes
+/// `x`: `[rows, 2 n]`, `y`: `[rows, n]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn swiglu_rows(x: &[f32], n: usize, y: &mut [f32]) {
+    let rows = row_count("swiglu_rows", y.len(), n);
+    same_len("swiglu_rows", 2 * y.len(), &[x.len()]);
+    let (isa, out) = (Isa::detect(), MutPtr(y.as_mut_ptr()));
+    threads::over_rows(rows, y.len() * 20, |a, b| {
+        for r in a..b {
+            // SAFETY: rows do not overlap.
+            let y = unsafe { out.slice(r * n, n) };
+            let (gate, up) = x[2 * r * n..2 * (r + 1) * n].split_at(n);
+            dispatch(isa, Forward { gate, up, y });
+        }
+    });
+}
+
+/// Gradient of [`swiglu_rows`], in the place of x.
+///
+/// # Shapes
+/// `x`: `[rows, 2 n]`, `dy`: `[rows, n]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn swiglu_rows_backward(x: &mut [f32], n: usize, dy: &[f32]) {
+    let rows = row_count("swiglu_rows_backward", dy.len(), n);
+    same_len("swiglu_rows_backward", 2 * dy.len(), &[x.len()]);
+    let (isa, x) = (Isa::detect(), MutPtr(x.as_mut_ptr()));
+    threads::over_rows(rows, dy.len() * 30, |a, b| {
+        for r in a..b {
+            // SAFETY: rows do not overlap.
+            let (gate, up) = unsafe { x.slice(2 * r * n, 2 * n) }.split_at_mut(n);
+            let dy = &dy[r * n..(r + 1) * n];
+            dispatch(isa, InPlace { gate, up, dy });
+        }
+    });
+}
+
+struct InPlace<'a> {
+    gate: &'a mut [f32],
+    up: &'a mut [f32],
+    dy: &'a [f32],
+}
+
+impl Kernel for InPlace<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let one = s.splat(1.0);
+        for j in (0..self.gate.len()).step_by(LANES) {
+            let (gate, up, dy) = (get(s, self.gate, j), get(s, self.up, j), get(s, self.dy, j));
+            let sig = sigmoid(s, gate);
+            let slope = s.mul(sig, s.fma(gate, s.sub(one, sig), one));
+            put(s, self.gate, j, s.mul(s.mul(dy, up), slope));
+            put(s, self.up, j, s.mul(dy, s.mul(gate, sig)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +182,31 @@ mod tests {
                 assert!((f64::from(dgate[i]) - d * u * slope).abs() < 2e-6);
                 assert!((f64::from(dup[i]) - d * silu(g)).abs() < 2e-6);
             }
+        });
+    }
+
+    #[test]
+    fn rows_are_the_same_values() {
+        let (rows, n) = (5, 33);
+        let mut rng = Lcg(6);
+        let (x, dy) = (rng.vec(2 * rows * n), rng.vec(rows * n));
+        let half = |skip: usize| -> Vec<f32> {
+            let rows = x.chunks_exact(2 * n);
+            rows.flat_map(|r| &r[skip..skip + n]).copied().collect()
+        };
+        let (gate, up) = (half(0), half(n));
+        with_every_isa(|_| {
+            let (mut y, mut want) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+            swiglu_rows(&x, n, &mut y);
+            swiglu(&gate, &up, &mut want);
+            assert_eq!(y, want);
+            let mut dx = x.clone();
+            swiglu_rows_backward(&mut dx, n, &dy);
+            let (mut dgate, mut dup) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+            swiglu_backward(&gate, &up, &dy, &mut dgate, &mut dup);
+            let both = dgate.chunks_exact(n).zip(dup.chunks_exact(n));
+            let want: Vec<f32> = both.flat_map(|(g, u)| [g, u].concat()).collect();
+            assert_eq!(dx, want);
         });
     }
 }

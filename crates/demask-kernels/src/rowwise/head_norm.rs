@@ -1,0 +1,195 @@
+//! RMS norm of each head of a part of a fused buffer.
+
+use super::rms_norm::{Backward, Forward};
+use super::sum_over_rows;
+use crate::mem::MutPtr;
+use crate::simd::{Isa, dispatch};
+use crate::threads;
+
+/// Heads side by side in rows of a wider buffer: row r begins at `r · stride + skip`.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadRows {
+    /// Number of rows.
+    pub rows: usize,
+    /// Values from one row of the buffer to the next.
+    pub stride: usize,
+    /// Values of a row before the first head.
+    pub skip: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Values of a head.
+    pub head_dim: usize,
+}
+
+impl HeadRows {
+    /// Values of a row.
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Values of all rows.
+    pub fn len(&self) -> usize {
+        self.rows * self.width()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&self, held: usize) {
+        assert!(
+            self.skip + self.width() <= self.stride && self.rows * self.stride <= held,
+            "head_norm: {self:?} does not lie in {held} values"
+        );
+    }
+}
+
+/// `y = x / √(mean(x²) + eps) · weight` of each head, as [`rms_norm`](super::rms_norm()) of the same rows.
+///
+/// # Shapes
+/// `x`: a buffer with the heads of `at`; `weight`: `[head_dim]`; `y`: `[rows, heads, head_dim]`; `inverse`:
+/// `[rows, heads]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn head_norm(
+    x: &[f32],
+    at: HeadRows,
+    weight: &[f32],
+    eps: f32,
+    y: &mut [f32],
+    inverse: &mut [f32],
+) {
+    at.check(x.len());
+    let (width, heads, n) = (at.width(), at.heads, at.head_dim);
+    assert!(
+        y.len() == at.len() && inverse.len() == at.rows * heads && weight.len() == n,
+        "head_norm: {at:?}, but y, inverse and weight hold {}, {} and {} values",
+        y.len(),
+        inverse.len(),
+        weight.len()
+    );
+    let isa = Isa::detect();
+    let (y, inverse) = (MutPtr(y.as_mut_ptr()), MutPtr(inverse.as_mut_ptr()));
+    threads::over_rows(at.rows, at.len() * 4, |a, b| {
+        for r in a..b {
+            // SAFETY: rows do not overlap.
+            let (y, inverse) =
+                unsafe { (y.slice(r * width, width), inverse.slice(r * heads, heads)) };
+            let kernel = Forward {
+                x: &x[r * at.stride + at.skip..][..width],
+                n,
+                weight: Some(weight),
+                eps,
+                y,
+                inverse,
+            };
+            dispatch(isa, kernel);
+        }
+    });
+}
+
+/// Gradients of [`head_norm`]: `dx` overwrites the heads of `at` in a buffer like that of x and leaves the rest of it.
+///
+/// # Shapes
+/// As in [`head_norm`]; `dy` as `y`, `dweight`: `[head_dim]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operation has eight operands"
+)]
+pub fn head_norm_backward(
+    x: &[f32],
+    at: HeadRows,
+    weight: &[f32],
+    inverse: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: &mut [f32],
+) {
+    at.check(x.len());
+    at.check(dx.len());
+    let (width, heads, n) = (at.width(), at.heads, at.head_dim);
+    assert!(
+        dy.len() == at.len()
+            && inverse.len() == at.rows * heads
+            && weight.len() == n
+            && dweight.len() == n,
+        "head_norm: {at:?}, but dy, inverse, weight and dweight hold {}, {}, {} and {} values",
+        dy.len(),
+        inverse.len(),
+        weight.len(),
+        dweight.len()
+    );
+    let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
+    let total = sum_over_rows(at.rows, n, at.len() * 8, |a, b, dweight| {
+        for r in a..b {
+            let from = r * at.stride + at.skip;
+            let kernel = Backward::<false> {
+                x: &x[from..][..width],
+                n,
+                weight: Some(weight),
+                inverse: &inverse[r * heads..][..heads],
+                dy: &dy[r * width..][..width],
+                // SAFETY: rows do not overlap.
+                dx: unsafe { dx.slice(from, width) },
+                dweight: &mut *dweight,
+            };
+            dispatch(isa, kernel);
+        }
+    });
+    dweight.copy_from_slice(&total);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{rms_norm, rms_norm_backward};
+    use super::*;
+    use crate::simd::with_every_isa;
+    use crate::testing::Lcg;
+    use crate::threads::with_threads;
+
+    #[test]
+    fn is_the_norm_of_the_same_rows() {
+        let at = HeadRows {
+            rows: 70,
+            stride: 61,
+            skip: 7,
+            heads: 2,
+            head_dim: 20,
+        };
+        let mut rng = Lcg(3);
+        let (x, weight, dy) = (rng.vec(70 * 61), rng.vec(20), rng.vec(70 * 40));
+        let part: Vec<f32> = x
+            .chunks_exact(61)
+            .flat_map(|r| &r[7..47])
+            .copied()
+            .collect();
+        with_every_isa(|_| {
+            let run = || {
+                let (mut y, mut inverse) = (vec![0.0; 2800], vec![0.0; 140]);
+                head_norm(&x, at, &weight, 1e-5, &mut y, &mut inverse);
+                let (mut dx, mut dw) = (vec![5.0; x.len()], vec![0.0; 20]);
+                head_norm_backward(&x, at, &weight, &inverse, &dy, &mut dx, &mut dw);
+                (y, inverse, dx, dw)
+            };
+            assert!(with_threads(1, run) == with_threads(3, run));
+            let (y, inverse, dx, dw) = run();
+            let (mut y1, mut inverse1) = (vec![0.0; 2800], vec![0.0; 140]);
+            rms_norm(&part, 20, Some(&weight), 1e-5, &mut y1, &mut inverse1);
+            let (mut dx1, mut dw1) = (vec![0.0; 2800], vec![0.0; 20]);
+            let out = Some(&mut dw1[..]);
+            rms_norm_backward(&part, 20, Some(&weight), &inverse1, &dy, &mut dx1, out);
+            assert!((&y, &inverse) == (&y1, &inverse1));
+            for (row, want) in dx.chunks_exact(61).zip(dx1.chunks_exact(40)) {
+                assert_eq!(&row[7..47], want);
+                assert!(row[..7].iter().chain(&row[47..]).all(|&v| v == 5.0));
+            }
+            // The sum of the same values in chunks of other rows.
+            assert!(dw.iter().zip(&dw1).all(|(a, b)| (a - b).abs() < 1e-4));
+        });
+    }
+}
