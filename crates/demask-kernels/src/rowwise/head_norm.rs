@@ -97,10 +97,6 @@ pub fn head_norm(
 ///
 /// # Panics
 /// When the shapes do not fit together.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the operation has eight operands"
-)]
 pub fn head_norm_backward(
     x: &[f32],
     at: HeadRows,

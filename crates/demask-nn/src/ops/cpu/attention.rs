@@ -108,6 +108,7 @@ impl<C: CheckpointStrategy> AttentionBackend for Autodiff<Flex, C> {
                 out: out.clone(),
                 lse: lse.into(),
                 ranges,
+                precision,
             };
             (out, saved)
         })
@@ -122,6 +123,7 @@ struct Saved {
     out: FlexTensor,
     lse: Arc<[f32]>,
     ranges: Arc<KeyRanges>,
+    precision: Precision,
 }
 
 impl Gradient<3> for Saved {
@@ -141,6 +143,7 @@ impl Gradient<3> for Saved {
             HeadsRef::new(v.values(), k_dims),
             &self.ranges,
             scale(q_dims),
+            self.precision,
             HeadsRef::new(out.values(), q_dims),
             &self.lse,
             HeadsRef::new(dout.values(), q_dims),
