@@ -117,6 +117,7 @@ impl World {
             (_, "all") => &["--all"],
             (_, "work") => &["--work", "elsewhere"],
             (_, "verbose") => &["-v"],
+            (_, "timings") => &["--timings"],
             other => panic!("say in this test how {other:?} is given"),
         };
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -157,7 +158,7 @@ impl World {
             Command::Completions(c) => format!("{c:?}"),
             Command::Docs(c) => format!("{c:?}"),
         };
-        format!("{:?} {what}", cli.log.level())
+        format!("{:?} {} {what}", cli.log.level(), cli.log.timings)
     }
 }
 
