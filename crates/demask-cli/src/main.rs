@@ -1,5 +1,6 @@
 //! The `demask` command line: one file a command in `command/`, the flags they share in `args/`,
-//! what the user sees in `terminal/`, the measured claims in `proof/`, measured speed in `bench/`.
+//! what the user sees in `terminal/`, the measured claims in `proof/`, measured speed in `bench/`, where
+//! the time of a command went in `timings/`.
 
 mod args;
 mod bench;
@@ -12,6 +13,7 @@ mod memory;
 mod proof;
 mod terminal;
 mod threads;
+mod timings;
 mod writing;
 
 use std::process::ExitCode;
@@ -23,7 +25,10 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     cli.log.install();
     terminal::interrupt::install();
-    match cli.command.run() {
+    let outcome = cli.command.run();
+    timings::report();
+    // Last, so that nothing stands below an error.
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::report(&error),
     }

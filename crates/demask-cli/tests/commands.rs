@@ -282,3 +282,82 @@ fn a_pair_whose_tokens_melt_together_is_scored_apart() {
     ]);
     assert!(report["rows"][0]["value"].as_f64().is_some(), "{report}");
 }
+
+/// The rows of the table on stderr: operation, and what stands behind it.
+fn timings(stderr: &str) -> Vec<(String, Vec<String>)> {
+    let table = stderr.lines().skip_while(|l| !l.starts_with("operation "));
+    let row = |line: &str| {
+        let cells = line.split("  ").map(str::trim).filter(|c| !c.is_empty());
+        let mut cells = cells.map(str::to_owned);
+        (cells.next().unwrap(), cells.collect())
+    };
+    table.map(row).collect()
+}
+
+#[test]
+fn where_the_time_went_is_told_beside_the_work() {
+    let at = Workplace::new();
+    let words = [
+        "generate",
+        "Once",
+        "--model=story",
+        "--length=6",
+        "--seed=1",
+    ];
+    let quiet = at.demask(words).output().unwrap();
+    let timed = at.demask(words.into_iter().chain(["--timings"]));
+    let timed = { timed }.output().unwrap();
+    assert!(timed.status.success());
+    assert_eq!(timed.stdout, quiet.stdout);
+    assert!(
+        !String::from_utf8(quiet.stderr)
+            .unwrap()
+            .contains("the rest")
+    );
+    let rows = timings(&String::from_utf8(timed.stderr).unwrap());
+    let of = |op: &str| {
+        let found = rows.iter().find(|(name, _)| name == op);
+        &found.unwrap_or_else(|| panic!("no {op}: {rows:?}")).1
+    };
+    for op in ["attention", "norm", "load", "policy", "tokenizer"] {
+        assert!(of(op)[1].parse::<u64>().unwrap() > 0, "{op}");
+    }
+    // A step asks the policy what it wants, and what it chooses.
+    assert_eq!(of("policy")[1], "12");
+    assert_eq!(of("framework, forward")[1], "6");
+    let linear = of("linear");
+    assert_eq!((linear.len(), &*linear[0]), (6, "f32"));
+    assert!(
+        linear[2..].iter().all(|x| x.parse::<f64>().is_ok()),
+        "{linear:?}"
+    );
+    let shares = rows[1..].iter().map(|(_, cells)| cells[3].parse::<f64>());
+    let sum: f64 = shares.map(Result::unwrap).sum();
+    assert!((sum - 100.0).abs() < 2.0, "{sum}");
+    assert_eq!(rows.last().unwrap().0, "the rest");
+}
+
+#[test]
+fn trainings_and_failures_say_where_their_time_went() {
+    let at = Workplace::new();
+    let output = at.demask(["train", "tiny.toml", "--timings"]).output();
+    let rows = timings(&String::from_utf8(output.unwrap().stderr).unwrap());
+    for op in [
+        "set-up",
+        "data",
+        "noise",
+        "loss",
+        "gradients",
+        "clip",
+        "optimiser",
+        "validation",
+        "checkpoint",
+        "attention backward",
+        "framework, backward",
+    ] {
+        assert!(rows.iter().any(|(name, _)| name == op), "{op}: {rows:?}");
+    }
+    let stderr = at.refused(2, ["generate", "--model", "nowhere", "--timings"]);
+    let table = stderr.find("the rest").unwrap();
+    assert!(table < stderr.find("error: ").unwrap(), "{stderr}");
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use demask_nn::{Dtype, Transformer};
+use demask_nn::{Dtype, Transformer, span};
 use serde_json::Value;
 
 use crate::built_in::{self, EmbeddedCheckpoint};
@@ -81,6 +81,7 @@ impl Checkpoint {
     /// # Errors
     /// [`ModelError`] that names the file, what was found and what to do.
     pub fn open(name: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, ModelError> {
+        let _span = span::part("load");
         let name = name.as_ref();
         if name.is_dir() {
             return Self::from_folder(name, options);
@@ -271,6 +272,7 @@ impl Checkpoint {
     /// # Errors
     /// [`ModelError::Network`] when a parameter cannot be read.
     pub fn load(self, options: &OpenOptions) -> Result<Model, ModelError> {
+        let _span = span::part("load");
         let mut source = FamilySource::new(self.family, &self.spec, self.tensors.as_ref());
         let network = match options.packed {
             Some(dtype) => Transformer::packed_from_source(&self.spec.network, &mut source, dtype)?,

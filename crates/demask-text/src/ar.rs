@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use demask_diffusion::Noise;
 use demask_models::{Model, ModelKind, ModelSpec};
-use demask_nn::{Asked, AttentionMask, Input, KvCache};
+use demask_nn::{Asked, AttentionMask, Input, KvCache, span};
 
 use crate::TextError;
 use crate::canvas::{Cell, Row};
@@ -258,7 +258,10 @@ impl<'a> Writer<'a> {
     ) -> Result<(), TextError> {
         let mut committed = Vec::new();
         if row.cells()[cell] == Cell::Open {
+            let constraint = span::part("constraint");
             text.constrain(&self.forbid, row, cell, logits)?;
+            drop(constraint);
+            let _span = span::part("policy");
             let at = At {
                 sample: text.sample,
                 step: text.steps,

@@ -1,7 +1,7 @@
 //! The loop: length plan, denoiser, guides, constraints, policy, commit.
 
 use demask_diffusion::Noise;
-use demask_nn::KvCache;
+use demask_nn::{KvCache, span};
 
 use crate::TextError;
 use crate::cache::CacheConfig;
@@ -36,6 +36,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// A configuration that cannot be used, or not with this denoiser.
     pub fn new(denoiser: &'a dyn Denoiser, config: DecodeConfig) -> Result<Self, TextError> {
+        let _span = span::part("set-up");
         let source = Box::new(Noise::new(config.seed));
         Shared::new(denoiser, &config, source.as_ref(), &[])?;
         Ok(Self {
@@ -78,6 +79,7 @@ impl<'a> Decoder<'a> {
         prompts: &[Prompt],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Written>, TextError> {
+        let set_up = span::part("set-up");
         let shared = Shared::new(self.denoiser, &self.config, self.source.as_ref(), prompts)?;
         for (index, prompt) in prompts.iter().enumerate() {
             prompt.check(index, self.denoiser, self.config.length, self.config.plan)?;
@@ -85,6 +87,7 @@ impl<'a> Decoder<'a> {
         let given = |prompt: &Prompt| prompt.cells.iter().any(Option::is_some);
         let template = prompts.iter().any(given);
         self.config.repetition.check_template(template)?;
+        drop(set_up);
         let mut run = Run {
             shared: &shared,
             prompts,
@@ -214,6 +217,7 @@ impl Run<'_> {
             };
             let mut forwarded = rows[i];
             for (guide, variants) in self.shared.guides.iter().zip(&work.variants) {
+                let _span = span::part("guide");
                 let slices: Vec<&[f32]> = (0..variants.len())
                     .map(|v| &versions[version + v * size..][..size])
                     .collect();
@@ -228,12 +232,14 @@ impl Run<'_> {
                 }
             }
             let unguided = mine.unguided.iter_mut().map(|(z, _)| z.as_mut_slice());
+            let constraint = span::part("constraint");
             for logits in std::iter::once(&mut *mine.own).chain(unguided) {
                 for (&cell, logits) in work.ask.cells.iter().zip(logits.chunks_exact_mut(vocab)) {
                     let forbid = &self.shared.forbid;
                     session.text.constrain(forbid, row, cell, logits)?;
                 }
             }
+            drop(constraint);
             let stopped = &mut self.stopped;
             let mut emit = |e: &StepEvent| tell(observer, stopped, e);
             session.take(self.shared, row, work, &mine, forwarded, &mut emit)?;
@@ -342,5 +348,6 @@ pub(crate) fn total(prompts: &[Prompt], config: &DecodeConfig) -> Result<usize, 
 
 /// Tells the observer, and notes if it wants to stop.
 pub(crate) fn tell(observer: &mut dyn Observer, stopped: &mut bool, event: &StepEvent) {
+    let _span = span::part("observer");
     *stopped |= observer.event(event).is_break();
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use demask_models::{Model, ModelKind, Predicts, SpecialIds};
-use demask_nn::{Asked, AttentionMask, Input, KvCache, MaskKind, NoiseLevel, Output};
+use demask_nn::{Asked, AttentionMask, Input, KvCache, MaskKind, NoiseLevel, Output, span};
 
 use crate::denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
 use crate::{Prompt, TextError};
@@ -230,6 +230,7 @@ pub(crate) fn host(output: Output) -> Result<Vec<f32>, TextError> {
     let Some(logits) = output.logits else {
         return Ok(Vec::new());
     };
+    let _span = span::part("logits");
     let data = logits.into_data().convert::<f32>();
     data.try_into_vec::<f32>()
         .map_err(|error| TextError::Denoiser(format!("logits: {error:?}")))

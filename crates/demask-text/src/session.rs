@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use demask_diffusion::process::Uniform;
-use demask_nn::KvCache;
+use demask_nn::{KvCache, span};
 
 use crate::TextError;
 use crate::cache::Caches;
@@ -223,6 +223,7 @@ impl Session {
             let ask = if window.is_empty() {
                 Ask::default()
             } else {
+                let _span = span::part("policy");
                 self.policy
                     .ask(&self.clock.step(shared, &self.text, row, &window, quota))
             };
@@ -270,7 +271,10 @@ impl Session {
             };
             let (ids, given) = (&row.ids()[visible.clone()], &self.given[visible.clone()]);
             let variants = shared.guides.iter();
-            let variants = variants.map(|guide| guide.variants(row, ids, given));
+            let variants = variants.map(|guide| {
+                let _span = span::part("guide");
+                guide.variants(row, ids, given)
+            });
             return Ok(Next::Forward(Work {
                 window,
                 quota,
@@ -373,6 +377,7 @@ impl Session {
             if work.ask.cells.is_empty() {
                 Choice::default()
             } else {
+                let _span = span::part("policy");
                 let vocab = shared.denoiser.vocab_size();
                 let mut candidates = Candidates::new(&work.ask.cells, logits.own, vocab);
                 if let Some((logits, gamma)) = &logits.unguided {

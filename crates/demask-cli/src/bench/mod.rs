@@ -25,7 +25,7 @@ pub mod step;
 pub mod train;
 
 use anyhow::Result;
-use demask::nn::{Dtype, Transformer};
+use demask::nn::{Dtype, Transformer, span};
 use serde_json::Value;
 
 use crate::args::value;
@@ -108,6 +108,7 @@ impl NetworkArgs {
 impl Wanted<'_> {
     /// The network and its shape.
     fn load(&self, dtype: Dtype) -> Result<(Shape, Transformer)> {
+        let _span = span::part("load");
         match self {
             Self::Random(shape) => {
                 fits(dtype::bytes(dtype, &shape.config))?;

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use demask::kernels::peak::{MemoryProbe, Probe, bf16_dot, f32_fma, int8_dot};
-use demask::nn::Dtype;
+use demask::nn::{Dtype, span};
 
 use super::dtype;
 use super::measure::{Sample, timed};
@@ -92,6 +92,7 @@ pub fn of(dtype: Dtype) -> Result<f64> {
 
 /// The runs of a probe, and the operations of each.
 fn run(probe: &Probe, budget: &measure::Budget) -> Result<(Sample, f64)> {
+    let _span = span::part("peak");
     let shortest = timed(|| probe.run(ITERATIONS)).0;
     let iterations = (RUN / shortest.max(1e-9)).clamp(1.0, 1e6) * ITERATIONS as f64;
     let mut operations = 0;

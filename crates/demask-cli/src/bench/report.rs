@@ -188,15 +188,16 @@ fn text(rows: &[Row], width: Option<usize>) -> String {
     let Some(first) = rows.first() else {
         return String::new();
     };
-    let isa = demask::kernels::Isa::detect().name();
-    let head = format!(
-        "demask {} {}: {isa}, {} thread{}",
-        env!("CARGO_PKG_VERSION"),
-        first.name,
-        first.threads,
-        if first.threads == 1 { "" } else { "s" }
-    );
+    let head = head(first.name, first.threads);
     format!("{head}\n\n{}", table(rows).text(width))
+}
+
+/// What holds for all that is measured in a run.
+pub fn head(what: &str, threads: usize) -> String {
+    let isa = demask::kernels::Isa::detect().name();
+    let s = if threads == 1 { "" } else { "s" };
+    let version = env!("CARGO_PKG_VERSION");
+    format!("demask {version} {what}: {isa}, {threads} thread{s}")
 }
 
 fn table(rows: &[Row]) -> Table {

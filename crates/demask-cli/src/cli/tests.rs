@@ -118,6 +118,7 @@ impl World {
             (_, "all") => &["--all"],
             (_, "work") => &["--work", "elsewhere"],
             (_, "verbose") => &["-v"],
+            (_, "timings") => &["--timings"],
             other => panic!("say in this test how {other:?} is given"),
         };
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -158,7 +159,7 @@ impl World {
             Command::Completions(c) => format!("{c:?}"),
             Command::Docs(c) => format!("{c:?}"),
         };
-        format!("{:?} {what}", cli.log.level())
+        format!("{:?} {} {what}", cli.log.level(), cli.log.timings)
     }
 }
 

@@ -21,6 +21,7 @@ pub fn install() {
             return;
         }
         restore_cursor();
+        crate::timings::report_cut_off();
         say_last_words();
         #[allow(
             clippy::exit,

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::str::FromStr;
 
+use demask_nn::span;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer as Inner};
 
 use crate::ModelError;
@@ -383,6 +384,7 @@ fn guarded<T>(
     doing: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, ModelError> {
+    let _span = span::part("tokenizer");
     // After a panic the caller has an error and nothing that was half changed: the tokenizer is
     // only read, or is dropped with the error.
     match catch_unwind(AssertUnwindSafe(run)) {

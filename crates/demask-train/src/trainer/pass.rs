@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Wanted};
 use demask_models::pass;
-use demask_nn::{MaskKind, Transformer, ops};
+use demask_nn::{MaskKind, Transformer, ops, span};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -35,7 +35,10 @@ pub(super) fn pass(
     noise: &Noise,
     training: Training,
 ) -> Result<PassLoss, TrainError> {
-    let corrupted = objective.corrupt(&batch.x0, &batch.loss_cells, noise)?;
+    let corrupted = {
+        let _span = span::part("noise");
+        objective.corrupt(&batch.x0, &batch.loss_cells, noise)?
+    };
     let normaliser = corrupted.normaliser;
     if corrupted.asked.is_empty() {
         return Ok(PassLoss {
@@ -78,6 +81,7 @@ pub(super) fn pass(
             normaliser,
         });
     };
+    let _span = span::part("loss");
     let prediction = match objective.wants() {
         Wanted::CrossEntropy => LossInput::CrossEntropy(ops::cross_entropy(
             logits,

@@ -1,7 +1,7 @@
 //! Steps of a training without its recipe, data and run folder: what a step costs.
 
 use burn::tensor::Device;
-use demask_nn::{Asked, Input, NnError, Transformer, ops};
+use demask_nn::{Asked, Input, NnError, Transformer, ops, span};
 
 use super::params::{Params, Update};
 use crate::optimizer::{AdamW, clip_factor};
@@ -64,11 +64,20 @@ impl Rehearsal {
                 "a batch of one cell has none to mask".into(),
             ));
         };
+        let part = span::part("loss");
         let sum = ops::cross_entropy(logits, &self.targets, None).sum();
         let loss = f64::from(sum.clone().into_scalar::<f32>());
-        self.params.add(network, sum.backward());
+        drop(part);
+        let part = span::part("backward");
+        let grads = sum.backward();
+        drop(part);
+        let part = span::part("gradients");
+        self.params.add(network, grads);
+        drop(part);
         let scale = 1.0 / self.asked.len() as f64;
+        let part = span::part("clip");
         let norm = self.params.norm() * scale;
+        drop(part);
         self.step += 1;
         let adamw = AdamW {
             betas: [0.9, 0.95],
@@ -80,6 +89,7 @@ impl Rehearsal {
             ema: None,
             device: &self.device,
         };
+        let _span = span::part("optimiser");
         let network = self.network.take();
         self.network = network.map(|network| self.params.update(network, &update));
         Ok(loss * scale)

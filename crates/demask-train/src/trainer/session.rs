@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use demask_diffusion::objective::variance::Window;
 use demask_diffusion::{Noise, Objective};
 use demask_models::{Model, ModelSpec, SaveDtype};
-use demask_nn::Transformer;
+use demask_nn::{Transformer, span};
 
 use super::batch::Batch;
 use super::params::{Params, Update, base_hash};
@@ -90,6 +90,7 @@ impl Session {
         options: TrainOptions,
         observer: &mut dyn TrainObserver,
     ) -> Result<Self, TrainError> {
+        let _span = span::part("set-up");
         let resumed = match (options.resume, run.saved_steps()?.first()) {
             (true, _) => Some(run.load_state()?),
             (false, Some(&step)) => {
@@ -202,7 +203,9 @@ impl Session {
                 metrics.seconds = self.elapsed();
             }
             self.metrics.push(metrics)?;
+            let watched = span::part("observer");
             stopped = observer.event(&TrainEvent::Step(&metrics)).is_break();
+            drop(watched);
             if let Some(loss) = metrics.valid {
                 self.valid = Some((self.step, loss));
                 let event = TrainEvent::Validated {
@@ -252,6 +255,7 @@ impl Session {
         let Some(search) = &self.parts.search else {
             return Ok(ControlFlow::Continue(()));
         };
+        let _span = span::part("search");
         let rows = self.parts.corpus.valid_rows(recipe.run.eval_rows);
         let node = self.noise.child(stream::SEARCH).child(self.step);
         let batch = recipe.optimizer.batch;
@@ -333,7 +337,10 @@ impl Session {
         }
         let scale = 1.0 / passes.normaliser.max(1.0);
         let loss = passes.loss * scale;
-        let norm = self.params.norm() * scale;
+        let norm = {
+            let _span = span::part("clip");
+            self.params.norm() * scale
+        };
         if !(loss.is_finite() && norm.is_finite()) {
             let what = match self.params.not_finite() {
                 Some(name) if loss.is_finite() => format!("gradient of `{name}`"),
@@ -379,9 +386,11 @@ impl Session {
         let adapters = recipe.lora.as_ref().map_or(0.0, |lora| lora.dropout);
         let dropout = recipe.network.dropout > 0.0 || adapters > 0.0;
         for number in 0..self.parts.recipe.optimizer.accumulation {
+            let data = span::part("data");
             let mut batch = Batch::new(&self.rows(self.step, number))?;
             let share = self.parts.recipe.data.label_dropout();
             batch.drop_labels(share, &self.node(stream::LABEL, self.step, number));
+            drop(data);
             let node = self.node(stream::TRAIN, self.step, number);
             let seed = |stream| self.node(stream, self.step, number).uniform().to_bits();
             let training = Training {
@@ -395,9 +404,12 @@ impl Session {
             out.normaliser += result.normaliser;
             if let Some(sum) = result.sum {
                 out.loss += f64::from(sum.clone().into_scalar::<f32>());
+                let backward = span::part("backward");
                 let grads = sum.backward();
+                drop(backward);
                 // Walking back is the whole cost; a loss that is no number is found out after it.
                 if let Some(network) = &self.network {
+                    let _span = span::part("gradients");
                     self.params.add(network, grads);
                 }
             }
@@ -424,6 +436,7 @@ impl Session {
             device: &self.device,
         };
         self.network()?;
+        let _span = span::part("optimiser");
         self.network = self
             .network
             .take()
@@ -458,6 +471,7 @@ impl Session {
         if rows.is_empty() {
             return Ok(None);
         }
+        let _span = span::part("validation");
         let network = self.averaged()?;
         // Windows come and go; the bound can be compared between steps and with others.
         let objective = self.parts.validation.as_ref();
@@ -515,6 +529,7 @@ impl Session {
         if self.options.communicator.rank() != 0 {
             return Ok(ControlFlow::Continue(()));
         }
+        let _span = span::part("checkpoint");
         self.try_weights()?;
         let state = TrainState {
             step: self.step,
