@@ -137,6 +137,9 @@ impl Chunk<'_> {
         let rows = Rows::new(n, S::MR);
         // (head, query) of a row of this chunk.
         let place = |r: usize| (kv * self.group + (r0 + r) / q_len, (r0 + r) % q_len);
+        // The query of each row: divisions would cost as much as a third of the products.
+        let queries: Vec<u32> = (0..n).map(|r| place(r).1 as u32).collect();
+        let visible = |r: usize| self.ranges.of(b, queries[r] as usize);
         let format = if BF16 { Format::Bf16 } else { Format::F32 };
         let inner = if BF16 { Inner::Bf16 } else { Inner::F32 };
         // The inner dimension of the scores.
@@ -174,6 +177,8 @@ impl Chunk<'_> {
                 for r in a..z {
                     let (head, query) = place(r);
                     let src = self.q.row(b, query, head);
+                    let (head, query) = place(r + AHEAD);
+                    ask(s, self.q.row(b, query, head), dim);
                     copy_scaled(s, src, dim, self.scale, line.add((r - a) * dim));
                 }
                 pack::left(s, &layout, line, (dim, 1), z - a, q_pack.add(q_place(t)));
@@ -193,16 +198,24 @@ impl Chunk<'_> {
                 }
                 for t in 0..rows.tiles {
                     let (a, z) = (rows.start(t), rows.start(t + 1));
-                    let sees = |r: usize| {
-                        let list = self.ranges.of(b, place(r).1);
+                    let mut sees = false;
+                    for r in a..z {
+                        let list = visible(r);
                         let first = list.partition_point(|&(_, end)| end as usize <= k0);
-                        list.get(first)
-                            .is_some_and(|&(start, _)| (start as usize) < k0 + width)
-                    };
-                    if !(a..z).any(sees) {
+                        let next = list.get(first);
+                        sees |= next.is_some_and(|&(start, _)| (start as usize) < k0 + width);
+                        if sees {
+                            break;
+                        }
+                    }
+                    if !sees {
                         continue;
                     }
                     if !packed {
+                        for j in k0 + TILE..k_len.min(k0 + 2 * TILE) {
+                            ask(s, self.k.row(b, j, kv), dim);
+                            ask(s, self.v.row(b, j, kv), dim);
+                        }
                         pack_keys(s, &layout, self.k, (b, k0, kv), width, k_pack);
                         let ldv = self.v.row_stride();
                         if BF16 {
@@ -221,8 +234,7 @@ impl Chunk<'_> {
                     );
                     let mut fade = [0.0f32; LANES];
                     for r in a..z {
-                        let (row, list) =
-                            (score.add((r - a) * TILE), self.ranges.of(b, place(r).1));
+                        let (row, list) = (score.add((r - a) * TILE), visible(r));
                         let any = gaps(list, k0, |from, to| {
                             std::slice::from_raw_parts_mut(row.add(from), to - from)
                                 .fill(f32::NEG_INFINITY);
@@ -257,6 +269,8 @@ impl Chunk<'_> {
                 }
             }
             for r in 0..n {
+                let (head, query) = place(r + AHEAD);
+                ask(s, self.out.row(b, query, head), dim);
                 let (head, query) = place(r);
                 let inverse = if total[r] == 0.0 { 0.0 } else { 1.0 / total[r] };
                 copy_scaled(
@@ -273,6 +287,18 @@ impl Chunk<'_> {
                 };
             }
         }
+    }
+}
+
+/// Rows of queries and results that are asked for ahead of their turn: rows of a head lie far apart, where the
+/// processor does not guess them.
+const AHEAD: usize = 8;
+
+/// Asks for the cache lines of a row of `n` values, which need not exist.
+#[inline(always)]
+fn ask<S: Simd>(s: S, row: *const f32, n: usize) {
+    for j in (0..n).step_by(LANES) {
+        s.prefetch(row.wrapping_add(j));
     }
 }
 

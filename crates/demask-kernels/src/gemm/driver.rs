@@ -100,9 +100,20 @@ pub(super) struct Target<'a> {
     pub gated: Option<Rhs<'a>>,
     /// Row-major, as wide as `b`.
     pub c: MutPtr,
-    pub load_c: bool,
+    pub old: Old,
     /// Null, or as long as a row.
     pub bias: Ptr,
+}
+
+/// What becomes of the old contents of C.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Old {
+    /// They are not read.
+    Lost,
+    /// The sums begin there.
+    Start,
+    /// The finished sums are added to them.
+    Added,
 }
 
 /// One block of C: some tiles of rows and some columns.
@@ -117,7 +128,7 @@ struct Block<'a> {
     c: *mut f32,
     ldc: usize,
     bias: *const f32,
-    load_c: bool,
+    old: Old,
 }
 
 /// Where the sums of a strip of columns go.
@@ -135,7 +146,8 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let few = self.tiles.1 - self.tiles.0 <= FEW;
-        let panels = STRIP / (self.longest() * S::NR) / (1 + usize::from(self.gated.is_some()));
+        let both = 1 + usize::from(self.gated.is_some());
+        let panels = STRIP / (self.longest() * S::NR) / both;
         let strip = if few { 1 } else { panels.clamp(1, 16) } * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
@@ -145,29 +157,39 @@ impl Kernel for Block<'_> {
         let b_pack = b_pack.as_mut_ptr();
         let (r0, r1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
         let part = (r1 - r0) * width;
-        let mut inner = Scratch::take(if self.gated.is_some() { 2 * part } else { 0 });
+        let parts = match (&self.gated, self.old) {
+            (Some(_), _) => 2,
+            (None, Old::Added) => 1,
+            _ => 0,
+        };
+        let mut inner = Scratch::take(parts * part);
         let inner = inner.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {
             let cols = (j0, (j0 + strip).min(self.cols.1));
-            let Some(gated) = &self.gated else {
+            let bias = match self.bias.is_null() {
+                true => self.bias,
+                false => self.bias.wrapping_add(j0),
+            };
+            if parts == 0 {
                 let to = Destination {
                     c: self.c.wrapping_add(j0),
                     ldc: self.ldc,
-                    bias: match self.bias.is_null() {
-                        true => self.bias,
-                        false => self.bias.wrapping_add(j0),
-                    },
-                    load_c: self.load_c,
+                    bias,
+                    load_c: self.old == Old::Start,
                 };
                 self.strip(s, &self.b, cols, b_pack, &to);
                 continue;
-            };
-            for (i, b) in [&self.b, gated].into_iter().enumerate() {
+            }
+            for (i, b) in [Some(&self.b), self.gated.as_ref()]
+                .iter()
+                .flatten()
+                .enumerate()
+            {
                 let to = Destination {
                     // Row r0 of the block is the first of the scratch.
                     c: inner.wrapping_add(i * part).wrapping_sub(r0 * width),
                     ldc: width,
-                    bias: std::ptr::null(),
+                    bias,
                     load_c: false,
                 };
                 self.strip(s, b, cols, b_pack, &to);
@@ -176,12 +198,18 @@ impl Kernel for Block<'_> {
                 for j in (0..cols.1 - j0).step_by(LANES) {
                     let from = inner.wrapping_add((r - r0) * width + j);
                     let to = self.c.wrapping_add(r * self.ldc + j0 + j);
-                    // SAFETY: both scratch parts have whole vectors here, and the row of C has
+                    let left = cols.1 - j0 - j;
+                    // SAFETY: the scratch parts have whole vectors here, and the row of C has
                     // the columns that are left.
                     unsafe {
-                        let (gate, up) = (s.load(from), s.load(from.add(part)));
-                        let y = s.mul(s.mul(gate, sigmoid(s, gate)), up);
-                        s.store_part(to, cols.1 - j0 - j, y);
+                        let mut y = s.load(from);
+                        if parts == 2 {
+                            y = s.mul(s.mul(y, sigmoid(s, y)), s.load(from.add(part)));
+                        }
+                        if self.old == Old::Added {
+                            y = s.add(s.load_part(to, left, 0.0), y);
+                        }
+                        s.store_part(to, left, y);
                     }
                 }
             }
@@ -364,7 +392,10 @@ fn empty_sums(m: usize, target: &Target<'_>) {
                     true => 0.0,
                     false => *target.bias.get().add(j),
                 };
-                *place = bias + if target.load_c { *place } else { 0.0 };
+                *place = match target.old {
+                    Old::Lost => bias,
+                    Old::Start | Old::Added => bias + *place,
+                };
             }
         }
     }
@@ -527,7 +558,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
                 c: target.c.get().wrapping_add(m0 * n),
                 ldc: n,
                 bias: target.bias.get(),
-                load_c: target.load_c,
+                old: target.old,
             };
             dispatch(isa, block);
         });

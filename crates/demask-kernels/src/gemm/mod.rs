@@ -30,15 +30,17 @@ pub use packed::PackedB;
 pub use products::{gated_product, product, products};
 
 use crate::mem::{MutPtr, Ptr};
-use driver::Target;
+use driver::{Old, Target};
 
 /// What happens to the old contents of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beta {
     /// `C = A · B`; the old contents are never read.
     Overwrite,
-    /// `C = C + A · B`.
+    /// `C = C + A · B`, with sums that begin at C.
     Accumulate,
+    /// `C = C + (A · B + bias)`, with sums that begin at 0 and are added when they are done.
+    Add,
 }
 
 /// The right operand of a product.
@@ -121,7 +123,11 @@ pub fn gemm<'b>(
         b,
         gated: None,
         c: MutPtr(c.ptr()),
-        load_c: beta == Beta::Accumulate,
+        old: match beta {
+            Beta::Overwrite => Old::Lost,
+            Beta::Accumulate => Old::Start,
+            Beta::Add => Old::Added,
+        },
         bias: pointer(bias),
     };
     driver::run(a, &[target]);

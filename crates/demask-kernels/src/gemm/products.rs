@@ -1,6 +1,6 @@
 //! Products whose results are new, so that they are not filled with zeros first.
 
-use super::driver::{self, Target};
+use super::driver::{self, Old, Target};
 use super::{MatrixRef, Rhs, pointer};
 use crate::mem::MutPtr;
 
@@ -30,7 +30,7 @@ pub fn products<const N: usize>(
         b: *b,
         gated: None,
         c: MutPtr(c.as_mut_ptr()),
-        load_c: false,
+        old: Old::Lost,
         bias: pointer(*bias),
     });
     driver::run(a, &targets);
@@ -55,7 +55,7 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
         b: gate,
         gated: Some(up),
         c: MutPtr(c.as_mut_ptr()),
-        load_c: false,
+        old: Old::Lost,
         bias: pointer(None),
     };
     driver::run(a, &[target]);

@@ -298,6 +298,13 @@ fn products_of_one_call_have_the_bits_of_each_alone() {
                 product(a, &narrow, Some(&bias)),
                 product(a, &up, None),
             ];
+            // Added at the end: the bits of a sum of two matrices.
+            let old = rng.vec(m * 33);
+            let mut found = old.clone();
+            let c = MatrixMut::new(&mut found, m, 33);
+            gemm(c, Beta::Add, a, &narrow, Some(&bias));
+            let sum: Vec<f32> = old.iter().zip(&want[1]).map(|(x, y)| x + y).collect();
+            assert!(found == sum, "{format:?} on {}", isa.name());
             let mut gated = vec![0.0; m * 130];
             crate::rowwise::swiglu(&want[0], &want[2], &mut gated);
             for threads in [1, 3] {

@@ -105,7 +105,7 @@ impl PackedWeight {
         let mut onto = Contiguous::new(&take(onto));
         gemm::gemm(
             MatrixMut::new(onto.values_mut(), x.rows, weight.cols()),
-            Beta::Accumulate,
+            Beta::Add,
             x.matrix(weight.rows()),
             weight,
             bias.as_ref().map(Contiguous::values),
