@@ -9,11 +9,9 @@
 //! | probe | AVX-512 | AVX2 | NEON | others |
 //! |---|---|---|---|---|
 //! | [`f32_fma`] | `vfmadd zmm` | `vfmadd ymm` | `fmla` | what the compiler makes of it |
-//! | [`bf16_dot`] | `vdpbf16ps zmm` | none | none | none |
-//! | [`int8_dot`] | `vpdpbusd zmm` | `vpdpbusd ymm`, or `vpmaddubsw` and two more | none | none |
+//! | [`bf16_dot`] | `tdpbf16ps tmm` or `vdpbf16ps zmm` | none | none | none |
+//! | [`int8_dot`] | `tdpbsud tmm` or `vpdpbusd zmm` | `vpdpbusd ymm`, or `vpmaddubsw` and two more | none | none |
 //! | [`MemoryProbe`] | reads of a large buffer, one stream a thread | | | |
-//!
-//! Tile units (AMX, SME) have no stable intrinsics yet and are not measured.
 
 use std::hint::black_box;
 
@@ -67,6 +65,10 @@ pub fn f32_fma() -> Probe {
 /// The dot product of bf16 pairs, summed in f32; `None` on a machine without one.
 pub fn bf16_dot() -> Option<Probe> {
     #[cfg(target_arch = "x86_64")]
+    if crate::Isa::available().contains(&crate::Isa::Amx) {
+        return Some(probe("tdpbf16ps tmm", 2 * 16 * 16 * 32, x86::bf16_amx));
+    }
+    #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
         return Some(probe("vdpbf16ps zmm", 64, x86::bf16_avx512));
     }
@@ -77,6 +79,9 @@ pub fn bf16_dot() -> Option<Probe> {
 pub fn int8_dot() -> Option<Probe> {
     #[cfg(target_arch = "x86_64")]
     {
+        if crate::Isa::available().contains(&crate::Isa::Amx) {
+            return Some(probe("tdpbsud tmm", 2 * 16 * 16 * 64, x86::int8_amx));
+        }
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
             return Some(probe("vpdpbusd zmm", 128, x86::int8_avx512));
         }
@@ -144,6 +149,7 @@ mod x86 {
     use std::hint::black_box;
 
     use super::CHAINS;
+    use crate::simd::amx;
 
     /// A loop of one intrinsic over [`CHAINS`] sums: a function that has the instruction set switched on,
     /// and the plain function that a probe holds.
@@ -203,6 +209,16 @@ mod x86 {
         _mm256_set1_epi8(1),
         |sum, x| _mm256_dpbusd_avx_epi32(*sum, x, x)
     );
+    pub(super) fn bf16_amx(iterations: u64) {
+        // SAFETY: a probe with this function is only made where the unit was found.
+        unsafe { amx::Tiles::begin() }.spin(amx::Words::Bf16, iterations);
+    }
+
+    pub(super) fn int8_amx(iterations: u64) {
+        // SAFETY: as above.
+        unsafe { amx::Tiles::begin() }.spin(amx::Words::Bytes, iterations);
+    }
+
     // One of the factors changes with the sum: the products could be taken out of the loop otherwise.
     looped!(
         int8_avx2,

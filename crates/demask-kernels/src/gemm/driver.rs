@@ -11,8 +11,9 @@ use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
 use super::packed::pack_panels;
-use super::{MatrixRef, Rhs};
+use super::{MatrixRef, Rhs, tiled};
 use crate::mem::{MutPtr, Ptr, Scratch};
+use crate::simd::amx;
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
@@ -20,8 +21,13 @@ use crate::threads;
 /// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
 /// first-level cache.
 const KC: usize = 512;
+/// The same for a tile unit, which is so fast that its operands may well come from the second-level cache, and sums put
+/// down half-done cost more than they save.
+const TILED_KC: usize = 1024;
 /// Words of B in a strip: 384 KiB of second-level cache.
 const STRIP: usize = 96 << 10;
+/// The same for a tile unit, whose machines have 2 MiB of it.
+const TILED_STRIP: usize = 256 << 10;
 /// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
 const FEW: usize = 3;
 /// Words of A that are packed at a time, half of a small third-level cache, if that is not too few rows.
@@ -30,6 +36,8 @@ const LEFT: usize = 2 << 20;
 const LEFT_ROWS: usize = 224;
 /// Most rows of a task.
 const ROWS: usize = 256;
+/// The same for a tile unit: B, which comes from far away, is read once for all of them.
+const TILED_ROWS: usize = 1024;
 /// Most words of a B that is packed for all tasks together.
 const RIGHT: usize = 4 << 20;
 /// Steps of the inner dimension that are packed at a time where columns of A are contiguous.
@@ -48,6 +56,7 @@ enum Source {
 /// Packs some tiles of rows of A.
 struct PackLeft<'a> {
     layout: &'a Layout,
+    tiled: bool,
     a: *const f32,
     strides: (usize, usize),
     rows: Rows,
@@ -78,10 +87,17 @@ impl Kernel for PackLeft<'_> {
                 let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
                 let h = r1 - r0;
                 let src = (self.a).wrapping_add(r0 * self.strides.0 + k0 * self.strides.1);
-                let dst = (self.dst).wrapping_add(place(self.layout, r0, t) + w0 * h);
+                let dst = (self.dst).wrapping_add(place(self.layout, self.tiled, r0, t));
                 // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
                 // past a part is overwritten by the next one.
-                unsafe { pack::left(s, &part, src, self.strides, h, dst) }
+                unsafe {
+                    if self.tiled {
+                        let dst = dst.wrapping_add(w0 * h.next_multiple_of(amx::ROWS));
+                        pack::tiles(s, &part, src, self.strides, h, dst);
+                    } else {
+                        pack::left(s, &part, src, self.strides, h, dst.wrapping_add(w0 * h));
+                    }
+                }
             }
         }
     }
@@ -89,8 +105,18 @@ impl Kernel for PackLeft<'_> {
 
 /// Where tile `t`, which begins at row `r0`, lies in the packed A.
 #[inline(always)]
-fn place(layout: &Layout, r0: usize, t: usize) -> usize {
-    r0 * layout.lhs_row() + t * SLACK
+fn place(layout: &Layout, tiled: bool, r0: usize, t: usize) -> usize {
+    r0 * lhs_row(layout, tiled) + t * SLACK
+}
+
+/// Words of a packed row of A.
+#[inline(always)]
+fn lhs_row(layout: &Layout, tiled: bool) -> usize {
+    if tiled {
+        pack::tiles_width(layout) + 2 * layout.groups
+    } else {
+        layout.lhs_row()
+    }
 }
 
 /// One product of a call: a right operand and where the result goes.
@@ -119,6 +145,7 @@ pub(super) enum Old {
 /// One block of C: some tiles of rows and some columns.
 struct Block<'a> {
     layout: &'a Layout,
+    tiled: bool,
     a: *const f32,
     rows: Rows,
     tiles: (usize, usize),
@@ -145,9 +172,14 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // SAFETY: the instruction set of the call has the unit; a block runs on one thread, and nothing inside it
+        // begins another.
+        let unit = self.tiled.then(|| unsafe { amx::Tiles::begin() });
+        let unit = unit.as_ref();
         let few = self.tiles.1 - self.tiles.0 <= FEW;
         let both = 1 + usize::from(self.gated.is_some());
-        let panels = STRIP / (self.longest() * S::NR) / both;
+        let words = if self.tiled { TILED_STRIP } else { STRIP };
+        let panels = words / (self.longest() * S::NR) / both;
         let strip = if few { 1 } else { panels.clamp(1, 16) } * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
@@ -177,7 +209,7 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: self.old == Old::Start,
                 };
-                self.strip(s, &self.b, cols, b_pack, &to);
+                self.strip(s, unit, &self.b, cols, b_pack, &to);
                 continue;
             }
             for (i, b) in [Some(&self.b), self.gated.as_ref()]
@@ -192,7 +224,7 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: false,
                 };
-                self.strip(s, b, cols, b_pack, &to);
+                self.strip(s, unit, b, cols, b_pack, &to);
             }
             for r in r0..r1 {
                 for j in (0..cols.1 - j0).step_by(LANES) {
@@ -221,14 +253,26 @@ impl Block<'_> {
     /// Parts into which the inner dimension is cut.
     fn blocks(&self) -> usize {
         match self.layout.format {
-            Format::F32 | Format::Bf16 => self.layout.words.div_ceil(KC),
+            Format::F32 | Format::Bf16 => {
+                let most = if self.tiled { TILED_KC } else { KC };
+                self.layout.words.div_ceil(most)
+            }
             Format::Int8 { .. } | Format::Int4 { .. } => 1,
         }
     }
 
+    /// The words of a part: in whole tiles but for the last.
+    fn words(&self, block: usize) -> (usize, usize) {
+        let (words, blocks) = (self.layout.words, self.blocks());
+        let unit = if self.tiled { amx::WORDS } else { 1 };
+        let start = |block: usize| (words.div_ceil(unit) * block / blocks * unit).min(words);
+        (start(block), start(block + 1))
+    }
+
     /// Words of the longest of them.
     fn longest(&self) -> usize {
-        self.layout.words.div_ceil(self.blocks())
+        let words = |block| self.words(block).1 - self.words(block).0;
+        (0..self.blocks()).map(words).max().unwrap_or(0)
     }
 
     /// Multiplies the rows of the block by a strip of columns of `b`.
@@ -236,6 +280,7 @@ impl Block<'_> {
     fn strip<S: Simd>(
         &self,
         s: S,
+        unit: Option<&amx::Tiles>,
         b: &Source,
         (j0, j1): (usize, usize),
         b_pack: *mut f32,
@@ -243,20 +288,22 @@ impl Block<'_> {
     ) {
         let (layout, blocks) = (self.layout, self.blocks());
         for block in 0..blocks {
-            let (w0, w1) = (
-                layout.words * block / blocks,
-                layout.words * (block + 1) / blocks,
-            );
+            let (w0, w1) = self.words(block);
             let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
             let (first, last) = (block == 0, block + 1 == blocks);
             for t in self.tiles.0..self.tiles.1 {
                 let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
                 let h = r1 - r0;
-                let a = self.a.wrapping_add(place(layout, r0, t));
+                let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
+                // Rows of the panel, and its words.
+                let (height, width) = match self.tiled {
+                    true => (h.next_multiple_of(amx::ROWS), pack::tiles_width(layout)),
+                    false => (h, layout.words * layout.lhs),
+                };
                 for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
                     let tile = Tile {
                         kc: w1 - w0,
-                        a: a.wrapping_add(w0 * h * layout.lhs),
+                        a: a.wrapping_add(w0 * height * layout.lhs),
                         b: panels.wrapping_add(p * distance),
                         ldb: S::NR,
                         c: to.c.wrapping_add(r0 * to.ldc + j),
@@ -268,11 +315,16 @@ impl Block<'_> {
                         } else {
                             std::ptr::null()
                         },
-                        groups: self.groups(b, a, h, j0 + j),
+                        groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
                     };
                     // SAFETY: packed panels are whole; the tile lies inside this task's block
                     // of C or its scratch, which no other task touches.
-                    unsafe { s.micro(inner(layout.format), h, &tile) }
+                    unsafe {
+                        match unit {
+                            Some(unit) => tiled::multiply(s, unit, layout.format, h, &tile),
+                            None => s.micro(inner(layout.format), h, &tile),
+                        }
+                    }
                 }
             }
         }
@@ -318,15 +370,15 @@ impl Block<'_> {
         }
     }
 
-    /// The scales of a tile of `h` rows packed at `a` and of the panel at column `j`.
+    /// The scales of a panel of rows, at `a`, and of the panel at column `j`.
     #[inline(always)]
-    fn groups(&self, b: &Source, a: *const f32, h: usize, j: usize) -> Groups {
+    fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
         let layout = self.layout;
         match b {
             Source::Panels { scales, .. } if layout.groups > 0 => Groups {
                 count: layout.groups,
                 words: layout.group_words,
-                a: a.wrapping_add(layout.words * layout.lhs * h),
+                a,
                 b: scales.get().wrapping_add(j * layout.groups),
             },
             _ => Groups::NONE,
@@ -343,8 +395,8 @@ fn inner(format: Format) -> Inner {
     }
 }
 
-/// Most rows of a tile of this format: the halves of a vector of half bytes take two registers more.
-fn most_rows(format: Format) -> usize {
+/// Most rows of a register tile of this format: the halves of a vector of half bytes take two registers more.
+fn tallest(format: Format) -> usize {
     match format {
         Format::Int4 { .. } => 13,
         _ => usize::MAX,
@@ -352,8 +404,8 @@ fn most_rows(format: Format) -> usize {
 }
 
 /// Cuts an m×n result into (row parts, column parts) for the threads.
-fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
-    let (mut rows, mut cols) = (m.div_ceil(ROWS), 1);
+fn grid(m: usize, n: usize, most: usize, threads: usize) -> (usize, usize) {
+    let (mut rows, mut cols) = (m.div_ceil(most), 1);
     if threads > 1 {
         // Several blocks a thread, so that a thread that is disturbed can be helped.
         while rows * cols < 4 * threads {
@@ -469,6 +521,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             "gemm: the right operands of one call must be packed alike"
         );
     }
+    let tiled = isa == Isa::Amx && tiled::takes(&layout);
     let (mr, nr) = tile_shape(isa);
     let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
     // Right operands that are packed here, and how the tasks see them all.
@@ -490,17 +543,25 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             )
         })
         .collect();
-    let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
+    let most_rows = if tiled { TILED_ROWS } else { ROWS };
+    let row = lhs_row(&layout, tiled);
+    let most = (LEFT / row).max(LEFT_ROWS);
     let chunks = m.div_ceil(most);
     for chunk in 0..chunks {
         let (m0, m1) = (m * chunk / chunks, m * (chunk + 1) / chunks);
-        let rows = Rows::new(m1 - m0, mr.min(most_rows(layout.format)));
-        let mut packed = Scratch::take((m1 - m0) * layout.lhs_row() + rows.tiles * SLACK);
+        let (rows, height) = if tiled {
+            let height = (m1 - m0).next_multiple_of(amx::ROWS);
+            (Rows::of_units(m1 - m0, tiled::MR, amx::ROWS), height)
+        } else {
+            (Rows::new(m1 - m0, mr.min(tallest(layout.format))), m1 - m0)
+        };
+        let mut packed = Scratch::take(height * row + rows.tiles * SLACK);
         let packed = MutPtr(packed.as_mut_ptr());
         // Packing reads and writes: about as long as 16 multiplications a value.
         threads::over_rows(rows.tiles, 16 * (m1 - m0) * k, |t0, t1| {
             let pack = PackLeft {
                 layout: &layout,
+                tiled,
                 a: a_ptr.get().wrapping_add(m0 * a_strides.0),
                 strides: a_strides,
                 rows,
@@ -526,7 +587,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             .iter()
             .map(|target| {
                 let n = target.b.cols();
-                let (row_parts, col_parts) = grid(m1 - m0, n, threads);
+                let (row_parts, col_parts) = grid(m1 - m0, n, most_rows, threads);
                 (row_parts.min(rows.tiles), col_parts.min(n.div_ceil(nr)))
             })
             .collect();
@@ -543,6 +604,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             let (col, row) = (task / row_parts, task % row_parts);
             let block = Block {
                 layout: &layout,
+                tiled,
                 a: packed.get(),
                 rows,
                 tiles: (

@@ -7,6 +7,7 @@
 //! | packed B | `packed.rs` | a right operand packed once and used often (weights) |
 //! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
+//! | tiled | `tiled.rs` | the same on a tile unit (AMX) |
 //! | driver | `driver.rs` | cache blocks and threads |
 //! | products | `products.rs` | results of their own, several for one left operand, SwiGLU of two |
 //!
@@ -21,6 +22,7 @@ pub(crate) mod micro;
 pub(crate) mod pack;
 mod packed;
 mod products;
+mod tiled;
 #[cfg(test)]
 mod tests;
 

@@ -264,6 +264,16 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn add_whole(self, a: Pair, b: Pair) -> Pair {
+        op!({
+            let add = |a, b| {
+                let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+                _mm256_castsi256_ps(_mm256_add_epi32(a, b))
+            };
+            (add(a.0, b.0), add(a.1, b.1))
+        })
+    }
+    #[inline(always)]
     fn to_float(self, v: Pair) -> Pair {
         op!((
             _mm256_cvtepi32_ps(_mm256_castps_si256(v.0)),

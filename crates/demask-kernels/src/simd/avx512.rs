@@ -263,6 +263,13 @@ impl<const DOTS: bool> Simd for Avx512<DOTS> {
         })
     }
     #[inline(always)]
+    fn add_whole(self, a: __m512, b: __m512) -> __m512 {
+        op!(_mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_castps_si512(a),
+            _mm512_castps_si512(b)
+        )))
+    }
+    #[inline(always)]
     fn to_float(self, v: __m512) -> __m512 {
         op!(_mm512_cvtepi32_ps(_mm512_castps_si512(v)))
     }

@@ -6,11 +6,14 @@
 //!
 //! | name | file | needs |
 //! |---|---|---|
+//! | AMX | `amx.rs` | those of AVX-512 with bf16, and the tile unit: products of bf16 and int8 matrices only |
 //! | AVX-512 with bf16 | `avx512.rs` | those of AVX-512, `avx512bf16`, `avx512vnni` |
 //! | AVX-512 | `avx512.rs` | `avx512f`, `avx512vl`, `avx512dq`, `avx512bw` |
 //! | AVX2 | `avx2.rs` | `avx2`, `fma` |
 //! | portable | `portable.rs` | nothing; the compiler vectorises what it can |
 
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_amx.rs")]
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +29,9 @@ pub(crate) const LANES: usize = 16;
 /// An instruction set that the kernels know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
+    /// 512-bit vectors, and a tile unit that multiplies matrices of bf16 and int8 (x86-64: Sapphire Rapids and
+    /// later, on Linux).
+    Amx,
     /// 512-bit vectors with dot products of bf16 and int8 (x86-64: Zen 4, Sapphire Rapids and later).
     Avx512Bf16,
     /// 512-bit vectors (x86-64).
@@ -57,6 +63,15 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw");
             let dots =
                 is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
+            if avx2 && avx512 && dots && amx::available() {
+                return &[
+                    Self::Amx,
+                    Self::Avx512Bf16,
+                    Self::Avx512,
+                    Self::Avx2,
+                    Self::Portable,
+                ];
+            }
             if avx2 && avx512 && dots {
                 return &[Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
             }
@@ -70,9 +85,10 @@ impl Isa {
         &[Self::Portable]
     }
 
-    /// A short lower-case name: `avx512bf16`, `avx512`, `avx2` or `portable`.
+    /// A short lower-case name: `amx`, `avx512bf16`, `avx512`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
@@ -175,6 +191,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn dot_i8(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// The lower and the upper halves of the four bytes of each lane, each as four bytes.
     fn nibbles(self, v: Self::V) -> (Self::V, Self::V);
+    /// Sums of whole numbers, which wrap around.
+    fn add_whole(self, a: Self::V, b: Self::V) -> Self::V;
     /// Whole numbers to `f32`.
     fn to_float(self, v: Self::V) -> Self::V;
     /// Words of two values each, rounded to bf16 (to nearest, ties to even).
@@ -225,7 +243,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: values of `Isa` other than Portable only come from run-time detection.
-        Isa::Avx512Bf16 => unsafe { avx512::enter_bf16(kernel) },
+        Isa::Amx | Isa::Avx512Bf16 => unsafe { avx512::enter_bf16(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx512 => unsafe { avx512::enter(kernel) },

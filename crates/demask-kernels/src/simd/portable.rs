@@ -230,6 +230,13 @@ impl Simd for Portable {
         )
     }
     #[inline(always)]
+    fn add_whole(self, a: V, b: V) -> V {
+        lanes!(
+            i,
+            f32::from_bits(a[i].to_bits().wrapping_add(b[i].to_bits()))
+        )
+    }
+    #[inline(always)]
     fn to_float(self, v: V) -> V {
         lanes!(i, v[i].to_bits() as i32 as f32)
     }

@@ -102,8 +102,7 @@ unsafe fn joined<S: Simd>(
     const { assert!(SLACK >= LANES) };
 }
 
-/// Quantises rows group by group to signed bytes, then packs fours. A sum begins at `−zero · Σ qa`, which
-/// takes the zero of B, `zero`, out of it.
+/// Quantises rows group by group to signed bytes, then packs fours.
 ///
 /// # Safety
 /// As for [`left`].
@@ -118,33 +117,80 @@ unsafe fn quantised<S: Simd>(
     zero: i32,
 ) {
     let words = layout.words * layout.lhs;
-    let group = layout.group_words * layout.lhs * 4;
     let width = words.next_multiple_of(LANES) + LANES;
-    let mut lines = Scratch::take(rows * width + group.min(layout.k) / 4 + 2 * LANES);
+    let mut lines = Scratch::take(rows * width);
     let bytes = lines.as_mut_ptr();
-    // Each group is quantised here first, padded with zeros to whole vectors.
-    let one = bytes.wrapping_add(rows * width).cast::<i8>();
-    let mut gathered = Scratch::take(if cs == 1 { 0 } else { layout.k });
-    let gathered = gathered.as_mut_ptr();
     // Scales and beginnings follow the panel, whose whole-vector stores reach past its end: they are
     // copied there last.
     let tail = 2 * layout.groups * rows;
     let mut scales = Scratch::take(tail);
     let scales = scales.as_mut_ptr();
-    let starts = scales.wrapping_add(layout.groups * rows);
     // SAFETY: the lines and the tail are as long as above.
     unsafe {
+        let mut quantiser = RowQuantiser::new(layout, zero);
         for i in 0..rows {
-            let mut row = src.add(i * rs);
+            let line = bytes.add(i * width).cast::<i8>();
+            quantiser.row(s, src.add(i * rs), cs, line, scales.add(i), rows);
+        }
+        lhs_panel(s, bytes, (width, 1), rows, words, dst);
+        std::ptr::copy_nonoverlapping(scales, dst.add(words * rows), tail);
+    }
+}
+
+/// Quantises rows of A to signed bytes, group by group. A sum begins at `−zero · Σ qa`, which takes the zero
+/// of B, `zero`, out of it.
+pub(super) struct RowQuantiser<'a> {
+    layout: &'a Layout,
+    zero: i32,
+    /// A group, padded with zeros to whole vectors.
+    one: Scratch,
+    /// A row whose steps are not neighbours.
+    gathered: Scratch,
+}
+
+impl<'a> RowQuantiser<'a> {
+    pub fn new(layout: &'a Layout, zero: i32) -> Self {
+        let group = layout.group_words * layout.lhs * 4;
+        Self {
+            layout,
+            zero,
+            one: Scratch::take(group.min(layout.k) / 4 + 2 * LANES),
+            gathered: Scratch::take(0),
+        }
+    }
+
+    /// The row at `row[k·cs]` into `line`; what is beyond k in its last words becomes 0. The scale of group g goes to
+    /// `scales[g·rows]`, the beginning of its sum to `scales[(groups + g)·rows]`.
+    ///
+    /// # Safety
+    /// The row is readable; `line` is writable for `words · lhs` words and `scales` at those places.
+    #[inline(always)]
+    pub unsafe fn row<S: Simd>(
+        &mut self,
+        s: S,
+        mut row: *const f32,
+        cs: usize,
+        line: *mut i8,
+        scales: *mut f32,
+        rows: usize,
+    ) {
+        let layout = self.layout;
+        let group = layout.group_words * layout.lhs * 4;
+        let one = self.one.as_mut_ptr().cast::<i8>();
+        // SAFETY: the caller's promises; a group padded to whole vectors fits in `one`.
+        unsafe {
             if cs != 1 {
+                if self.gathered.len() < layout.k {
+                    self.gathered = Scratch::take(layout.k);
+                }
+                let gathered = self.gathered.as_mut_ptr();
                 for k in 0..layout.k {
                     *gathered.add(k) = *row.add(k * cs);
                 }
                 row = gathered;
             }
-            let line = bytes.add(i * width).cast::<i8>();
             // What is beyond k in the last words multiplies to 0.
-            line.add(4 * (words - layout.lhs))
+            line.add(4 * (layout.words - 1) * layout.lhs)
                 .write_bytes(0, 4 * layout.lhs);
             for g in 0..layout.groups {
                 let n = group.min(layout.k - g * group);
@@ -153,11 +199,10 @@ unsafe fn quantised<S: Simd>(
                 let scale = quantise::int8(s, row.add(g * group), n, one);
                 let sum = quantise::sum(s, one, padded);
                 std::ptr::copy_nonoverlapping(one, line.add(g * group), n);
-                *scales.add(g * rows + i) = scale;
-                *starts.add(g * rows + i) = f32::from_bits((-zero * sum) as u32);
+                *scales.add(g * rows) = scale;
+                *scales.add((layout.groups + g) * rows) =
+                    f32::from_bits((-self.zero * sum) as u32);
             }
         }
-        lhs_panel(s, bytes, (width, 1), rows, words, dst);
-        std::ptr::copy_nonoverlapping(scales, dst.add(words * rows), tail);
     }
 }

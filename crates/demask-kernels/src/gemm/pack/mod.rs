@@ -4,16 +4,19 @@
 //! |---|---|---|
 //! | words | `words.rs` | copying words into panels, whatever they mean |
 //! | left | `left.rs` | a tile of rows of A, rounded to the format |
+//! | tiles | `tiles.rs` | the same for a tile unit |
 //! | right | `right.rs` | a panel of columns of B, rounded to the format |
 //! | quantise | `quantise.rs` | floats to whole numbers with a scale |
 
 mod left;
 mod quantise;
 mod right;
+mod tiles;
 mod words;
 
 pub(crate) use left::left;
 pub(crate) use right::right;
+pub(crate) use tiles::{tiles, width as tiles_width};
 pub(crate) use words::lhs_panel;
 
 use crate::simd::LANES;
@@ -21,11 +24,13 @@ use crate::simd::LANES;
 /// Values that a pack may write past the end of its panel (overlapping full-width stores).
 pub(crate) const SLACK: usize = LANES;
 
-/// Splits `m` rows into the fewest tiles of at most `mr` rows, as even as possible, and returns the
-/// first row of tile `i` (so tile `i` is `start(i)..start(i + 1)`). Even tiles leave no thin remainder.
+/// Splits `m` rows into the fewest tiles of at most `mr` rows, as even as possible (in whole `unit`s of rows but for
+/// the last), and returns the first row of tile `i` (so tile `i` is `start(i)..start(i + 1)`). Even tiles leave
+/// no thin remainder.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
     m: usize,
+    unit: usize,
     /// Number of tiles.
     pub tiles: usize,
 }
@@ -34,15 +39,26 @@ impl Rows {
     /// # Panics
     /// When `m` is so large that `start` could wrap.
     pub fn new(m: usize, mr: usize) -> Self {
+        Self::of_units(m, mr, 1)
+    }
+
+    /// `mr` is a multiple of `unit`.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new) does.
+    pub fn of_units(m: usize, mr: usize, unit: usize) -> Self {
         let tiles = m.div_ceil(mr);
         assert!(
             m.checked_mul(tiles).is_some(),
             "gemm: {m} rows in {tiles} tiles are too many"
         );
-        Self { m, tiles }
+        Self { m, unit, tiles }
     }
     #[inline(always)]
     pub fn start(self, i: usize) -> usize {
-        self.m * i / self.tiles
+        if self.unit == 1 {
+            return self.m * i / self.tiles;
+        }
+        (self.m.div_ceil(self.unit) * i / self.tiles * self.unit).min(self.m)
     }
 }

@@ -1,0 +1,131 @@
+//! A tile of rows of A for a unit that multiplies tiles.
+
+use super::left::RowQuantiser;
+use crate::gemm::format::{Format, Layout};
+use crate::mem::Scratch;
+use crate::simd::amx::{ROWS, WORDS};
+use crate::simd::{LANES, Simd};
+
+/// Words of a tile.
+const TILE: usize = ROWS * WORDS;
+
+/// Words of a row, filled up to whole tiles.
+pub(crate) fn width(layout: &Layout) -> usize {
+    (layout.words * layout.lhs).next_multiple_of(WORDS)
+}
+
+/// Packs `rows` whole rows at `src[i·rs + k·cs]` as tiles `[steps][16-row parts][16][16]`, filled up with zeros, and
+/// after them the scales and beginnings of the integer formats, as [`left`](super::left::left) does.
+///
+/// # Safety
+/// The source is readable at those places; `dst` is writable for [`width`] words of each row, their number rounded up
+/// to 16, and `2 · groups · rows` more.
+#[inline(always)]
+pub(crate) unsafe fn tiles<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    rows: usize,
+    dst: *mut f32,
+) {
+    let (parts, width) = (rows.div_ceil(ROWS), width(layout));
+    // The first word of row i.
+    let place = |i: usize| dst.wrapping_add(i / ROWS * TILE + i % ROWS * WORDS);
+    // SAFETY: the caller's promises.
+    unsafe {
+        match layout.format {
+            Format::Bf16 if cs == 1 => {
+                for i in 0..rows {
+                    let (row, to) = (src.add(i * rs), place(i));
+                    for k in (0..2 * width).step_by(LANES) {
+                        let left = layout.k.saturating_sub(k);
+                        let v = if left >= LANES {
+                            s.load(row.add(k))
+                        } else if left > 0 {
+                            s.load_part(row.add(k), left, 0.0)
+                        } else {
+                            s.splat(0.0)
+                        };
+                        let step = k / (2 * WORDS) * parts * TILE;
+                        s.store_bf16(to.add(step).cast::<u16>().add(k % (2 * WORDS)), v);
+                    }
+                }
+            }
+            Format::Bf16 => {
+                for step in 0..width / WORDS {
+                    for part in 0..parts {
+                        let src = src.add(part * ROWS * rs);
+                        let to = dst.add((step * parts + part) * TILE);
+                        let rows = (rows - part * ROWS).min(ROWS);
+                        joined(s, layout, src, (rs, cs), rows, 2 * WORDS * step, to);
+                    }
+                }
+                return;
+            }
+            _ => {
+                let mut line = Scratch::take(width);
+                let line = line.as_mut_ptr();
+                std::slice::from_raw_parts_mut(line, width).fill(0.0);
+                let scales = dst.add(parts * ROWS * width);
+                let mut quantiser = RowQuantiser::new(layout, 128);
+                for i in 0..rows {
+                    quantiser.row(s, src.add(i * rs), cs, line.cast(), scales.add(i), rows);
+                    for step in 0..width / WORDS {
+                        let v = s.load(line.add(step * WORDS));
+                        s.store(place(i).add(step * parts * TILE), v);
+                    }
+                }
+            }
+        }
+        for i in rows..parts * ROWS {
+            for step in 0..width / WORDS {
+                s.store(place(i).add(step * parts * TILE), s.splat(0.0));
+            }
+        }
+    }
+}
+
+/// One tile of pairs whose steps are not neighbours, from step `k0` on.
+///
+/// # Safety
+/// As for [`tiles`], for at most 16 rows; `to` is writable for a tile.
+#[inline(always)]
+unsafe fn joined<S: Simd>(
+    s: S,
+    layout: &Layout,
+    src: *const f32,
+    (rs, cs): (usize, usize),
+    rows: usize,
+    k0: usize,
+    to: *mut f32,
+) {
+    // SAFETY: step k of each row is readable.
+    unsafe {
+        let step = |k: usize| {
+            if k >= layout.k {
+                return s.splat(0.0);
+            }
+            let p = src.add(k * cs);
+            if rs == 1 && rows == ROWS {
+                return s.load(p);
+            }
+            if rs == 1 {
+                return s.load_part(p, rows, 0.0);
+            }
+            let mut lanes = [0.0; LANES];
+            for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
+                *lane = *p.add(i * rs);
+            }
+            s.load(lanes.as_ptr())
+        };
+        let mut words = [s.splat(0.0); LANES];
+        for (w, word) in words.iter_mut().enumerate() {
+            *word = s.join_bf16(step(k0 + 2 * w), step(k0 + 2 * w + 1));
+        }
+        for (i, row) in s.transpose(words).into_iter().enumerate() {
+            s.store(to.add(i * WORDS), row);
+        }
+    }
+    const { assert!(LANES == ROWS && LANES == WORDS) };
+}

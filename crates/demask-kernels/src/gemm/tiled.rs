@@ -1,0 +1,174 @@
+//! The product on a tile unit: rows of A as tiles of their own, B as every other path has it.
+//!
+//! A panel of A has up to 32 rows, in tiles of [`amx::ROWS`] rows by [`amx::WORDS`] words: `[steps][16-row
+//! parts][16][16]`, filled up with zeros. In the integer formats the scales and the sums of each row follow, as in a
+//! panel of the other paths.
+
+use super::format::{Format, Layout};
+use super::micro::Tile;
+use crate::simd::amx::{Product, ROWS, Tiles, WORDS, Words};
+use crate::simd::{LANES, Simd};
+
+/// Rows of a panel of A: two tiles.
+pub(super) const MR: usize = 2 * ROWS;
+/// Columns of a panel of B: two tiles.
+const NR: usize = 2 * WORDS;
+
+/// Whether products of this format run on tiles: those of bf16, and of bytes whose groups are whole steps.
+pub(super) fn takes(layout: &Layout) -> bool {
+    match layout.format {
+        Format::Bf16 => true,
+        Format::Int8 { .. } => layout.groups == 1 || layout.group_words.is_multiple_of(WORDS),
+        Format::F32 | Format::Int4 { .. } => false,
+    }
+}
+
+/// Multiplies a panel of `rows` rows of A by a panel of B; `tile` as for the register tiles of vectors, but for `a`,
+/// a panel of this module.
+///
+/// # Safety
+/// As for the tiles in [`super::micro`].
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, format: Format, rows: usize, t: &Tile) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match format {
+            Format::Bf16 => pairs(s, unit, rows, t),
+            _ => bytes(s, unit, rows, t),
+        }
+    }
+}
+
+/// The sums of a panel by a panel, where C has no room for them or they are not yet what C is to hold.
+#[repr(align(64))]
+struct Sums([f32; MR * NR]);
+
+/// Sums of a product of words `from..to` of the panels, into `c`.
+///
+/// # Safety
+/// The panels have those words; `c` is ours for 16 rows of 32 values, or 32 of more than 16 `rows`.
+#[inline(always)]
+unsafe fn sums(
+    unit: &Tiles,
+    words: Words,
+    rows: usize,
+    t: &Tile,
+    (from, to): (usize, usize),
+    (c, ldc): (*mut f32, usize),
+    load: bool,
+) {
+    let wide = rows > ROWS;
+    let (whole, left) = ((to - from) / WORDS, (to - from) % WORDS);
+    let height = if wide { MR } else { ROWS };
+    let mut p = Product {
+        a: t.a.wrapping_add(from * height),
+        b: t.b.wrapping_add(from * NR),
+        tiles: whole,
+        c,
+        ldc,
+        load,
+    };
+    // SAFETY: the caller's promises; the rest of a step has zeros in A and, copied, in B.
+    unsafe {
+        if whole > 0 {
+            unit.multiply(words, wide, &p);
+        }
+        if left > 0 {
+            let mut b = Sums([0.0; MR * NR]);
+            let rest = p.b.wrapping_add(whole * WORDS * NR);
+            std::ptr::copy_nonoverlapping(rest, b.0.as_mut_ptr(), left * NR);
+            p = Product {
+                a: p.a.wrapping_add(whole * WORDS * height),
+                b: b.0.as_ptr(),
+                tiles: 1,
+                load: load || whole > 0,
+                ..p
+            };
+            unit.multiply(words, wide, &p);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`multiply`].
+#[inline(always)]
+unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
+    // SAFETY: the caller's promises; whole tiles of C are ours where they exist, the scratch where they do not.
+    unsafe {
+        if rows.is_multiple_of(ROWS) && t.cols == NR && t.bias.is_null() {
+            return sums(unit, Words::Bf16, rows, t, (0, t.kc), (t.c, t.ldc), t.load_c);
+        }
+        let mut scratch = Sums([0.0; MR * NR]);
+        let c = scratch.0.as_mut_ptr();
+        if t.load_c {
+            for i in 0..rows {
+                for v in (0..t.cols).step_by(LANES) {
+                    let x = s.load_part(t.c.add(i * t.ldc + v), t.cols - v, 0.0);
+                    s.store(c.add(i * NR + v), x);
+                }
+            }
+        }
+        sums(unit, Words::Bf16, rows, t, (0, t.kc), (c, NR), t.load_c);
+        for v in (0..t.cols).step_by(LANES) {
+            let left = t.cols - v;
+            let bias = match t.bias.is_null() {
+                true => s.splat(0.0),
+                false => s.load_part(t.bias.add(v), left, 0.0),
+            };
+            for i in 0..rows {
+                let mut x = s.load(c.add(i * NR + v));
+                if !t.bias.is_null() {
+                    x = s.add(x, bias);
+                }
+                s.store_part(t.c.add(i * t.ldc + v), left, x);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`multiply`].
+#[inline(always)]
+unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
+    let (mut sums_of_group, mut total) = (Sums([0.0; MR * NR]), Sums([0.0; MR * NR]));
+    let (whole, total) = (sums_of_group.0.as_mut_ptr(), total.0.as_mut_ptr());
+    let groups = &t.groups;
+    // SAFETY: the caller's promises; the scratch has room for every row and column.
+    unsafe {
+        if t.load_c {
+            for i in 0..rows {
+                for v in (0..t.cols).step_by(LANES) {
+                    let x = s.load_part(t.c.add(i * t.ldc + v), t.cols - v, 0.0);
+                    s.store(total.add(i * NR + v), x);
+                }
+            }
+        }
+        for g in 0..groups.count {
+            let (from, to) = (g * groups.words, ((g + 1) * groups.words).min(t.kc));
+            sums(unit, Words::Bytes, rows, t, (from, to), (whole, NR), false);
+            let last = g + 1 == groups.count;
+            for v in (0..t.cols).step_by(LANES) {
+                let left = t.cols - v;
+                let scale = s.load(groups.b.add(g * NR + v));
+                let bias = match t.bias.is_null() || !last {
+                    true => None,
+                    false => Some(s.load_part(t.bias.add(v), left, 0.0)),
+                };
+                for i in 0..rows {
+                    let start = *groups.a.add((groups.count + g) * rows + i);
+                    let one = s.add_whole(s.load(whole.add(i * NR + v)), s.splat(start));
+                    let x = s.mul(s.to_float(one), s.splat(*groups.a.add(g * rows + i)));
+                    let mut x = s.fma(x, scale, s.load(total.add(i * NR + v)));
+                    if !last {
+                        s.store(total.add(i * NR + v), x);
+                        continue;
+                    }
+                    if let Some(bias) = bias {
+                        x = s.add(x, bias);
+                    }
+                    s.store_part(t.c.add(i * t.ldc + v), left, x);
+                }
+            }
+        }
+    }
+}

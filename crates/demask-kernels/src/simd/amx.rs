@@ -1,0 +1,277 @@
+//! The tile unit of x86-64 (AMX: Sapphire Rapids and later): eight registers of 16 rows by 64 bytes, and products
+//! of two of them added to a third.
+//!
+//! The intrinsics are not stable, so the instructions are written out. The compiler knows nothing of the tile
+//! registers and leaves them alone; they live from [`Tiles::begin`] until the value is dropped.
+
+use std::arch::asm;
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+/// Rows of a tile register.
+pub(crate) const ROWS: usize = 16;
+/// Words of 32 bits in a row of a tile register.
+pub(crate) const WORDS: usize = 16;
+
+/// Whether this machine has the unit, with products of bf16 and of bytes, and the system lets us use it.
+pub(super) fn available() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| detected() && permitted())
+}
+
+/// CPUID leaf 7: AMX-BF16, AMX-TILE and AMX-INT8; XCR0: the system saves both parts of the tile state.
+fn detected() -> bool {
+    #[target_feature(enable = "xsave")]
+    fn saved() -> u64 {
+        // SAFETY: register 0 exists wherever the instruction does.
+        unsafe { std::arch::x86_64::_xgetbv(0) }
+    }
+    const UNITS: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    const STATE: u64 = 1 << 17 | 1 << 18;
+    // Leaf 7 exists wherever AVX2 was found.
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("xsave") {
+        return false;
+    }
+    let units = std::arch::x86_64::__cpuid_count(7, 0).edx;
+    // SAFETY: `xsave` was just detected.
+    units & UNITS == UNITS && unsafe { saved() } & STATE == STATE
+}
+
+/// Linux lets a process use the tiles when it has asked once (Documentation/arch/x86/xstate.rst).
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: the call changes nothing but what this process may use.
+    let refused =
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
+    refused == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// Shapes of the tile registers, as `ldtilecfg` reads them.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    /// Bytes of a row of each register.
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// All eight registers whole.
+static WHOLE: Config = {
+    let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
+    let mut i = 0;
+    while i < 8 {
+        row_bytes[i] = 4 * WORDS as u16;
+        rows[i] = ROWS as u8;
+        i += 1;
+    }
+    Config {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes,
+        rows,
+    }
+};
+
+/// The tile registers of this thread, ready for products. They are released when the value goes.
+pub(crate) struct Tiles(PhantomData<*const ()>);
+
+impl Tiles {
+    /// # Safety
+    /// [`available`] said yes, and no other value lives on this thread.
+    #[inline(always)]
+    pub unsafe fn begin() -> Self {
+        // SAFETY: the configuration is one that the instruction takes, and the unit is there.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &WHOLE, options(nostack, readonly)) }
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Tiles {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the unit is there, and nobody uses the tiles any more.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) }
+    }
+}
+
+/// What the words of a product are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Words {
+    /// Pairs of bf16; sums in f32.
+    Bf16,
+    /// Four signed bytes of A by four unsigned bytes of B; sums in 32 bits.
+    Bytes,
+}
+
+/// A product of 16 or 32 rows by 32 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    /// Tiles of A: for every 16 words, 16 rows of them, then, if there are, the other 16 rows.
+    pub a: *const f32,
+    /// Words of B: `b[k · 32 + j]`.
+    pub b: *const f32,
+    /// Words of a column, in tiles of 16; at least one.
+    pub tiles: usize,
+    /// Sums: `c[i · ldc + j]`.
+    pub c: *mut f32,
+    pub ldc: usize,
+    /// Begin the sums at the stored ones instead of 0.
+    pub load: bool,
+}
+
+
+/// The two register tilings, for one dot-product instruction.
+macro_rules! products {
+    ($wide:ident, $narrow:ident, $dot:literal) => {
+        /// 32 rows: four sums, two tiles of A by two of B in each step.
+        #[inline(always)]
+        unsafe fn $wide(_: &Tiles, p: &Product) {
+            // SAFETY: the caller's promises of [`Tiles::multiply`].
+            unsafe {
+                asm!(
+                    "test {load:e}, {load:e}",
+                    "jz 3f",
+                    "tileloadd tmm0, [{c} + {ldc}]",
+                    "tileloadd tmm1, [{c} + {ldc} + 64]",
+                    "tileloadd tmm2, [{d} + {ldc}]",
+                    "tileloadd tmm3, [{d} + {ldc} + 64]",
+                    "jmp 4f",
+                    "3:",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "4:",
+                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tileloadd tmm6, [{b} + {ldb}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{b} + {ldb} + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "tileloadd tmm5, [{a} + {lda} + 1024]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {a}, 2048",
+                    "add {b}, 2048",
+                    "dec {n}",
+                    "jnz 4b",
+                    "tilestored [{c} + {ldc}], tmm0",
+                    "tilestored [{c} + {ldc} + 64], tmm1",
+                    "tilestored [{d} + {ldc}], tmm2",
+                    "tilestored [{d} + {ldc} + 64], tmm3",
+                    load = in(reg) u32::from(p.load),
+                    c = in(reg) p.c,
+                    d = in(reg) p.c.wrapping_add(ROWS * p.ldc),
+                    ldc = in(reg) 4 * p.ldc,
+                    a = inout(reg) p.a => _,
+                    lda = in(reg) 4 * WORDS,
+                    b = inout(reg) p.b => _,
+                    ldb = in(reg) 4 * 2 * WORDS,
+                    n = inout(reg) p.tiles => _,
+                    options(nostack),
+                );
+            }
+        }
+
+        /// 16 rows: two sums.
+        #[inline(always)]
+        unsafe fn $narrow(_: &Tiles, p: &Product) {
+            // SAFETY: the caller's promises of [`Tiles::multiply`].
+            unsafe {
+                asm!(
+                    "test {load:e}, {load:e}",
+                    "jz 3f",
+                    "tileloadd tmm0, [{c} + {ldc}]",
+                    "tileloadd tmm1, [{c} + {ldc} + 64]",
+                    "jmp 4f",
+                    "3:",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "4:",
+                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tileloadd tmm6, [{b} + {ldb}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm7, [{b} + {ldb} + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "add {a}, 1024",
+                    "add {b}, 2048",
+                    "dec {n}",
+                    "jnz 4b",
+                    "tilestored [{c} + {ldc}], tmm0",
+                    "tilestored [{c} + {ldc} + 64], tmm1",
+                    load = in(reg) u32::from(p.load),
+                    c = in(reg) p.c,
+                    ldc = in(reg) 4 * p.ldc,
+                    a = inout(reg) p.a => _,
+                    lda = in(reg) 4 * WORDS,
+                    b = inout(reg) p.b => _,
+                    ldb = in(reg) 4 * 2 * WORDS,
+                    n = inout(reg) p.tiles => _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+products!(wide_bf16, narrow_bf16, "tdpbf16ps");
+products!(wide_bytes, narrow_bytes, "tdpbsud");
+
+impl Tiles {
+    /// Sixteen dot products on registers alone, `n` times: what the unit can do.
+    #[inline(always)]
+    pub fn spin(&self, words: Words, n: u64) {
+        macro_rules! sixteen {
+            ($dot:literal) => {
+                // SAFETY: the unit is there; only tile registers change.
+                unsafe {
+                    asm!(
+                        "2:",
+                        ".rept 4",
+                        concat!($dot, " tmm0, tmm4, tmm6"),
+                        concat!($dot, " tmm1, tmm4, tmm7"),
+                        concat!($dot, " tmm2, tmm5, tmm6"),
+                        concat!($dot, " tmm3, tmm5, tmm7"),
+                        ".endr",
+                        "dec {n}",
+                        "jnz 2b",
+                        n = inout(reg) n => _,
+                        options(nostack, nomem),
+                    )
+                }
+            };
+        }
+        match (n, words) {
+            (0, _) => {}
+            (_, Words::Bf16) => sixteen!("tdpbf16ps"),
+            (_, Words::Bytes) => sixteen!("tdpbsud"),
+        }
+    }
+
+    /// Multiplies 16 rows, or 32 with `wide`.
+    ///
+    /// # Safety
+    /// `a` is readable for `tiles` steps of one or two tiles, `b` for `tiles · 16` rows of 32 words, `c` is readable
+    /// and writable for 16 or 32 rows of 32 words at a distance of `ldc`, and nobody else touches it.
+    #[inline(always)]
+    pub unsafe fn multiply(&self, words: Words, wide: bool, p: &Product) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            match (words, wide) {
+                (Words::Bf16, true) => wide_bf16(self, p),
+                (Words::Bf16, false) => narrow_bf16(self, p),
+                (Words::Bytes, true) => wide_bytes(self, p),
+                (Words::Bytes, false) => narrow_bytes(self, p),
+            }
+        }
+    }
+}

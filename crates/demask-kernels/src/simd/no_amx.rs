@@ -1,0 +1,38 @@
+//! In place of `amx.rs` where there is no such unit.
+
+pub(crate) const ROWS: usize = 16;
+pub(crate) const WORDS: usize = 16;
+
+/// There is no value of it.
+pub(crate) enum Tiles {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Words {
+    Bf16,
+    Bytes,
+}
+
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "nobody multiplies without a unit")]
+pub(crate) struct Product {
+    pub a: *const f32,
+    pub b: *const f32,
+    pub tiles: usize,
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub load: bool,
+}
+
+impl Tiles {
+    /// # Safety
+    /// Never called: no machine of this kind has the unit.
+    pub unsafe fn begin() -> Self {
+        unreachable!("no tile unit")
+    }
+
+    /// # Safety
+    /// None to keep: there is no value.
+    pub unsafe fn multiply(&self, _: Words, _: bool, _: &Product) {
+        match *self {}
+    }
+}
