@@ -6,7 +6,9 @@ use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
 use crate::gemm::pack::{self, Rows, SLACK};
+use crate::gemm::tiled as tile;
 use crate::mem::Scratch;
+use crate::simd::amx;
 use crate::simd::math::exp;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -87,6 +89,7 @@ pub fn attention_backward(
             group,
             b,
             kv,
+            tiled: isa == Isa::Amx && precision == Precision::Bf16,
         };
         match precision {
             Precision::F32 => dispatch(isa, InF32(unit)),
@@ -111,6 +114,8 @@ struct Unit<'a> {
     group: usize,
     b: usize,
     kv: usize,
+    /// Products run on the tile unit.
+    tiled: bool,
 }
 
 struct InF32<'a>(Unit<'a>);
@@ -144,14 +149,30 @@ impl Unit<'_> {
         let values = if BF16 { 2 } else { 1 };
         let layout = Layout::new(format, dim);
         let words = layout.words;
+        let tiled = S::UNIT && BF16 && self.tiled;
+        // SAFETY: the instruction set has the unit; a call runs on one thread, and nothing inside it begins another.
+        let unit = tiled.then(|| unsafe { amx::Tiles::begin() });
+        let unit = unit.as_ref();
         let n = self.group * q_len;
+        // Rows there is room for, words of a packed one, and how rows are cut into panels: tiles are whole.
+        let (room, packed_words) = match tiled {
+            true => (n.next_multiple_of(amx::ROWS), pack::tiles_width(&layout)),
+            false => (n, words),
+        };
+        let panels = |m: usize| match tiled {
+            true => Rows::of_units(m, tile::MR, amx::ROWS),
+            false => Rows::new(m, S::MR),
+        };
         let place = |r: usize| (kv * self.group + r / q_len, r % q_len);
 
         let scratch = Scratch::take;
         // Rows of scale·q and dout: plain (padded) and packed, sums of dq, and D and lse of each row.
         let (mut q_rows, mut g_rows) = (scratch(n * padded), scratch(n * padded));
-        let (mut q_pack, mut g_pack) = (scratch(n * words + SLACK), scratch(n * words + SLACK));
-        let (mut dq_sum, mut per_row) = (scratch(n * padded), scratch(2 * n));
+        let (mut q_pack, mut g_pack) = (
+            scratch(room * packed_words + SLACK),
+            scratch(room * packed_words + SLACK),
+        );
+        let (mut dq_sum, mut per_row) = (scratch(room * padded), scratch(2 * n));
         // One tile of keys: packed transposed, plain, and sums of dk and dv.
         let (mut k_pack, mut v_pack) = (scratch(TILE * words), scratch(TILE * words));
         let mut k_rows = scratch(TILE * padded);
@@ -164,6 +185,9 @@ impl Unit<'_> {
         let (mut q_pairs, mut g_pairs) = (spare(pairs * padded), spare(pairs * padded));
         let (mut p_pairs, mut ds_pairs) = (spare(TILE / 2 * TILE), spare(TILE / 2 * TILE));
         let mut ds_rows = spare(TILE * TILE);
+        // A panel of P or dS, or of their columns, as tiles.
+        let mut of_tiles = scratch(if tiled { tile::MR * TILE / 2 } else { 0 });
+        let of_tiles = of_tiles.as_mut_ptr();
         let (q_rows, g_rows) = (q_rows.as_mut_ptr(), g_rows.as_mut_ptr());
         let (q_pack, g_pack) = (q_pack.as_mut_ptr(), g_pack.as_mut_ptr());
         let (dq_sum, per_row) = (dq_sum.as_mut_ptr(), per_row.as_mut_ptr());
@@ -193,7 +217,7 @@ impl Unit<'_> {
         // SAFETY: scratch has the sizes above, views reach the rows that their dims name, and the
         // rows of dq, dk, dv of this (batch, key head) belong to this task alone.
         unsafe {
-            std::slice::from_raw_parts_mut(dq_sum, n * padded).fill(0.0);
+            std::slice::from_raw_parts_mut(dq_sum, room * padded).fill(0.0);
             for r in 0..n {
                 let (head, query) = place(r);
                 let (q_row, g_row) = (q_rows.add(r * padded), g_rows.add(r * padded));
@@ -214,12 +238,17 @@ impl Unit<'_> {
                 *per_row.add(2 * r + 1) = if lse == f32::NEG_INFINITY { 0.0 } else { lse };
             }
             for r0 in (0..n).step_by(TILE) {
-                let rows = Rows::new(TILE.min(n - r0), S::MR);
+                let rows = panels(TILE.min(n - r0));
                 for t in 0..rows.tiles {
                     let (a, h) = (r0 + rows.start(t), rows.start(t + 1) - rows.start(t));
-                    let (from, to) = (a * padded, a * words);
-                    pack::left(s, &layout, q_rows.add(from), (padded, 1), h, q_pack.add(to));
-                    pack::left(s, &layout, g_rows.add(from), (padded, 1), h, g_pack.add(to));
+                    for (rows, packed) in [(q_rows, q_pack), (g_rows, g_pack)] {
+                        let from = rows.add(a * padded);
+                        let to = packed.add(a * packed_words);
+                        match tiled {
+                            true => pack::tiles(s, &layout, from, (padded, 1), h, to),
+                            false => pack::left(s, &layout, from, (padded, 1), h, to),
+                        }
+                    }
                 }
             }
             if BF16 {
@@ -254,17 +283,17 @@ impl Unit<'_> {
                     if !(r0..r0 + m).any(sees) {
                         continue;
                     }
-                    let rows = Rows::new(m, S::MR);
+                    let rows = panels(m);
                     for t in 0..rows.tiles {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
-                        let at = (r0 + a) * words;
+                        let at = (r0 + a) * packed_words;
                         let panel = words * S::NR;
                         let left = (inner(Lhs::Panel), q_pack.add(at).cast_const(), h);
                         let to = (weight.add(a * TILE), TILE, width);
-                        multiply(s, left, (k_pack, S::NR, panel, words), to, false);
+                        multiply(s, unit, left, (k_pack, S::NR, panel, words), to, false);
                         let left = (inner(Lhs::Panel), g_pack.add(at).cast_const(), h);
                         let to = (dscore.add(a * TILE), TILE, width);
-                        multiply(s, left, (v_pack, S::NR, panel, words), to, false);
+                        multiply(s, unit, left, (v_pack, S::NR, panel, words), to, false);
                     }
                     for r in 0..m {
                         let (p, ds) = (weight.add(r * TILE), dscore.add(r * TILE));
@@ -274,34 +303,63 @@ impl Unit<'_> {
                             std::slice::from_raw_parts_mut(p.add(from), to - from).fill(0.0);
                             std::slice::from_raw_parts_mut(ds.add(from), to - from).fill(0.0);
                         });
-                        if BF16 {
+                        if BF16 && !tiled {
                             let to = ds_rows.add(r * TILE).cast::<u16>();
                             for v in (0..TILE).step_by(LANES) {
                                 s.store_bf16(to.add(v), s.load(ds.add(v)));
                             }
                         }
                     }
-                    if BF16 {
+                    if BF16 && !tiled {
                         join_rows(s, weight, m, TILE, p_pairs);
                         join_rows(s, dscore, m, TILE, ds_pairs);
                     }
-                    let cols = Rows::new(width, S::MR);
+                    let cols = panels(width);
                     let steps = m.div_ceil(values);
+                    // A panel of P or dS: its columns as they lie or, for the unit, packed.
+                    let over_rows = Layout::new(format, m);
+                    let across = |joined: *mut f32, plain: *mut f32, j: usize, h: usize| {
+                        if tiled {
+                            pack::tiles(s, &over_rows, plain.add(j), (1, TILE), h, of_tiles);
+                            return (inner(Lhs::Panel), of_tiles.cast_const(), h);
+                        }
+                        (inner(Lhs::Cols), joined.add(j).cast_const(), h)
+                    };
                     for t in 0..cols.tiles {
                         let (j, h) = (cols.start(t), cols.start(t + 1) - cols.start(t));
                         let at = r0 / values * padded;
-                        let left = (inner(Lhs::Cols), p_over.add(j).cast_const(), h);
+                        let left = across(p_over, weight, j, h);
                         let to = (dv_sum.add(j * padded), padded, padded);
-                        multiply(s, left, (g_over.add(at), padded, S::NR, steps), to, true);
-                        let left = (inner(Lhs::Cols), ds_over.add(j).cast_const(), h);
+                        multiply(
+                            s,
+                            unit,
+                            left,
+                            (g_over.add(at), padded, S::NR, steps),
+                            to,
+                            true,
+                        );
+                        let left = across(ds_over, dscore, j, h);
                         let to = (dk_sum.add(j * padded), padded, padded);
-                        multiply(s, left, (q_over.add(at), padded, S::NR, steps), to, true);
+                        multiply(
+                            s,
+                            unit,
+                            left,
+                            (q_over.add(at), padded, S::NR, steps),
+                            to,
+                            true,
+                        );
                     }
                     for t in 0..rows.tiles {
                         let (a, h) = (rows.start(t), rows.start(t + 1) - rows.start(t));
-                        let left = (inner(Lhs::Rows), ds_left.add(a * TILE).cast_const(), h);
+                        let left = if tiled {
+                            let from = dscore.add(a * TILE);
+                            pack::tiles(s, &over_keys, from, (TILE, 1), h, of_tiles);
+                            (inner(Lhs::Panel), of_tiles.cast_const(), h)
+                        } else {
+                            (inner(Lhs::Rows), ds_left.add(a * TILE).cast_const(), h)
+                        };
                         let to = (dq_sum.add((r0 + a) * padded), padded, padded);
-                        multiply(s, left, k_over, to, true);
+                        multiply(s, unit, left, k_over, to, true);
                     }
                 }
                 for j in 0..width {

@@ -5,7 +5,9 @@ use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
+use crate::gemm::tiled::{self as tile, Panels};
 use crate::mem::{MutPtr, Scratch};
+use crate::simd::amx;
 use crate::simd::math::exp;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -84,6 +86,7 @@ pub fn attention_forward(
             b,
             kv,
             chunk,
+            tiled: isa == Isa::Amx && precision == Precision::Bf16,
         };
         match precision {
             Precision::F32 => dispatch(isa, InF32(chunk)),
@@ -105,7 +108,12 @@ struct Chunk<'a> {
     b: usize,
     kv: usize,
     chunk: (usize, usize),
+    /// Products run on the tile unit.
+    tiled: bool,
 }
+
+/// Most rows of a panel of queries, whatever multiplies it.
+const MOST: usize = tile::MR;
 
 struct InF32<'a>(Chunk<'a>);
 struct InBf16<'a>(Chunk<'a>);
@@ -134,7 +142,17 @@ impl Chunk<'_> {
         let (r0, r1) = self.chunk;
         let n = r1 - r0;
         let (b, kv, padded) = (self.b, self.kv, dim.next_multiple_of(S::NR));
-        let rows = Rows::new(n, S::MR);
+        let tiled = S::UNIT && BF16 && self.tiled;
+        // SAFETY: the instruction set has the unit; a chunk runs on one thread, and nothing inside it begins another.
+        let unit = tiled.then(|| unsafe { amx::Tiles::begin() });
+        // Rows there is room for: tiles are whole.
+        let (rows, room) = match tiled {
+            true => (
+                Rows::of_units(n, tile::MR, amx::ROWS),
+                n.next_multiple_of(amx::ROWS),
+            ),
+            false => (Rows::new(n, S::MR), n),
+        };
         // (head, query) of a row of this chunk.
         let place = |r: usize| (kv * self.group + (r0 + r) / q_len, (r0 + r) % q_len);
         // The query of each row: divisions would cost as much as a third of the products.
@@ -145,15 +163,19 @@ impl Chunk<'_> {
         // The inner dimension of the scores.
         let layout = Layout::new(format, dim);
         let words = layout.words;
-        let q_place = |t: usize| rows.start(t) * words + t * SLACK;
+        let q_words = match tiled {
+            true => pack::tiles_width(&layout),
+            false => words,
+        };
+        let q_place = |t: usize| rows.start(t) * q_words + t * SLACK;
 
-        let mut line = Scratch::take(S::MR * padded);
-        let mut q_pack = Scratch::take(n * words + rows.tiles * SLACK);
+        let mut line = Scratch::take(MOST * padded);
+        let mut q_pack = Scratch::take(room * q_words + rows.tiles * SLACK);
         let mut k_pack = Scratch::take(words * TILE);
         let mut v_pack = Scratch::take(TILE * padded);
-        let mut score = Scratch::take(S::MR * TILE);
-        let mut weight = Scratch::take(if BF16 { S::MR * TILE } else { 0 });
-        let mut sum = Scratch::take(n * padded);
+        let mut score = Scratch::take(MOST * TILE);
+        let mut weight = Scratch::take(if BF16 { MOST * TILE } else { 0 });
+        let mut sum = Scratch::take(room * padded);
         let mut state = Scratch::take(2 * n);
         let (line, q_pack) = (line.as_mut_ptr(), q_pack.as_mut_ptr());
         let (k_pack, v_pack) = (k_pack.as_mut_ptr(), v_pack.as_mut_ptr());
@@ -171,7 +193,7 @@ impl Chunk<'_> {
         // SAFETY: scratch has the sizes above, views reach the rows that their dims name, and the
         // rows of `out` and `lse` belong to this task alone.
         unsafe {
-            std::slice::from_raw_parts_mut(sum, n * padded).fill(0.0);
+            std::slice::from_raw_parts_mut(sum, room * padded).fill(0.0);
             for t in 0..rows.tiles {
                 let (a, z) = (rows.start(t), rows.start(t + 1));
                 for r in a..z {
@@ -181,7 +203,11 @@ impl Chunk<'_> {
                     ask(s, self.q.row(b, query, head), dim);
                     copy_scaled(s, src, dim, self.scale, line.add((r - a) * dim));
                 }
-                pack::left(s, &layout, line, (dim, 1), z - a, q_pack.add(q_place(t)));
+                let to = q_pack.add(q_place(t));
+                match tiled {
+                    true => pack::tiles(s, &layout, line, (dim, 1), z - a, to),
+                    false => pack::left(s, &layout, line, (dim, 1), z - a, to),
+                }
             }
             for k0 in (0..k_len).step_by(TILE) {
                 let width = TILE.min(k_len - k0);
@@ -227,12 +253,13 @@ impl Chunk<'_> {
                     }
                     multiply(
                         s,
+                        unit.as_ref(),
                         (inner(Lhs::Panel), q_pack.add(q_place(t)), z - a),
                         (k_pack, S::NR, words * S::NR, words),
                         (score, TILE, width),
                         false,
                     );
-                    let mut fade = [0.0f32; LANES];
+                    let mut fade = [0.0f32; MOST];
                     for r in a..z {
                         let (row, list) = (score.add((r - a) * TILE), visible(r));
                         let any = gaps(list, k0, |from, to| {
@@ -245,15 +272,24 @@ impl Chunk<'_> {
                             std::slice::from_raw_parts_mut(row, TILE).fill(0.0);
                         }
                         if BF16 {
-                            let to = weight.add((r - a) * TILE).cast::<u16>();
+                            // Where the pairs from key `v` on go: to rows, or to tiles.
+                            let to = |v: usize| match tiled {
+                                true => {
+                                    let (parts, i) = ((z - a).div_ceil(amx::ROWS), r - a);
+                                    let tile = v / 2 / amx::WORDS * parts + i / amx::ROWS;
+                                    let row = tile * amx::ROWS + i % amx::ROWS;
+                                    row * amx::WORDS + v / 2 % amx::WORDS
+                                }
+                                false => (r - a) * TILE + v / 2,
+                            };
                             for v in (0..TILE).step_by(LANES) {
-                                s.store_bf16(to.add(v), s.load(row.add(v)));
+                                s.store_bf16(weight.add(to(v)).cast(), s.load(row.add(v)));
                             }
                         }
                     }
                     rescale(
                         s,
-                        fade,
+                        &mut fade,
                         sum.add(a * padded),
                         padded,
                         &mut total[a..z],
@@ -261,6 +297,7 @@ impl Chunk<'_> {
                     );
                     multiply(
                         s,
+                        unit.as_ref(),
                         (inner(Lhs::Rows), weight, z - a),
                         (v_tile.0, v_tile.1, v_tile.2, keys.words),
                         (sum.add(a * padded), padded, padded),
@@ -341,16 +378,18 @@ unsafe fn soften<S: Simd>(s: S, row: *mut f32, highest: &mut f32) -> f32 {
 #[inline(always)]
 unsafe fn rescale<S: Simd>(
     s: S,
-    mut fade: [f32; LANES],
+    fade: &mut [f32; MOST],
     sum: *mut f32,
     padded: usize,
     total: &mut [f32],
     score: *const f32,
 ) {
-    // SAFETY: the caller's promises; `fade` holds 16 values and total.len() ≤ MR ≤ 16.
+    // SAFETY: the caller's promises; `fade` has whole vectors, and total.len() of them are in use.
     unsafe {
-        let factor = exp(s, s.load(fade.as_ptr()));
-        s.store(fade.as_mut_ptr(), factor);
+        for some in fade[..total.len().next_multiple_of(LANES)].chunks_exact_mut(LANES) {
+            let factor = exp(s, s.load(some.as_ptr()));
+            s.store(some.as_mut_ptr(), factor);
+        }
         for (i, total) in total.iter_mut().enumerate() {
             let row = score.add(i * TILE);
             let low = s.add(s.load(row), s.load(row.add(LANES)));
@@ -462,19 +501,33 @@ pub(super) unsafe fn pad_rows<S: Simd>(
 
 /// `c (+)= a · b` for one panel of rows: `a` is (words and layout, pointer, rows), `b` is (pointer, stride between
 /// inner steps, distance of column panels, inner steps), `c` is (pointer, stride, columns). Columns are
-/// rounded up to whole panels.
+/// rounded up to whole panels. With a tile unit `a` is packed as tiles of bf16, and `c` has whole tiles of rows.
 ///
 /// # Safety
 /// As for the register tile, for every panel of columns.
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(
     s: S,
+    unit: Option<&amx::Tiles>,
     (inner, a, rows): (Inner, *const f32, usize),
     (b, ldb, panel, kc): (*const f32, usize, usize, usize),
     (c, ldc, cols): (*mut f32, usize, usize),
     load_c: bool,
 ) {
     for p in 0..cols.div_ceil(S::NR) {
+        if let (true, Some(unit)) = (S::UNIT, unit) {
+            let b = b.wrapping_add(p * panel);
+            let panels = Panels {
+                a,
+                b,
+                ldb,
+                words: kc,
+            };
+            let c = (c.wrapping_add(p * S::NR), ldc);
+            // SAFETY: the caller's promises.
+            unsafe { tile::sums(unit, amx::Words::Bf16, rows, panels, c, load_c) };
+            continue;
+        }
         let tile = Tile {
             kc,
             a,

@@ -91,7 +91,7 @@ impl Kernel for PackLeft<'_> {
                 // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
                 // past a part is overwritten by the next one.
                 unsafe {
-                    if self.tiled {
+                    if S::UNIT && self.tiled {
                         let dst = dst.wrapping_add(w0 * h.next_multiple_of(amx::ROWS));
                         pack::tiles(s, &part, src, self.strides, h, dst);
                     } else {
@@ -174,7 +174,7 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the instruction set of the call has the unit; a block runs on one thread, and nothing inside it
         // begins another.
-        let unit = self.tiled.then(|| unsafe { amx::Tiles::begin() });
+        let unit = (S::UNIT && self.tiled).then(|| unsafe { amx::Tiles::begin() });
         let unit = unit.as_ref();
         let few = self.tiles.1 - self.tiles.0 <= FEW;
         let both = 1 + usize::from(self.gated.is_some());
@@ -321,8 +321,10 @@ impl Block<'_> {
                     // of C or its scratch, which no other task touches.
                     unsafe {
                         match unit {
-                            Some(unit) => tiled::multiply(s, unit, layout.format, h, &tile),
-                            None => s.micro(inner(layout.format), h, &tile),
+                            Some(unit) if S::UNIT => {
+                                tiled::multiply(s, unit, layout.format, h, &tile)
+                            }
+                            _ => s.micro(inner(layout.format), h, &tile),
                         }
                     }
                 }

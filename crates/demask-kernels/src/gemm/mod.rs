@@ -22,9 +22,9 @@ pub(crate) mod micro;
 pub(crate) mod pack;
 mod packed;
 mod products;
-mod tiled;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tiled;
 
 pub use format::Format;
 pub use matrix::{MatrixMut, MatrixRef};

@@ -10,7 +10,7 @@ use crate::simd::amx::{Product, ROWS, Tiles, WORDS, Words};
 use crate::simd::{LANES, Simd};
 
 /// Rows of a panel of A: two tiles.
-pub(super) const MR: usize = 2 * ROWS;
+pub(crate) const MR: usize = 2 * ROWS;
 /// Columns of a panel of B: two tiles.
 const NR: usize = 2 * WORDS;
 
@@ -43,26 +43,37 @@ pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, format: Format, rows:
 #[repr(align(64))]
 struct Sums([f32; MR * NR]);
 
-/// Sums of a product of words `from..to` of the panels, into `c`.
+/// The operands of a product of up to 32 rows by 32 columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    /// `[steps][16-row parts][16][16]` words.
+    pub a: *const f32,
+    /// `b[k · ldb + j]`.
+    pub b: *const f32,
+    pub ldb: usize,
+    /// Words of a column of `b`; `a` has zeros up to a whole step.
+    pub words: usize,
+}
+
+/// The sums of a product of panels into `c`, begun at what is there with `load`.
 ///
 /// # Safety
-/// The panels have those words; `c` is ours for 16 rows of 32 values, or 32 of more than 16 `rows`.
-#[inline(always)]
-unsafe fn sums(
+/// The panels are readable; `c` is ours for 16 rows of 32 values, or 32 of more than 16 `rows`.
+pub(crate) unsafe fn sums(
     unit: &Tiles,
-    words: Words,
+    kind: Words,
     rows: usize,
-    t: &Tile,
-    (from, to): (usize, usize),
+    panels: Panels,
     (c, ldc): (*mut f32, usize),
     load: bool,
 ) {
     let wide = rows > ROWS;
-    let (whole, left) = ((to - from) / WORDS, (to - from) % WORDS);
+    let (whole, left) = (panels.words / WORDS, panels.words % WORDS);
     let height = if wide { MR } else { ROWS };
     let mut p = Product {
-        a: t.a.wrapping_add(from * height),
-        b: t.b.wrapping_add(from * NR),
+        a: panels.a,
+        b: panels.b,
+        ldb: panels.ldb,
         tiles: whole,
         c,
         ldc,
@@ -71,20 +82,23 @@ unsafe fn sums(
     // SAFETY: the caller's promises; the rest of a step has zeros in A and, copied, in B.
     unsafe {
         if whole > 0 {
-            unit.multiply(words, wide, &p);
+            unit.multiply(kind, wide, &p);
         }
         if left > 0 {
             let mut b = Sums([0.0; MR * NR]);
-            let rest = p.b.wrapping_add(whole * WORDS * NR);
-            std::ptr::copy_nonoverlapping(rest, b.0.as_mut_ptr(), left * NR);
+            for w in 0..left {
+                let row = p.b.wrapping_add((whole * WORDS + w) * p.ldb);
+                std::ptr::copy_nonoverlapping(row, b.0.as_mut_ptr().add(w * NR), NR);
+            }
             p = Product {
                 a: p.a.wrapping_add(whole * WORDS * height),
                 b: b.0.as_ptr(),
+                ldb: NR,
                 tiles: 1,
                 load: load || whole > 0,
                 ..p
             };
-            unit.multiply(words, wide, &p);
+            unit.multiply(kind, wide, &p);
         }
     }
 }
@@ -95,8 +109,14 @@ unsafe fn sums(
 unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
     // SAFETY: the caller's promises; whole tiles of C are ours where they exist, the scratch where they do not.
     unsafe {
+        let panels = Panels {
+            a: t.a,
+            b: t.b,
+            ldb: t.ldb,
+            words: t.kc,
+        };
         if rows.is_multiple_of(ROWS) && t.cols == NR && t.bias.is_null() {
-            return sums(unit, Words::Bf16, rows, t, (0, t.kc), (t.c, t.ldc), t.load_c);
+            return sums(unit, Words::Bf16, rows, panels, (t.c, t.ldc), t.load_c);
         }
         let mut scratch = Sums([0.0; MR * NR]);
         let c = scratch.0.as_mut_ptr();
@@ -108,7 +128,7 @@ unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
                 }
             }
         }
-        sums(unit, Words::Bf16, rows, t, (0, t.kc), (c, NR), t.load_c);
+        sums(unit, Words::Bf16, rows, panels, (c, NR), t.load_c);
         for v in (0..t.cols).step_by(LANES) {
             let left = t.cols - v;
             let bias = match t.bias.is_null() {
@@ -145,7 +165,13 @@ unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
         }
         for g in 0..groups.count {
             let (from, to) = (g * groups.words, ((g + 1) * groups.words).min(t.kc));
-            sums(unit, Words::Bytes, rows, t, (from, to), (whole, NR), false);
+            let panels = Panels {
+                a: t.a.wrapping_add(from * rows.next_multiple_of(ROWS)),
+                b: t.b.wrapping_add(from * t.ldb),
+                ldb: t.ldb,
+                words: to - from,
+            };
+            sums(unit, Words::Bytes, rows, panels, (whole, NR), false);
             let last = g + 1 == groups.count;
             for v in (0..t.cols).step_by(LANES) {
                 let left = t.cols - v;

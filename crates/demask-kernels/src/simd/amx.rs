@@ -43,8 +43,13 @@ fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_ulong = 18;
     // SAFETY: the call changes nothing but what this process may use.
-    let refused =
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
+    let refused = unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        )
+    };
     refused == 0
 }
 
@@ -118,8 +123,9 @@ pub(crate) enum Words {
 pub(crate) struct Product {
     /// Tiles of A: for every 16 words, 16 rows of them, then, if there are, the other 16 rows.
     pub a: *const f32,
-    /// Words of B: `b[k · 32 + j]`.
+    /// Words of B: `b[k · ldb + j]`.
     pub b: *const f32,
+    pub ldb: usize,
     /// Words of a column, in tiles of 16; at least one.
     pub tiles: usize,
     /// Sums: `c[i · ldc + j]`.
@@ -128,7 +134,6 @@ pub(crate) struct Product {
     /// Begin the sums at the stored ones instead of 0.
     pub load: bool,
 }
-
 
 /// The two register tilings, for one dot-product instruction.
 macro_rules! products {
@@ -161,7 +166,7 @@ macro_rules! products {
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
                     "add {a}, 2048",
-                    "add {b}, 2048",
+                    "add {b}, {step}",
                     "dec {n}",
                     "jnz 4b",
                     "tilestored [{c} + {ldc}], tmm0",
@@ -175,7 +180,8 @@ macro_rules! products {
                     a = inout(reg) p.a => _,
                     lda = in(reg) 4 * WORDS,
                     b = inout(reg) p.b => _,
-                    ldb = in(reg) 4 * 2 * WORDS,
+                    ldb = in(reg) 4 * p.ldb,
+                    step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
                     options(nostack),
                 );
@@ -203,7 +209,7 @@ macro_rules! products {
                     "tileloadd tmm7, [{b} + {ldb} + 64]",
                     concat!($dot, " tmm1, tmm4, tmm7"),
                     "add {a}, 1024",
-                    "add {b}, 2048",
+                    "add {b}, {step}",
                     "dec {n}",
                     "jnz 4b",
                     "tilestored [{c} + {ldc}], tmm0",
@@ -214,7 +220,8 @@ macro_rules! products {
                     a = inout(reg) p.a => _,
                     lda = in(reg) 4 * WORDS,
                     b = inout(reg) p.b => _,
-                    ldb = in(reg) 4 * 2 * WORDS,
+                    ldb = in(reg) 4 * p.ldb,
+                    step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
                     options(nostack),
                 );

@@ -46,6 +46,7 @@ impl<const DOTS: bool> Simd for Avx512<DOTS> {
     // 14 × 2 sums, 2 vectors of B and a broadcast fill 31 of the 32 registers.
     const MR: usize = 14;
     const NV: usize = 2;
+    const UNIT: bool = DOTS;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

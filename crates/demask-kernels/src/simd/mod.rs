@@ -122,6 +122,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const MR: usize;
     /// Vectors in a row of the register tile.
     const NV: usize;
+    /// Whether machines with this instruction set may have a tile unit beside it ([`amx`]).
+    const UNIT: bool = false;
     /// Columns of the register tile, and the width of a packed panel of B.
     const NR: usize = LANES * Self::NV;
 

@@ -17,6 +17,7 @@ pub(crate) enum Words {
 pub(crate) struct Product {
     pub a: *const f32,
     pub b: *const f32,
+    pub ldb: usize,
     pub tiles: usize,
     pub c: *mut f32,
     pub ldc: usize,

@@ -200,8 +200,7 @@ impl<'a> RowQuantiser<'a> {
                 let sum = quantise::sum(s, one, padded);
                 std::ptr::copy_nonoverlapping(one, line.add(g * group), n);
                 *scales.add(g * rows) = scale;
-                *scales.add((layout.groups + g) * rows) =
-                    f32::from_bits((-self.zero * sum) as u32);
+                *scales.add((layout.groups + g) * rows) = f32::from_bits((-self.zero * sum) as u32);
             }
         }
     }

@@ -161,6 +161,8 @@ fn odd_and_prime_shapes_match_the_definition() {
         (15, 65, 97),
         (29, 300, 31),
         (5, 19, 1601),
+        // More than one panel of rows, part and strip on every instruction set.
+        (49, 70, 2101),
     ]
     .iter()
     .enumerate()
