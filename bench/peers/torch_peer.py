@@ -11,11 +11,15 @@ Variants, for inference:
 | compile | `torch.compile` with freezing | `torch.compile` of the eager one |
 
 Training is eager: f32, or bf16 by autocast; AdamW is the fused one. The networks are written out below:
-Llama and Qwen2 as demask describes them, `scaled_dot_product_attention`, nothing else.
+Llama and Qwen2 as demask describes them, `scaled_dot_product_attention`, nothing else, and a U-Net.
+
+Convolutions, group norms and the U-Net are eager (or compiled), f32 or, the U-Net alone, bf16 by autocast; the
+variant channels-last keeps pictures and filters in that layout, which oneDNN prefers.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -195,6 +199,83 @@ class Network(nn.Module):
         return self.head(x if asked is None else x[asked])
 
 
+class Residual(nn.Module):
+    def __init__(self, inner, outer, c):
+        super().__init__()
+        groups, eps = c["groups"], c["norm_eps"]
+        self.norm1, self.norm2 = nn.GroupNorm(groups, inner, eps), nn.GroupNorm(groups, outer, eps)
+        self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
+        self.time = nn.Linear(4 * c["channels"][0], outer)
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
+
+    def forward(self, x, time):
+        y = self.conv1(F.silu(self.norm1(x))) + self.time(time)[:, :, None, None]
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+class PixelAttention(nn.Module):
+    def __init__(self, channels, c):
+        super().__init__()
+        self.norm = nn.GroupNorm(c["groups"], channels, c["norm_eps"])
+        self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.head = c["head_dim"]
+
+    def forward(self, x):
+        batch, channels, height, width = x.shape
+        y = self.norm(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(y).view(batch, height * width, 3, -1, self.head).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(y).transpose(1, 2).reshape(x.shape)
+
+
+class UNet(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.config, channels = c, c["channels"]
+        first, last = channels[0], len(channels) - 1
+        attends = lambda level, n: PixelAttention(n, c) if level in c["attention"] else nn.Identity()
+        self.time_in, self.time_out = nn.Linear(first, 4 * first), nn.Linear(4 * first, 4 * first)
+        self.conv_in = nn.Conv2d(c["in_channels"], first, 3, padding=1)
+        self.down, self.up, left, n = nn.ModuleList(), nn.ModuleList(), [first], first
+        for level, own in enumerate(channels):
+            for _ in range(c["blocks"]):
+                self.down.append(nn.ModuleList((Residual(n, own, c), attends(level, own))))
+                n = own
+                left.append(n)
+            if level < last:
+                self.down.append(nn.Conv2d(n, n, 3, stride=2, padding=1))
+                left.append(n)
+        middle = PixelAttention(n, c) if c["middle_attention"] else nn.Identity()
+        self.middle = nn.ModuleList((Residual(n, n, c), middle, Residual(n, n, c)))
+        for level in range(last, -1, -1):
+            for _ in range(c["blocks"] + 1):
+                self.up.append(nn.ModuleList((Residual(n + left.pop(), channels[level], c), attends(level, channels[level]))))
+                n = channels[level]
+            if level > 0:
+                self.up.append(nn.Conv2d(n, n, 3, padding=1))
+        self.norm_out, self.conv_out = nn.GroupNorm(c["groups"], n, c["norm_eps"]), nn.Conv2d(n, c["out_channels"], 3, padding=1)
+
+    def forward(self, x, times):
+        half = self.config["channels"][0] // 2
+        angle = times[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
+        time = F.silu(self.time_in(torch.cat((angle.cos(), angle.sin()), -1)))
+        time = F.silu(self.time_out(time))
+        x = self.conv_in(x)
+        left = [x]
+        for part in self.down:
+            x = part(x) if isinstance(part, nn.Conv2d) else part[1](part[0](x, time))
+            left.append(x)
+        first, attention, second = self.middle
+        x = second(attention(first(x, time)), time)
+        for part in self.up:
+            if isinstance(part, nn.Conv2d):
+                x = part(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            else:
+                x = part[1](part[0](torch.cat((x, left.pop()), 1), time))
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
 def turns(config, start, length, dtype):
     """Cosines and sines of the rotary embedding for `length` cells."""
     half = config["head_dim"] // 2
@@ -296,7 +377,82 @@ def train(job, dtype, variant):
     return run
 
 
-KINDS = {"gemm": gemm, "forward": forward, "step": step, "train": train}
+def eager_f32(dtype, variant):
+    if dtype != "f32" or variant not in ("eager", "channels-last"):
+        raise Skip(f"single layers are written here in f32, eager or channels last, not in {dtype} or {variant}")
+
+
+def arranged(x, variant):
+    """In the layout of a variant."""
+    return x.contiguous(memory_format=torch.channels_last if variant == "channels-last" else torch.contiguous_format)
+
+
+def layer(job, function, parameters, x, variant):
+    """A layer forward, or backward alone."""
+    x = arranged(x, variant).requires_grad_()
+    for parameter in parameters:
+        parameter.requires_grad_()
+    if job["pass"] == "forward":
+
+        def run():
+            with torch.no_grad():
+                return function(x, *parameters)
+
+        return run
+    y = function(x, *parameters)
+    dy = arranged(torch.randn_like(y), variant)
+    return lambda: torch.autograd.grad(y, (x, *parameters), dy, retain_graph=True)
+
+
+def conv(job, dtype, variant):
+    eager_f32(dtype, variant)
+    channels, filters, kernel = job["channels"], job["filters"], job["kernel"]
+    weight = arranged(torch.randn(filters, channels, kernel, kernel), variant)
+    function = lambda x, w, b: F.conv2d(x, w, b, job["step"], job["padding"])
+    x = torch.randn(job["batch"], channels, job["size"], job["size"])
+    return layer(job, function, (weight, torch.randn(filters)), x, variant)
+
+
+def group_norm(job, dtype, variant):
+    eager_f32(dtype, variant)
+    activation = F.silu if job["silu"] else lambda y: y
+    function = lambda x, w, b: activation(F.group_norm(x, job["groups"], w, b, job["eps"]))
+    x = torch.randn(job["batch"], job["channels"], job["size"], job["size"])
+    return layer(job, function, (torch.randn(job["channels"]), torch.randn(job["channels"])), x, variant)
+
+
+def unet(job, dtype, variant):
+    if dtype == "int8" or variant not in ("eager", "compile", "channels-last"):
+        raise Skip(f"a U-Net has no {dtype} or no variant {variant}")
+    config, batch, size = job["network"], job["batch"], job["size"]
+    net = UNet(config).train()
+    if variant == "channels-last":
+        net = net.to(memory_format=torch.channels_last)
+    run_net = torch.compile(net, dynamic=False) if variant == "compile" else net
+    pictures = arranged(torch.randn(batch, config["in_channels"], size, size), variant)
+    noise = arranged(torch.randn(batch, config["out_channels"], size, size), variant)
+    times = torch.arange(batch) * 1000.0 / batch
+
+    def run():
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            prediction = run_net(pictures, times)
+        F.mse_loss(prediction.float(), noise).backward()
+        net.zero_grad(set_to_none=True)
+
+    return run
+
+
+KINDS = {
+    "gemm": gemm,
+    "forward": forward,
+    "step": step,
+    "train": train,
+    "conv": conv,
+    "group_norm": group_norm,
+    "unet": unet,
+}
+# Kinds that need gradients, and those on pictures.
+GRADIENTS, PICTURES = ("train", "conv", "group_norm", "unet"), ("conv", "group_norm", "unet")
 
 
 def prepare(job, options):
@@ -311,12 +467,14 @@ def prepare(job, options):
         variant = "eager"
     if variant == "product" and kind != "gemm":
         raise Skip("the product alone is no network")
+    if variant == "channels-last" and kind not in PICTURES:
+        raise Skip("only pictures have channels")
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
     if options.engine:
         torch.backends.quantized.engine = options.engine
     run = KINDS[kind](job, dtype, variant)
-    if kind != "train":
+    if kind not in GRADIENTS:
         inner = run
 
         def run():
@@ -330,15 +488,16 @@ def prepare(job, options):
         "packed": "oneDNN packed linear",
         "product": "oneDNN packed linear, quantised before" if dtype == "int8" else "oneDNN packed linear",
         "compile": "compiled",
+        "channels-last": "eager, channels last",
     }[variant]
-    if kind == "train" and dtype == "bf16":
+    if kind in ("train", "unet") and dtype == "bf16":
         way += ", autocast"
     return f"torch {torch.__version__.split('+')[0]} {dtype} ({way})", run
 
 
 def main():
     parser = argparse.ArgumentParser(description="PyTorch as a peer of `demask bench`")
-    parser.add_argument("--variant", choices=["eager", "packed", "product", "compile"], default="eager")
+    parser.add_argument("--variant", choices=["eager", "packed", "product", "compile", "channels-last"], default="eager")
     parser.add_argument("--dtype", choices=sorted(STATED), help="this number format, whatever the job says")
     parser.add_argument("--engine", help="torch.backends.quantized.engine of eager int8: x86, onednn, fbgemm")
     options = parser.parse_args()

@@ -56,6 +56,24 @@ fn rows_are_measured_and_say_what_they_promise() {
 }
 
 #[test]
+fn a_u_net_is_measured_with_its_layers_both_ways() {
+    let at = Workplace::new();
+    let found = rows(&at, "bench conv --batch 1 --size 4".split(' '));
+    let of = |name: &str| found.iter().filter(|row| row["name"] == name).count();
+    // 14 shapes of convolutions and 8 of norms.
+    assert_eq!((of("conv"), of("group_norm"), of("unet")), (28, 16, 1));
+    assert_eq!(found[0]["shape"], "1x3x4x4 3x3/1 to 64, forward");
+    assert_eq!(found[1]["shape"], "1x3x4x4 3x3/1 to 64, backward");
+    let last = &found[found.len() - 1];
+    assert_eq!(last["shape"], "unet-3m 1x3x4x4");
+    assert_eq!(last["unit"], "pictures/s");
+    for row in &found {
+        let rate = row["rate"].as_f64();
+        assert!(rate.is_some_and(|rate| rate > 0.0), "{row}");
+    }
+}
+
+#[test]
 fn the_peak_has_a_row_for_each_type_and_one_for_memory() {
     let at = Workplace::new();
     let table = at.stdout("bench peak --repeat 1 --threads 1".split(' '));
@@ -122,6 +140,7 @@ fn what_cannot_be_measured_is_refused() {
         ("bench train --dtype int4", "what there is: f32"),
         ("bench gemm --dtype fp3", "f32, bf16, int8, int4"),
         ("bench gemm --rows 0", "at least 1"),
+        ("bench conv --part all", "layers, norms, network"),
         ("bench forward", "--shape"),
         ("bench step --shape dream", "`dream-0.5b`"),
         (

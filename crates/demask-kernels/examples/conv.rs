@@ -8,7 +8,7 @@ use demask_kernels::rowwise::*;
 use std::time::Instant;
 
 /// Least and median milliseconds of several runs.
-fn time(mut f: impl FnMut()) -> (f64, f64) {
+fn time<T>(mut f: impl FnMut() -> T) -> (f64, f64) {
     f();
     let mut all = Vec::new();
     let begin = Instant::now();
@@ -50,11 +50,21 @@ fn norms(batch: usize) {
         };
         let n = batch * channels * shape.pixels;
         let (x, dy, w, b) = (values(n), values(n), values(channels), values(channels));
-        let (mut y, mut dx, mut dw, mut db) = (x.clone(), x.clone(), w.clone(), w.clone());
+        let (mut dw, mut db) = (w.clone(), w.clone());
         let mut stats = vec![0.0; 2 * batch * shape.groups];
-        let forward = time(|| group_norm(&shape, &x, &w, &b, &mut y, &mut stats));
+        let params = ChannelParams {
+            shift: None,
+            weight: &w,
+            bias: &b,
+        };
+        let forward = time(|| group_norm(&shape, &x, params, &mut stats));
         let backward = time(|| {
-            group_norm_backward(&shape, &x, &w, &b, &stats, &dy, &mut dx, &mut dw, &mut db);
+            let gradients = ChannelGradients {
+                shift: None,
+                weight: &mut dw,
+                bias: &mut db,
+            };
+            group_norm_backward(&shape, &x, params, &stats, &dy, gradients)
         });
         let rate = |t: (f64, f64), arrays: usize| {
             let gbytes = 4e-6 * (arrays * n) as f64 / t.0;

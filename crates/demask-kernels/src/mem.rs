@@ -151,6 +151,19 @@ impl Drop for Scratch {
     }
 }
 
+/// A vector of `len` values that `write` puts there: memory that is written in full anyway is not filled with
+/// zeros first.
+///
+/// # Safety
+/// `write` initialises all `len` values behind the pointer it is given, without reading any before.
+pub(crate) unsafe fn written(len: usize, write: impl FnOnce(MutPtr)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    write(MutPtr(values.as_mut_ptr()));
+    // SAFETY: the caller's promise.
+    unsafe { values.set_len(len) };
+    values
+}
+
 /// A pointer that parallel tasks read.
 #[derive(Clone, Copy)]
 pub(crate) struct Ptr(pub *const f32);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`kernels`] | CPU kernels on slices |
 //! | [`diffusion`] | processes, schedules, objectives, reverse steps: mathematics only |
-//! | [`nn`] | the one transformer and its ops |
+//! | [`nn`] | the one transformer, the U-Net of pictures, and their ops |
 //! | [`models`] | checkpoints, families, tokenizers, chat templates |
 //! | [`text`] | canvas, decoder, policies, length plans |
 //! | [`eval`] | likelihoods and quality metrics |

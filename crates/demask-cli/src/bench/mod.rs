@@ -7,18 +7,21 @@
 //! | `forward` | [`forward`] | a whole forward pass |
 //! | `step` | [`step`] | a denoising step: forward pass, logits, the policy's choice |
 //! | `train` | [`train`] | a training step: forward, loss, backward, update |
+//! | `conv` | [`conv`] | a U-Net, its convolutions and group norms, forward and backward |
 //!
-//! [`shapes`] names the networks, [`dtype`] is where a number format meets the library, [`measure`]
+//! [`shapes`] names the networks, [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`measure`]
 //! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
 //! row says.
 
 pub mod accuracy;
+pub mod conv;
 pub mod dtype;
 pub mod forward;
 pub mod gemm;
 pub mod measure;
 pub mod peak;
 pub mod peer;
+pub mod pictures;
 pub mod report;
 pub mod shapes;
 pub mod step;

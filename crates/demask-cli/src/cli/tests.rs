@@ -76,6 +76,8 @@ impl World {
             (_, "outer") => &["--outer", "3"],
             (_, "tokens") => &["--tokens", "3"],
             (_, "batch") => &["--batch", "3"],
+            (_, "size") => &["--size", "8"],
+            (_, "part") => &["--part", "norms"],
             (_, "logits") => &["--logits", "none"],
             (_, "peer") => &["--peer", "other"],
             (_, "repeat") => &["--repeat", "3"],

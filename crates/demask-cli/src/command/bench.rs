@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::bench::accuracy::Accuracy;
+use crate::bench::conv::Conv;
 use crate::bench::forward::Forward;
 use crate::bench::gemm::Gemm;
 use crate::bench::peak::Peak;
@@ -37,6 +38,7 @@ enum What {
     Forward(Forward),
     Step(Step),
     Train(Train),
+    Conv(Conv),
     Accuracy(Accuracy),
 }
 
@@ -50,6 +52,7 @@ impl Bench {
             What::Forward(bench) => bench.run(),
             What::Step(bench) => bench.run(),
             What::Train(bench) => bench.run(),
+            What::Conv(bench) => bench.run(),
             What::Accuracy(bench) => bench.run(),
         }
     }

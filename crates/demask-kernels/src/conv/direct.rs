@@ -4,7 +4,7 @@
 //! product whose right operand is never stored as a whole: a strip of columns is packed for one block of
 //! channels at a time, into panels of the register tile, and stays in the second-level cache.
 
-use super::planes::{Piece, Run, Sampling, Strip, copy, pieces};
+use super::planes::{Piece, Run, Sampling, Strip, copy, pieces, sum};
 use super::weights::Panels;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::SLACK;
@@ -40,19 +40,40 @@ impl Target {
     }
 }
 
-/// Overwrites the grid's pixels of `[batch, rows of the filters, size]` with the correlation (plus
-/// `bias[row]`, at which the sums then begin).
+/// What is added to a correlation; a null pointer stands for nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    /// A value for each row of the filters, at which the sums begin.
+    pub bias: *const f32,
+    /// A value for each one of the output, added to the finished sum. Only where the grid is the output.
+    pub onto: *const f32,
+}
+
+impl Added {
+    pub const NONE: Self = Self {
+        bias: std::ptr::null(),
+        onto: std::ptr::null(),
+    };
+}
+
+// SAFETY: the operations that make one keep the slices borrowed until all tasks have ended.
+unsafe impl Send for Added {}
+// SAFETY: as above; it is only read through.
+unsafe impl Sync for Added {}
+
+/// Overwrites the grid's pixels of `[batch, rows of the filters, size]` with the correlation and what is
+/// added to it.
 ///
 /// # Safety
-/// `src` is `[batch, channels, source]`, `dst` reaches the whole output, `bias` is null or a value
-/// for each row.
+/// `src` is `[batch, channels, source]`, `dst` reaches the whole output, `added` holds what its
+/// fields say.
 pub(super) unsafe fn correlate(
     batch: usize,
     sampling: &Sampling,
     filters: &Panels,
     target: Target,
     src: *const f32,
-    bias: *const f32,
+    added: Added,
     dst: *mut f32,
 ) {
     let (_, nr) = tile_shape(filters.isa);
@@ -80,7 +101,7 @@ pub(super) unsafe fn correlate(
             }
         }
     }
-    let (src, bias, dst) = (Ptr(src), Ptr(bias), MutPtr(dst));
+    let (src, dst) = (Ptr(src), MutPtr(dst));
     threads::parallel(strips * parts, work, |task| {
         let (strip, part) = (task / parts, task % parts);
         let q0 = panels * strip / strips * nr;
@@ -93,7 +114,7 @@ pub(super) unsafe fn correlate(
             tiles: (tiles * part / parts, tiles * (part + 1) / parts),
             columns: (q0, q1),
             src: src.get(),
-            bias: bias.get(),
+            added,
             dst: dst.get(),
         };
         dispatch(filters.isa, block);
@@ -108,7 +129,7 @@ struct Block<'a> {
     tiles: (usize, usize),
     columns: (usize, usize),
     src: *const f32,
-    bias: *const f32,
+    added: Added,
     dst: *mut f32,
 }
 
@@ -152,7 +173,8 @@ impl Kernel for Block<'_> {
         let planes = planes.as_mut_ptr();
         let (packed, sums) = (packed.as_mut_ptr(), sums.as_mut_ptr());
 
-        for block in 0..filters.blocks().max(1) {
+        let blocks = filters.blocks().max(1);
+        for block in 0..blocks {
             let (c0, c1) = filters.block(block);
             let kc = (c1 - c0) * taps.len();
             // SAFETY: scratch has the sizes above; a copy of 16 values may run 15 past the plane or the
@@ -186,10 +208,10 @@ impl Kernel for Block<'_> {
                                 (sums.add(at), S::NR, S::NR)
                             }
                         };
-                        if block == 0 && !self.bias.is_null() {
+                        if block == 0 && !self.added.bias.is_null() {
                             for r in r0..r1 {
                                 let row = c.add((r - r0) * ldc);
-                                let bias = s.splat(*self.bias.add(r));
+                                let bias = s.splat(*self.added.bias.add(r));
                                 for j in (0..cols).step_by(LANES) {
                                     s.store_part(row.add(j), cols - j, bias);
                                 }
@@ -203,11 +225,19 @@ impl Kernel for Block<'_> {
                             c,
                             ldc,
                             cols,
-                            load_c: block > 0 || !self.bias.is_null(),
+                            load_c: block > 0 || !self.added.bias.is_null(),
                             bias: std::ptr::null(),
                             groups: Groups::NONE,
                         };
                         s.micro(Inner::F32(Lhs::Panel), r1 - r0, &tile);
+                        if let (Some(at), false) = (place(p), self.added.onto.is_null())
+                            && block + 1 == blocks
+                        {
+                            for r in r0..r1 {
+                                let (at, row) = (at + r * pixels, c.add((r - r0) * pixels));
+                                sum(s, self.added.onto.add(at), row, row, cols);
+                            }
+                        }
                     }
                 }
             }
@@ -255,10 +285,11 @@ impl Block<'_> {
         let x = origin[1] + run.at[1] * step[1];
         // SAFETY: the caller's promises.
         unsafe {
-            let to = self
-                .dst
-                .add(((run.picture * all + r) * size[0] + y) * size[1] + x);
-            if step[1] == 1 {
+            let at = ((run.picture * all + r) * size[0] + y) * size[1] + x;
+            let to = self.dst.add(at);
+            if !self.added.onto.is_null() {
+                sum(s, self.added.onto.add(at), from, to, run.len);
+            } else if step[1] == 1 {
                 copy(s, from, to, run.len);
             } else {
                 for i in 0..run.len {

@@ -1,11 +1,11 @@
 //! The convolution itself.
 
 use super::ConvShape;
-use super::direct::{self, Target};
+use super::direct::{self, Added, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
-use crate::mem::Scratch;
+use crate::mem::{Scratch, written};
 use crate::simd::Isa;
 
 /// Filters as the way that is taken wants them.
@@ -95,6 +95,37 @@ pub fn conv2d(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>
     conv2d_packed(shape, x, &filters, bias, y);
 }
 
+/// [`conv2d`] into new memory, which is not filled with zeros first, and added to `onto`, as a residual branch
+/// ends: `onto + conv2d(x)`, with the bits of a sum made afterwards.
+///
+/// # Shapes
+/// As in [`conv2d`]; `onto`: that of the result.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn new_conv2d(
+    shape: &ConvShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    onto: Option<&[f32]>,
+) -> Vec<f32> {
+    let what = "new_conv2d";
+    shape.check(
+        what,
+        Some(x.len()),
+        Some(weight.len()),
+        onto.map(<[f32]>::len),
+    );
+    let filters = PackedFilters::pack_in(shape, weight, Scratch::take);
+    // SAFETY: every value of the output is written.
+    unsafe {
+        written(shape.output_len(), |y| {
+            run(shape, x, &filters, bias, onto, y.get());
+        })
+    }
+}
+
 /// [`conv2d`] with filters packed before; the result has the same bits.
 ///
 /// # Shapes
@@ -110,6 +141,22 @@ pub fn conv2d_packed(
     y: &mut [f32],
 ) {
     shape.check("conv2d", Some(x.len()), None, Some(y.len()));
+    // SAFETY: the lengths were checked.
+    unsafe { run(shape, x, filters, bias, None, y.as_mut_ptr()) }
+}
+
+/// All of the above; writes every value of `y`.
+///
+/// # Safety
+/// `x` and `onto` have the lengths of the shape, and `y` room for the output.
+unsafe fn run(
+    shape: &ConvShape,
+    x: &[f32],
+    filters: &PackedFilters,
+    bias: Option<&[f32]>,
+    onto: Option<&[f32]>,
+    y: *mut f32,
+) {
     let [kh, kw] = shape.kernel;
     assert!(
         filters.dims == [shape.filters, shape.channels, kh, kw] && filters.stride == shape.stride,
@@ -134,17 +181,20 @@ pub fn conv2d_packed(
         low: shape.padding.map(|p| -(p as isize)),
         taps: (0..kh * kw).map(|t| [t / kw, t % kw]).collect(),
     };
-    let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-    let (x, y) = (x.as_ptr(), y.as_mut_ptr());
-    // SAFETY: the sizes were checked above.
+    let added = Added {
+        bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        onto: onto.map_or(std::ptr::null(), <[f32]>::as_ptr),
+    };
+    let x = x.as_ptr();
+    // SAFETY: the caller's promises; the filters and the bias were checked above.
     unsafe {
         match &filters.filters {
             Filters::Winograd(filters) => {
-                winograd::correlate(shape.batch, &sampling, filters, x, bias, y);
+                winograd::correlate(shape.batch, &sampling, filters, x, added, y);
             }
             Filters::Direct(filters) => {
                 let target = Target::whole(size);
-                direct::correlate(shape.batch, &sampling, filters, target, x, bias, y);
+                direct::correlate(shape.batch, &sampling, filters, target, x, added, y);
             }
         }
     }

@@ -5,11 +5,11 @@
 //! there are s·s correlations with a part of the taps each, and none multiplies zeros.
 
 use super::ConvShape;
-use super::direct::{self, Target};
+use super::direct::{self, Added, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
-use crate::mem::Scratch;
+use crate::mem::{Scratch, written};
 use crate::simd::Isa;
 
 /// Gradient of [`super::conv2d`] with respect to its input; `dx` is overwritten.
@@ -28,11 +28,36 @@ pub fn conv2d_backward_input(shape: &ConvShape, weight: &[f32], dy: &[f32], dx: 
         Some(weight.len()),
         Some(dy.len()),
     );
+    // SAFETY: the lengths were checked.
+    unsafe { run(shape, weight, dy, dx.as_mut_ptr()) }
+}
+
+/// [`conv2d_backward_input`] into new memory, which is not filled with zeros first.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn new_conv2d_backward_input(shape: &ConvShape, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+    let what = "new_conv2d_backward_input";
+    shape.check(what, None, Some(weight.len()), Some(dy.len()));
+    // SAFETY: every value of the input belongs to one class, which is written as a whole.
+    unsafe {
+        written(shape.input_len(), |dx| {
+            run(shape, weight, dy, dx.get());
+        })
+    }
+}
+
+/// Class after class.
+///
+/// # Safety
+/// `weight` and `dy` have the lengths of the shape, and `dx` room for the input.
+unsafe fn run(shape: &ConvShape, weight: &[f32], dy: &[f32], dx: *mut f32) {
     let size = [shape.height, shape.width];
     let [sy, sx] = shape.stride;
     for origin in (0..sy * sx).map(|r| [r / sx, r % sx]) {
         if origin[0] < size[0] && origin[1] < size[1] {
-            class(shape, origin, weight, dy, dx);
+            // SAFETY: the caller's promises.
+            unsafe { class(shape, origin, weight, dy, dx) }
         }
     }
 }
@@ -49,7 +74,10 @@ fn reach(shape: &ConvShape, axis: usize, r: usize) -> Vec<(usize, isize)> {
 }
 
 /// One class of input pixels.
-fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dst: *mut f32) {
     let size = [shape.height, shape.width];
     let (down, across) = (reach(shape, 0, origin[0]), reach(shape, 1, origin[1]));
     let lowest = |list: &[(usize, isize)]| list.iter().map(|l| l.1).min().unwrap_or(0);
@@ -77,17 +105,12 @@ fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: 
         channel_stride: shape.channels * shape.taps(),
         taps: &places,
     };
-    let (isa, src, dst, none) = (
-        Isa::detect(),
-        dy.as_ptr(),
-        dx.as_mut_ptr(),
-        std::ptr::null(),
-    );
-    // SAFETY: the sizes were checked by the caller.
+    let (isa, src) = (Isa::detect(), dy.as_ptr());
+    // SAFETY: the caller's promises.
     unsafe {
         if winograd::fits(shape.kernel, shape.stride, shape.filters, shape.channels) {
             let filters = Transformed::pack(isa, view, &sampling.taps, Scratch::take);
-            winograd::correlate(shape.batch, &sampling, &filters, src, none, dst);
+            winograd::correlate(shape.batch, &sampling, &filters, src, Added::NONE, dst);
         } else {
             let target = Target {
                 size,
@@ -95,7 +118,15 @@ fn class(shape: &ConvShape, origin: [usize; 2], weight: &[f32], dy: &[f32], dx: 
                 step: shape.stride,
             };
             let filters = Panels::pack(isa, view, Scratch::take);
-            direct::correlate(shape.batch, &sampling, &filters, target, src, none, dst);
+            direct::correlate(
+                shape.batch,
+                &sampling,
+                &filters,
+                target,
+                src,
+                Added::NONE,
+                dst,
+            );
         }
     }
 }

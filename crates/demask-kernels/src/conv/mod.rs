@@ -30,7 +30,7 @@ mod weights;
 mod winograd;
 mod winograd_weight;
 
-pub use forward::{PackedFilters, conv2d, conv2d_packed};
-pub use input::conv2d_backward_input;
+pub use forward::{PackedFilters, conv2d, conv2d_packed, new_conv2d};
+pub use input::{conv2d_backward_input, new_conv2d_backward_input};
 pub use shape::ConvShape;
 pub use weight::{conv2d_backward_bias, conv2d_backward_weight};

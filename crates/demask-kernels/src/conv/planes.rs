@@ -264,3 +264,18 @@ pub(super) unsafe fn copy<S: Simd>(s: S, src: *const f32, dst: *mut f32, n: usiz
         }
     }
 }
+
+/// `dst ← a + b`.
+///
+/// # Safety
+/// All hold `n` values; `dst` may be one of the others.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd>(s: S, a: *const f32, b: *const f32, dst: *mut f32, n: usize) {
+    for i in (0..n).step_by(LANES) {
+        // SAFETY: n − i values are left.
+        unsafe {
+            let load = |p: *const f32| s.load_part(p.add(i), n - i, 0.0);
+            s.store_part(dst.add(i), n - i, s.add(load(a), load(b)));
+        }
+    }
+}

@@ -58,6 +58,17 @@ impl ConvShape {
         })
     }
 
+    /// Values of the input. What does not fit the address space is found by [`Self::check`].
+    pub(super) fn input_len(&self) -> usize {
+        self.batch * self.channels * self.height * self.width
+    }
+
+    /// Values of the output, likewise.
+    pub(super) fn output_len(&self) -> usize {
+        let [height, width] = self.output();
+        self.batch * self.filters * height * width
+    }
+
     /// Taps of a filter.
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]

@@ -319,6 +319,23 @@ fn packed_filters_and_no_bias() {
 }
 
 #[test]
+fn new_memory_has_the_same_bits_and_a_residual_is_added_as_if_afterwards() {
+    for s in layers() {
+        let d = data(&s, 6);
+        let onto = Lcg(7).vec(d.dy.len());
+        with_every_isa(|isa| {
+            let [plain, dx, ..] = run(&s, &d);
+            let y = |onto| new_conv2d(&s, &d.x, &d.weight, Some(&d.bias), onto);
+            assert!(y(None) == plain, "{s:?} on {}", isa.name());
+            let sum: Vec<f32> = onto.iter().zip(&plain).map(|(a, b)| a + b).collect();
+            assert!(y(Some(&onto)) == sum, "{s:?} on {}", isa.name());
+            let new = new_conv2d_backward_input(&s, &d.weight, &d.dy);
+            assert!(new == dx, "{s:?} on {}", isa.name());
+        });
+    }
+}
+
+#[test]
 fn nothing_is_convolved() {
     let mut dw = [1.0; 9];
     let none = shape(0, [1, 3, 3], 1, [3, 3], [1, 1], [1, 1]);

@@ -12,7 +12,8 @@
 // Columns of small matrices are taken by index.
 #![allow(clippy::needless_range_loop)]
 
-use super::planes::{Run, Sampling, Strip, copy, pieces};
+use super::direct::Added;
+use super::planes::{Run, Sampling, Strip, copy, pieces, sum};
 use super::weights::FilterView;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
@@ -175,7 +176,7 @@ pub(super) unsafe fn correlate(
     sampling: &Sampling,
     filters: &Transformed,
     src: *const f32,
-    bias: *const f32,
+    added: Added,
     dst: *mut f32,
 ) {
     let (_, nr) = tile_shape(filters.isa);
@@ -208,7 +209,7 @@ pub(super) unsafe fn correlate(
             }
         }
     }
-    let (src, bias, dst) = (Ptr(src), Ptr(bias), MutPtr(dst));
+    let (src, dst) = (Ptr(src), MutPtr(dst));
     threads::parallel(strips * parts, work, |task| {
         let (strip, part) = (task / parts, task % parts);
         let q0 = panels * strip / strips * nr;
@@ -220,7 +221,7 @@ pub(super) unsafe fn correlate(
             tiles: (row_tiles * part / parts, row_tiles * (part + 1) / parts),
             columns: (q0, q1),
             src: src.get(),
-            bias: bias.get(),
+            added,
             dst: dst.get(),
         };
         dispatch(filters.isa, block);
@@ -237,7 +238,7 @@ struct Block<'a> {
     tiles: (usize, usize),
     columns: (usize, usize),
     src: *const f32,
-    bias: *const f32,
+    added: Added,
     dst: *mut f32,
 }
 
@@ -365,10 +366,10 @@ impl Block<'_> {
         let mut out = [[0.0f32; 4 * LANES]; 2];
         // SAFETY: NR ≤ 32, so both rows of outputs fit; writes end with the rows of the output.
         unsafe {
-            let bias = if self.bias.is_null() {
+            let bias = if self.added.bias.is_null() {
                 s.splat(0.0)
             } else {
-                s.splat(*self.bias.add(r))
+                s.splat(*self.added.bias.add(r))
             };
             for v in 0..S::NV {
                 let mut half = [[s.splat(0.0); 2]; 4];
@@ -387,11 +388,15 @@ impl Block<'_> {
             let all = self.filters.rows.start(self.filters.rows.tiles);
             for run in runs {
                 let (y, x) = (2 * run.at[0], 2 * run.at[1]);
-                let to = self.dst.add(((run.picture * all + r) * h + y) * w + x);
+                let at = ((run.picture * all + r) * h + y) * w + x;
                 let (from, len) = (2 * (run.col % S::NR), (2 * run.len).min(w - x));
-                copy(s, out[0].as_ptr().add(from), to, len);
-                if y + 1 < h {
-                    copy(s, out[1].as_ptr().add(from), to.add(w), len);
+                for (line, out) in out.iter().enumerate().take(h - y) {
+                    let (from, at) = (out.as_ptr().add(from), at + line * w);
+                    if self.added.onto.is_null() {
+                        copy(s, from, self.dst.add(at), len);
+                    } else {
+                        sum(s, self.added.onto.add(at), from, self.dst.add(at), len);
+                    }
                 }
             }
         }

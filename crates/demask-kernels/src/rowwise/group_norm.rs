@@ -1,11 +1,11 @@
 //! Group norm of pictures, alone or with SiLU after it.
 //!
 //! The values of one group of channels of one picture lie next to each other. A sum over them has 64
-//! partial sums (value j goes to partial sum j mod 64), folded in a fixed order; sums over a channel
-//! likewise; the gradients of weight and bias add the pictures in order.
+//! partial sums (value j of a channel goes to partial sum j mod 64), folded in a fixed order; sums over a
+//! channel likewise; the gradients of weight and bias add the pictures in order.
 
-use super::{get, put, same_len};
-use crate::mem::MutPtr;
+use super::{get, same_len};
+use crate::mem::{MutPtr, written};
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -27,9 +27,54 @@ pub struct GroupNorm {
     pub silu: bool,
 }
 
+/// What a group norm does to the channels.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelParams<'a> {
+    /// Added to each channel of each picture before the norm, `[batch, channels]`; nothing when left out.
+    pub shift: Option<&'a [f32]>,
+    /// `[channels]`.
+    pub weight: &'a [f32],
+    /// `[channels]`.
+    pub bias: &'a [f32],
+}
+
+/// Gradients of [`ChannelParams`], of the same shapes; they are overwritten.
+#[derive(Debug)]
+pub struct ChannelGradients<'a> {
+    /// Of the shift, if it is wanted.
+    pub shift: Option<&'a mut [f32]>,
+    /// Of the weight.
+    pub weight: &'a mut [f32],
+    /// Of the bias.
+    pub bias: &'a mut [f32],
+}
+
+impl ChannelParams<'_> {
+    /// Those of group `g`, counted over all pictures.
+    fn group(&self, shape: &GroupNorm, g: usize) -> Self {
+        let per = shape.channels / shape.groups;
+        let own = g % shape.groups * per..(g % shape.groups + 1) * per;
+        Self {
+            shift: self.shift.map(|shift| &shift[g * per..(g + 1) * per]),
+            weight: &self.weight[own.clone()],
+            bias: &self.bias[own],
+        }
+    }
+
+    fn shift(&self, channel: usize) -> f32 {
+        self.shift.map_or(0.0, |shift| shift[channel])
+    }
+}
+
 impl GroupNorm {
     /// Panics unless the sizes fit; returns the channels of a group.
-    fn check(&self, what: &str, pictures: &[usize], channels: &[usize], stats: usize) -> usize {
+    fn check(
+        &self,
+        what: &str,
+        pictures: &[usize],
+        params: &ChannelParams<'_>,
+        stats: usize,
+    ) -> usize {
         assert!(
             self.groups > 0 && self.channels.is_multiple_of(self.groups),
             "{what}: {} channels can't be cut into {} groups",
@@ -42,7 +87,16 @@ impl GroupNorm {
             pictures.iter().all(|&n| Some(n) == all),
             "{what}: operands of {pictures:?} values must all be pictures {dims:?}"
         );
-        same_len(&format!("{what}: weight and bias"), self.channels, channels);
+        let channels = [params.weight.len(), params.bias.len()];
+        same_len(
+            &format!("{what}: weight and bias"),
+            self.channels,
+            &channels,
+        );
+        if let Some(shift) = params.shift {
+            let what = format!("{what}: shift");
+            same_len(&what, self.batch * self.channels, &[shift.len()]);
+        }
         same_len(
             &format!("{what}: stats"),
             2 * self.batch * self.groups,
@@ -52,98 +106,107 @@ impl GroupNorm {
     }
 }
 
-/// `y = (x − mean) / √(variance + ε) · weight + bias`, then SiLU if asked, with the mean and variance of
-/// each group of each picture; keeps `(mean, 1 / √(variance + ε))` for the backward pass. The
+/// `y = (z − mean) / √(variance + ε) · weight + bias` with `z = x + shift`, then SiLU if asked, with the mean and
+/// variance of each group of each picture; keeps `(mean, 1 / √(variance + ε))` for the backward pass. The
 /// variance is the mean squared deviation, taken in a second pass.
 ///
 /// # Shapes
-/// `x`, `y`: `[batch, channels, pixels]`; `weight`, `bias`: `[channels]`; `stats`: `[batch, groups, 2]`.
+/// `x`, `y`: `[batch, channels, pixels]`; `stats`: `[batch, groups, 2]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
 pub fn group_norm(
     shape: &GroupNorm,
     x: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    y: &mut [f32],
+    params: ChannelParams<'_>,
     stats: &mut [f32],
-) {
-    let per = shape.check(
-        "group_norm",
-        &[x.len(), y.len()],
-        &[weight.len(), bias.len()],
-        stats.len(),
-    );
+) -> Vec<f32> {
+    let pictures = [x.len()];
+    let per = shape.check("group_norm", &pictures, &params, stats.len());
     let (isa, n) = (Isa::detect(), per * shape.pixels);
-    let (y, stats) = (MutPtr(y.as_mut_ptr()), MutPtr(stats.as_mut_ptr()));
-    threads::over_rows(shape.batch * shape.groups, x.len() * 20, |a, b| {
-        for g in a..b {
-            // SAFETY: groups do not overlap.
-            let (y, stats) = unsafe { (y.slice(g * n, n), stats.slice(2 * g, 2)) };
-            let c0 = g % shape.groups * per;
-            let forward = Forward {
-                shape,
-                x: &x[g * n..(g + 1) * n],
-                weight: &weight[c0..c0 + per],
-                bias: &bias[c0..c0 + per],
-                y,
-                stats,
-            };
-            dispatch(isa, forward);
-        }
-    });
+    let stats = MutPtr(stats.as_mut_ptr());
+    let groups = |y: MutPtr| {
+        threads::over_rows(shape.batch * shape.groups, x.len() * 20, |a, b| {
+            for g in a..b {
+                let forward = Forward {
+                    shape,
+                    x: &x[g * n..(g + 1) * n],
+                    params: params.group(shape, g),
+                    y: y.get().wrapping_add(g * n),
+                    // SAFETY: groups do not overlap.
+                    stats: unsafe { stats.slice(2 * g, 2) },
+                };
+                dispatch(isa, forward);
+            }
+        });
+    };
+    // SAFETY: the groups are all of y, and each writes its own.
+    unsafe { written(x.len(), groups) }
 }
 
-/// Gradients of [`group_norm`]; `dx`, `dweight` and `dbias` are overwritten. With `h = (x − mean)·r`,
+/// Gradients of [`group_norm`]: gives `dx`, overwrites `gradients`. With `h = (x + shift − mean)·r`,
 /// `d = dy` (with SiLU `dy · silu'(h·weight + bias)`) and `g = d · weight`:
-/// `dx = r · (g − mean(g) − h · mean(g · h))`, `dweight = Σ d · h`, `dbias = Σ d`.
+/// `dx = r · (g − mean(g) − h · mean(g · h))`, `dweight = Σ d · h`, `dbias = Σ d`, and `dshift` is the sum of `dx` over
+/// the pixels.
 ///
 /// # Shapes
 /// As in [`group_norm`].
 ///
 /// # Panics
 /// When the shapes do not fit together.
-#[allow(clippy::too_many_arguments)]
 pub fn group_norm_backward(
     shape: &GroupNorm,
     x: &[f32],
-    weight: &[f32],
-    bias: &[f32],
+    params: ChannelParams<'_>,
     stats: &[f32],
     dy: &[f32],
-    dx: &mut [f32],
-    dweight: &mut [f32],
-    dbias: &mut [f32],
-) {
-    let per = shape.check(
-        "group_norm_backward",
-        &[x.len(), dy.len(), dx.len()],
-        &[weight.len(), bias.len(), dweight.len(), dbias.len()],
-        stats.len(),
-    );
+    gradients: ChannelGradients<'_>,
+) -> Vec<f32> {
+    let what = "group_norm_backward";
+    let pictures = [x.len(), dy.len()];
+    let per = shape.check(what, &pictures, &params, stats.len());
+    let found = [gradients.weight.len(), gradients.bias.len()];
+    same_len(&format!("{what}: gradients"), shape.channels, &found);
+    if let Some(shift) = &gradients.shift {
+        let want = shape.batch * shape.channels;
+        same_len(
+            &format!("{what}: gradient of the shift"),
+            want,
+            &[shift.len()],
+        );
+    }
     let (isa, n) = (Isa::detect(), per * shape.pixels);
     // (Σ d, Σ d·h) of each channel of each picture.
     let mut sums = vec![0.0f32; 2 * shape.batch * shape.channels];
-    let (out, sums_ptr) = (MutPtr(dx.as_mut_ptr()), MutPtr(sums.as_mut_ptr()));
-    threads::over_rows(shape.batch * shape.groups, x.len() * 30, |a, b| {
-        for g in a..b {
-            // SAFETY: groups do not overlap.
-            let (dx, sums) = unsafe { (out.slice(g * n, n), sums_ptr.slice(2 * g * per, 2 * per)) };
-            let c0 = g % shape.groups * per;
-            let backward = Backward {
-                shape,
-                x: &x[g * n..(g + 1) * n],
-                weight: &weight[c0..c0 + per],
-                bias: &bias[c0..c0 + per],
-                stats: &stats[2 * g..2 * g + 2],
-                dy: &dy[g * n..(g + 1) * n],
-                dx,
-                sums,
-            };
-            dispatch(isa, backward);
-        }
-    });
+    let sums_ptr = MutPtr(sums.as_mut_ptr());
+    let shift = gradients.shift.map(|shift| MutPtr(shift.as_mut_ptr()));
+    let groups = |dx: MutPtr| {
+        threads::over_rows(shape.batch * shape.groups, x.len() * 30, |a, b| {
+            for g in a..b {
+                // SAFETY: groups do not overlap.
+                let (sums, dshift) = unsafe {
+                    (
+                        sums_ptr.slice(2 * g * per, 2 * per),
+                        shift.map(|shift| shift.slice(g * per, per)),
+                    )
+                };
+                let backward = Backward {
+                    shape,
+                    x: &x[g * n..(g + 1) * n],
+                    params: params.group(shape, g),
+                    stats: &stats[2 * g..2 * g + 2],
+                    dy: &dy[g * n..(g + 1) * n],
+                    dx: dx.get().wrapping_add(g * n),
+                    sums,
+                    dshift,
+                };
+                dispatch(isa, backward);
+            }
+        });
+    };
+    // SAFETY: the groups are all of dx, and each writes its own before it reads it.
+    let dx = unsafe { written(x.len(), groups) };
+    let (dweight, dbias) = (gradients.weight, gradients.bias);
     dweight.fill(0.0);
     dbias.fill(0.0);
     for picture in sums.chunks_exact((2 * shape.channels).max(1)) {
@@ -152,6 +215,7 @@ pub fn group_norm_backward(
             dweight[c] += pair[1];
         }
     }
+    dx
 }
 
 /// Partial vectors of a sum, so that additions need not wait for each other.
@@ -166,9 +230,9 @@ fn fold<S: Simd>(s: S, [a, b, c, d]: [S::V; PARTS]) -> f32 {
 struct Forward<'a> {
     shape: &'a GroupNorm,
     x: &'a [f32],
-    weight: &'a [f32],
-    bias: &'a [f32],
-    y: &'a mut [f32],
+    params: ChannelParams<'a>,
+    /// As long as `x`, and written only.
+    y: *mut f32,
     stats: &'a mut [f32],
 }
 
@@ -176,43 +240,50 @@ impl Kernel for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (x, n, pixels) = (self.x, self.x.len(), self.shape.pixels);
+        let (n, pixels, params) = (self.x.len(), self.shape.pixels, self.params);
         // (Loops are written out: the compiler leaves closures outside the instruction set.)
         let mut acc = [s.splat(0.0); PARTS];
-        for j0 in (0..n).step_by(PARTS * LANES) {
-            let steps = (j0..n).step_by(LANES);
-            for (j, acc) in steps.zip(&mut acc) {
-                *acc = s.add(*acc, get(s, x, j));
+        let mut shifted = 0.0;
+        for (c, x) in self.x.chunks_exact(pixels.max(1)).enumerate() {
+            shifted += params.shift(c);
+            for j0 in (0..pixels).step_by(PARTS * LANES) {
+                let steps = (j0..pixels).step_by(LANES);
+                for (j, acc) in steps.zip(&mut acc) {
+                    *acc = s.add(*acc, get(s, x, j));
+                }
             }
         }
-        let mean = if n == 0 { 0.0 } else { fold(s, acc) / n as f32 };
+        let mean = match n {
+            0 => 0.0,
+            n => (fold(s, acc) + shifted * pixels as f32) / n as f32,
+        };
         let mut acc = [s.splat(0.0); PARTS];
-        for j0 in (0..n).step_by(PARTS * LANES) {
-            let steps = (j0..n).step_by(LANES);
-            for (j, acc) in steps.zip(&mut acc) {
-                // Lanes beyond the group deviate by 0.
-                let d = s.sub(super::get_or(s, x, j, mean), s.splat(mean));
-                *acc = s.fma(d, d, *acc);
+        for (c, x) in self.x.chunks_exact(pixels.max(1)).enumerate() {
+            let centre = mean - params.shift(c);
+            for j0 in (0..pixels).step_by(PARTS * LANES) {
+                let steps = (j0..pixels).step_by(LANES);
+                for (j, acc) in steps.zip(&mut acc) {
+                    // Lanes beyond the channel deviate by 0.
+                    let d = s.sub(super::get_or(s, x, j, centre), s.splat(centre));
+                    *acc = s.fma(d, d, *acc);
+                }
             }
         }
         let squares = fold(s, acc);
         let r = 1.0 / (squares / n.max(1) as f32 + self.shape.eps).sqrt();
         self.stats.copy_from_slice(&[mean, r]);
-        if pixels == 0 {
-            return;
-        }
-        let rows = x.chunks_exact(pixels).zip(self.y.chunks_exact_mut(pixels));
-        for ((x, y), (&w, &b)) in rows.zip(self.weight.iter().zip(self.bias)) {
-            let (mean, r) = (s.splat(mean), s.splat(r));
-            let (w, b) = (s.splat(w), s.splat(b));
+        for (c, x) in self.x.chunks_exact(pixels.max(1)).enumerate() {
+            let (centre, r) = (s.splat(mean - params.shift(c)), s.splat(r));
+            let (w, b) = (s.splat(params.weight[c]), s.splat(params.bias[c]));
             for j in (0..pixels).step_by(LANES) {
-                let z = s.fma(s.mul(s.sub(get(s, x, j), mean), r), w, b);
+                let z = s.fma(s.mul(s.sub(get(s, x, j), centre), r), w, b);
                 let z = if self.shape.silu {
                     s.mul(z, sigmoid(s, z))
                 } else {
                     z
                 };
-                put(s, y, j, z);
+                // SAFETY: channel c of y is as long as that of x.
+                unsafe { s.store_part(self.y.add(c * pixels + j), pixels - j, z) }
             }
         }
     }
@@ -221,43 +292,46 @@ impl Kernel for Forward<'_> {
 struct Backward<'a> {
     shape: &'a GroupNorm,
     x: &'a [f32],
-    weight: &'a [f32],
-    bias: &'a [f32],
+    params: ChannelParams<'a>,
     stats: &'a [f32],
     dy: &'a [f32],
-    dx: &'a mut [f32],
+    /// As long as `x`, and written before it is read.
+    dx: *mut f32,
     /// (Σ d, Σ d·h) of each channel.
     sums: &'a mut [f32],
+    dshift: Option<&'a mut [f32]>,
 }
 
 impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (n, pixels) = (self.x.len(), self.shape.pixels);
+    fn run<S: Simd>(mut self, s: S) {
+        let (n, pixels, params) = (self.x.len(), self.shape.pixels, self.params);
         if n == 0 {
             return;
         }
-        let (mean, r) = (s.splat(self.stats[0]), s.splat(self.stats[1]));
+        let (mean, r) = (self.stats[0], s.splat(self.stats[1]));
         let silu = self.shape.silu;
         let (mut sum_g, mut sum_gh) = (0.0, 0.0);
         // First pass: the sums, and d into dx when it is dear.
         for (c, sums) in self.sums.chunks_exact_mut(2).enumerate() {
             let (a, z) = (c * pixels, (c + 1) * pixels);
-            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], &mut self.dx[a..z]);
-            let (w, b) = (s.splat(self.weight[c]), s.splat(self.bias[c]));
+            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], self.dx.wrapping_add(a));
+            let centre = s.splat(mean - params.shift(c));
+            let (w, b) = (s.splat(params.weight[c]), s.splat(params.bias[c]));
             let (mut acc_d, mut acc_dh) = ([s.splat(0.0); PARTS], [s.splat(0.0); PARTS]);
             for j0 in (0..pixels).step_by(PARTS * LANES) {
                 let steps = (j0..pixels).step_by(LANES);
                 for (j, (acc_d, acc_dh)) in steps.zip(acc_d.iter_mut().zip(&mut acc_dh)) {
-                    let h = s.mul(s.sub(get(s, x, j), mean), r);
+                    let h = s.mul(s.sub(get(s, x, j), centre), r);
                     let mut d = get(s, dy, j);
                     if silu {
                         let z = s.fma(h, w, b);
                         let sig = sigmoid(s, z);
                         let turn = s.mul(z, s.sub(s.splat(1.0), sig));
                         d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
-                        put(s, dx, j, d);
+                        // SAFETY: channel c of dx is as long as that of x.
+                        unsafe { s.store_part(dx.add(j), pixels - j, d) }
                     }
                     *acc_d = s.add(*acc_d, d);
                     *acc_dh = s.fma(d, h, *acc_dh);
@@ -265,19 +339,38 @@ impl Kernel for Backward<'_> {
             }
             let (sum_d, sum_dh) = (fold(s, acc_d), fold(s, acc_dh));
             sums.copy_from_slice(&[sum_d, sum_dh]);
-            sum_g += self.weight[c] * sum_d;
-            sum_gh += self.weight[c] * sum_dh;
+            sum_g += params.weight[c] * sum_d;
+            sum_gh += params.weight[c] * sum_dh;
         }
         let (mean_g, back) = (s.splat(sum_g / n as f32), s.splat(-sum_gh / n as f32));
-        for (c, &w) in self.weight.iter().enumerate() {
+        for (c, &w) in params.weight.iter().enumerate() {
             let (a, z) = (c * pixels, (c + 1) * pixels);
-            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], &mut self.dx[a..z]);
+            let (x, dy, dx) = (&self.x[a..z], &self.dy[a..z], self.dx.wrapping_add(a));
+            let centre = s.splat(mean - params.shift(c));
             let w = s.splat(w);
-            for j in (0..pixels).step_by(LANES) {
-                let d = if silu { get(s, dx, j) } else { get(s, dy, j) };
-                let h = s.mul(s.sub(get(s, x, j), mean), r);
-                let g = s.fma(d, w, s.fma(h, back, s.sub(s.splat(0.0), mean_g)));
-                put(s, dx, j, s.mul(r, g));
+            let mut acc = [s.splat(0.0); PARTS];
+            for j0 in (0..pixels).step_by(PARTS * LANES) {
+                let steps = (j0..pixels).step_by(LANES);
+                for (j, acc) in steps.zip(&mut acc) {
+                    let left = pixels - j;
+                    let d = if silu {
+                        // SAFETY: the first pass has written channel c, which is as long as that of x.
+                        unsafe { s.load_part(dx.add(j), left, 0.0) }
+                    } else {
+                        get(s, dy, j)
+                    };
+                    let h = s.mul(s.sub(get(s, x, j), centre), r);
+                    let g = s.fma(d, w, s.fma(h, back, s.sub(s.splat(0.0), mean_g)));
+                    let g = s.mul(r, g);
+                    // SAFETY: as above. Lanes beyond the channel hold no pixels.
+                    unsafe {
+                        s.store_part(dx.add(j), left, g);
+                        *acc = s.add(*acc, s.load_part(dx.add(j), left, 0.0));
+                    }
+                }
+            }
+            if let Some(dshift) = &mut self.dshift {
+                dshift[c] = fold(s, acc);
             }
         }
     }
@@ -302,46 +395,65 @@ mod tests {
             eps: 0.0,
             silu: false,
         };
-        let (mut y, mut stats) = ([0.0; 2], [0.0; 2]);
-        group_norm(
-            &shape,
-            &[2.0, 4.0],
-            &[5.0, 6.0],
-            &[0.5, 1.0],
-            &mut y,
-            &mut stats,
-        );
-        assert_eq!((y, stats), ([-4.5, 7.0], [3.0, 1.0]));
+        let mut stats = [0.0; 2];
+        let mut params = ChannelParams {
+            shift: None,
+            weight: &[5.0, 6.0],
+            bias: &[0.5, 1.0],
+        };
+        let y = group_norm(&shape, &[2.0, 4.0], params, &mut stats);
+        assert_eq!((&y[..], stats), (&[-4.5, 7.0][..], [3.0, 1.0]));
+        // 3 and 7: mean 5, variance 4.
+        params.shift = Some(&[1.0, 3.0]);
+        let y = group_norm(&shape, &[2.0, 4.0], params, &mut stats);
+        assert_eq!((&y[..], stats), (&[-4.5, 7.0][..], [5.0, 0.5]));
     }
 
     struct Data {
         x: Vec<f32>,
+        shift: Option<Vec<f32>>,
         w: Vec<f32>,
         b: Vec<f32>,
         dy: Vec<f32>,
     }
 
-    fn run(shape: &GroupNorm, d: &Data) -> [Vec<f32>; 4] {
-        let mut y = vec![f32::NAN; d.x.len()];
+    /// y, dx, dweight, dbias, and dshift where there is a shift.
+    fn run(shape: &GroupNorm, d: &Data) -> [Vec<f32>; 5] {
         let mut stats = vec![0.0; 2 * shape.batch * shape.groups];
-        let (mut dx, mut dw, mut db) = (y.clone(), d.w.clone(), d.w.clone());
-        group_norm(shape, &d.x, &d.w, &d.b, &mut y, &mut stats);
-        group_norm_backward(
-            shape, &d.x, &d.w, &d.b, &stats, &d.dy, &mut dx, &mut dw, &mut db,
-        );
-        [y, dx, dw, db]
+        let (mut dw, mut db) = (d.w.clone(), d.w.clone());
+        let mut dshift = d.shift.clone().unwrap_or_default();
+        let params = ChannelParams {
+            shift: d.shift.as_deref(),
+            weight: &d.w,
+            bias: &d.b,
+        };
+        let y = group_norm(shape, &d.x, params, &mut stats);
+        let gradients = ChannelGradients {
+            shift: d.shift.is_some().then_some(&mut dshift[..]),
+            weight: &mut dw,
+            bias: &mut db,
+        };
+        let dx = group_norm_backward(shape, &d.x, params, &stats, &d.dy, gradients);
+        [y, dx, dw, db, dshift]
     }
 
     /// The same in f64, written from the formulas, and the largest `r · g` (of which small groups leave
     /// little in dx: the scale of its error).
-    fn reference(shape: &GroupNorm, d: &Data) -> ([Vec<f64>; 4], f64) {
+    fn reference(shape: &GroupNorm, d: &Data) -> ([Vec<f64>; 5], f64) {
         let (p, per) = (shape.pixels, shape.channels / shape.groups);
         let n = per * p;
         let (mut y, mut dx) = (vec![0.0; d.x.len()], vec![0.0; d.x.len()]);
         let (mut dw, mut db) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+        let mut dshift = vec![0.0; d.shift.as_ref().map_or(0, Vec::len)];
         let mut scale = 1e-3f64;
         for g in 0..shape.batch * shape.groups {
-            let x = |j: usize| f64::from(d.x[g * n + j]);
+            let plane = |j: usize| (g * n + j) / p;
+            let shift = |j: usize| {
+                d.shift
+                    .as_ref()
+                    .map_or(0.0, |shift| f64::from(shift[plane(j)]))
+            };
+            let x = |j: usize| f64::from(d.x[g * n + j]) + shift(j);
             let channel = |j: usize| g % shape.groups * per + j / p;
             let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
             let mean = avg(&x);
@@ -368,16 +480,25 @@ mod tests {
                 dx[at] = r * (grad(j) * w(j) - mean_g - h(j) * mean_gh);
                 dw[channel(j)] += grad(j) * h(j);
                 db[channel(j)] += grad(j);
+                if let Some(sum) = dshift.get_mut(plane(j)) {
+                    *sum += dx[at];
+                }
             }
         }
-        ([y, dx, dw, db], scale)
+        ([y, dx, dw, db, dshift], scale)
     }
 
     fn check(shape: GroupNorm, seed: u64) {
+        check_with(shape, false, seed);
+        check_with(shape, true, seed);
+    }
+
+    fn check_with(shape: GroupNorm, shifted: bool, seed: u64) {
         let mut rng = Lcg(seed);
         let n = shape.batch * shape.channels * shape.pixels;
         let d = Data {
             x: rng.vec(n),
+            shift: shifted.then(|| rng.vec(shape.batch * shape.channels)),
             w: rng.vec(shape.channels),
             b: rng.vec(shape.channels),
             dy: rng.vec(n),
@@ -389,7 +510,13 @@ mod tests {
             let one = run(&shape, &d);
             for (i, (got, want)) in one.iter().zip(&want).enumerate() {
                 let most = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
-                let slack = if i == 1 { scale / most } else { 1.0 };
+                // The gradient of a shift is a sum of values of dx that nearly cancel.
+                let scale = if i == 4 {
+                    scale * shape.pixels as f64
+                } else {
+                    scale
+                };
+                let slack = if i == 1 || i == 4 { scale / most } else { 1.0 };
                 let error = relative_error(got, want) / slack.max(1.0);
                 assert!(error < 5e-6, "{shape:?}, {i} on {}: {error:e}", isa.name());
             }
@@ -398,6 +525,10 @@ mod tests {
             let cut = |v: &[f32]| v[..n / shape.batch].to_vec();
             let alone = Data {
                 x: cut(&d.x),
+                shift: d
+                    .shift
+                    .as_deref()
+                    .map(|shift| shift[..shape.channels].to_vec()),
                 w: d.w.clone(),
                 b: d.b.clone(),
                 dy: cut(&d.dy),
@@ -449,13 +580,11 @@ mod tests {
             eps: 0.0,
             silu: false,
         };
-        group_norm(
-            &shape,
-            &[0.0; 9],
-            &[0.0; 9],
-            &[0.0; 9],
-            &mut [0.0; 9],
-            &mut [0.0; 4],
-        );
+        let params = ChannelParams {
+            shift: None,
+            weight: &[0.0; 9],
+            bias: &[0.0; 9],
+        };
+        group_norm(&shape, &[0.0; 9], params, &mut [0.0; 4]);
     }
 }

@@ -12,6 +12,7 @@
 //! | GELU (tanh form) | `gelu.rs` | Hendrycks & Gimpel, 2016 |
 //! | SiLU | `silu.rs` | Elfwing et al., 2018 |
 //! | pictures at twice and half the size | `resample.rs` | – |
+//! | rows side by side | `join.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
@@ -29,6 +30,7 @@ mod embedding;
 mod gelu;
 mod group_norm;
 mod head_norm;
+mod join;
 mod layer_norm;
 mod lerp;
 mod resample;
@@ -43,8 +45,9 @@ pub use add::add;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
-pub use group_norm::{GroupNorm, group_norm, group_norm_backward};
+pub use group_norm::{ChannelGradients, ChannelParams, GroupNorm, group_norm, group_norm_backward};
 pub use head_norm::{HeadRows, head_norm, head_norm_backward};
+pub use join::{join, split};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use lerp::lerp;
 pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};

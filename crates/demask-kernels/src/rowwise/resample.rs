@@ -4,107 +4,111 @@
 //! factor each is the other's gradient. The sum of four is `(a + c) + (b + d)`, with c and d below a
 //! and b.
 
-use super::{get, put};
-use crate::mem::MutPtr;
+use super::get;
+use crate::mem::{MutPtr, written};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 
-/// Panics unless `small` holds whole planes and `large` four times as many values.
-fn check(what: &str, size: [usize; 2], small: usize, large: usize) {
-    let [h, w] = size;
-    let fits = h * w > 0 && small.is_multiple_of(h * w) && Some(large) == small.checked_mul(4);
+/// Panics unless the values are whole planes of `times · size`.
+fn check(what: &str, values: usize, [h, w]: [usize; 2], times: usize) {
+    let plane = h.checked_mul(w).and_then(|n| n.checked_mul(times * times));
+    let fits = plane.is_some_and(|plane| plane > 0 && values.is_multiple_of(plane));
     assert!(
         fits,
-        "{what}: {small} values must be whole planes {h}x{w}, and {large} must be planes of twice \
-         that height and width"
+        "{what}: {values} values must be whole planes {}x{}",
+        h.saturating_mul(times),
+        w.saturating_mul(times)
     );
 }
 
 /// Repeats every pixel 2×2 times (nearest neighbour).
 ///
 /// # Shapes
-/// `x`: `[planes, size]`; `y`: `[planes, 2·size]`.
+/// `x`: `[planes, size]`; result: `[planes, 2·size]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn upsample2(x: &[f32], size: [usize; 2], y: &mut [f32]) {
-    check("upsample2", size, x.len(), y.len());
-    widen(x, size, 1.0, y);
+pub fn upsample2(x: &[f32], size: [usize; 2]) -> Vec<f32> {
+    check("upsample2", x.len(), size, 1);
+    widen(x, size, 1.0)
 }
 
 /// Gradient of [`upsample2`]: the sum of the four copies.
 ///
 /// # Shapes
-/// As in [`upsample2`], for `dx` and `dy`.
+/// `dy`: `[planes, 2·size]`; result: `[planes, size]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn upsample2_backward(dy: &[f32], size: [usize; 2], dx: &mut [f32]) {
-    check("upsample2_backward", size, dx.len(), dy.len());
-    narrow(dy, size, 1.0, dx);
+pub fn upsample2_backward(dy: &[f32], size: [usize; 2]) -> Vec<f32> {
+    check("upsample2_backward", dy.len(), size, 2);
+    narrow(dy, size, 1.0)
 }
 
 /// The mean of 2×2 pixels; `size` is that of the result.
 ///
 /// # Shapes
-/// `x`: `[planes, 2·size]`; `y`: `[planes, size]`.
+/// `x`: `[planes, 2·size]`; result: `[planes, size]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn average_pool2(x: &[f32], size: [usize; 2], y: &mut [f32]) {
-    check("average_pool2", size, y.len(), x.len());
-    narrow(x, size, 0.25, y);
+pub fn average_pool2(x: &[f32], size: [usize; 2]) -> Vec<f32> {
+    check("average_pool2", x.len(), size, 2);
+    narrow(x, size, 0.25)
 }
 
 /// Gradient of [`average_pool2`]: a quarter to each of the four.
 ///
 /// # Shapes
-/// As in [`average_pool2`], for `dx` and `dy`.
+/// `dy`: `[planes, size]`; result: `[planes, 2·size]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn average_pool2_backward(dy: &[f32], size: [usize; 2], dx: &mut [f32]) {
-    check("average_pool2_backward", size, dy.len(), dx.len());
-    widen(dy, size, 0.25, dx);
+pub fn average_pool2_backward(dy: &[f32], size: [usize; 2]) -> Vec<f32> {
+    check("average_pool2_backward", dy.len(), size, 1);
+    widen(dy, size, 0.25)
 }
 
-/// Rows of `small`, each times `factor`, to two rows of `large`.
-fn widen(small: &[f32], [_, w]: [usize; 2], factor: f32, large: &mut [f32]) {
-    let (isa, out) = (Isa::detect(), MutPtr(large.as_mut_ptr()));
-    threads::over_rows(small.len() / w, small.len() * 6, |a, b| {
-        // SAFETY: parts do not overlap.
-        let large = unsafe { out.slice(4 * a * w, 4 * (b - a) * w) };
-        let small = &small[a * w..b * w];
-        let work = Widen {
-            small,
-            large,
-            w,
-            factor,
-        };
-        dispatch(isa, work);
-    });
+/// Rows of `small`, each times `factor`, to two rows of the result.
+fn widen(small: &[f32], [_, w]: [usize; 2], factor: f32) -> Vec<f32> {
+    let isa = Isa::detect();
+    let rows = |large: MutPtr| {
+        threads::over_rows(small.len() / w, small.len() * 6, |a, b| {
+            let work = Widen {
+                small: &small[a * w..b * w],
+                large: large.get().wrapping_add(4 * a * w),
+                w,
+                factor,
+            };
+            dispatch(isa, work);
+        });
+    };
+    // SAFETY: each row of `small` has its own two rows, which are written.
+    unsafe { written(4 * small.len(), rows) }
 }
 
 /// Sums of 2×2 values, times `factor`.
-fn narrow(large: &[f32], [_, w]: [usize; 2], factor: f32, small: &mut [f32]) {
-    let (isa, out) = (Isa::detect(), MutPtr(small.as_mut_ptr()));
-    threads::over_rows(small.len() / w, small.len() * 6, |a, b| {
-        // SAFETY: parts do not overlap.
-        let small = unsafe { out.slice(a * w, (b - a) * w) };
-        let large = &large[4 * a * w..4 * b * w];
-        let work = Narrow {
-            large,
-            small,
-            w,
-            factor,
-        };
-        dispatch(isa, work);
-    });
+fn narrow(large: &[f32], [_, w]: [usize; 2], factor: f32) -> Vec<f32> {
+    let isa = Isa::detect();
+    let rows = |small: MutPtr| {
+        threads::over_rows(large.len() / (4 * w), large.len() * 2, |a, b| {
+            let work = Narrow {
+                large: &large[4 * a * w..4 * b * w],
+                small: small.get().wrapping_add(a * w),
+                w,
+                factor,
+            };
+            dispatch(isa, work);
+        });
+    };
+    // SAFETY: every two rows of `large` have their own row, which is written.
+    unsafe { written(large.len() / 4, rows) }
 }
 
 struct Widen<'a> {
     small: &'a [f32],
-    large: &'a mut [f32],
+    /// Four times as many values, written only.
+    large: *mut f32,
     w: usize,
     factor: f32,
 }
@@ -114,16 +118,19 @@ impl Kernel for Widen<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let w = self.w;
-        let rows = self.small.chunks_exact(w);
-        for (small, large) in rows.zip(self.large.chunks_exact_mut(4 * w)) {
+        for (i, small) in self.small.chunks_exact(w).enumerate() {
             for j in (0..w).step_by(LANES) {
                 let x = s.mul(get(s, small, j), s.splat(self.factor));
                 let (low, high) = s.zip(x, x);
-                let (top, bottom) = large.split_at_mut(2 * w);
-                for row in [top, bottom] {
-                    put(s, row, 2 * j, low);
-                    if 2 * j + LANES < 2 * w {
-                        put(s, row, 2 * j + LANES, high);
+                let left = 2 * (w - j);
+                for row in [0, 2 * w] {
+                    let to = self.large.wrapping_add(4 * i * w + row + 2 * j);
+                    // SAFETY: `left` values of the row begin here; the upper half is not touched without any.
+                    unsafe {
+                        s.store_part(to, left, low);
+                        if left > LANES {
+                            s.store_part(to.add(LANES), left - LANES, high);
+                        }
                     }
                 }
             }
@@ -133,7 +140,8 @@ impl Kernel for Widen<'_> {
 
 struct Narrow<'a> {
     large: &'a [f32],
-    small: &'a mut [f32],
+    /// A quarter as many values, written only.
+    small: *mut f32,
     w: usize,
     factor: f32,
 }
@@ -143,8 +151,7 @@ impl Kernel for Narrow<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let w = self.w;
-        let rows = self.large.chunks_exact(4 * w);
-        for (large, small) in rows.zip(self.small.chunks_exact_mut(w)) {
+        for (i, large) in self.large.chunks_exact(4 * w).enumerate() {
             let (top, bottom) = large.split_at(2 * w);
             for j in (0..w).step_by(LANES) {
                 let low = s.add(get(s, top, 2 * j), get(s, bottom, 2 * j));
@@ -155,7 +162,9 @@ impl Kernel for Narrow<'_> {
                     s.splat(0.0)
                 };
                 let (even, odd) = s.unzip(low, high);
-                put(s, small, j, s.mul(s.add(even, odd), s.splat(self.factor)));
+                let mean = s.mul(s.add(even, odd), s.splat(self.factor));
+                // SAFETY: w − j values of row i begin here.
+                unsafe { s.store_part(self.small.wrapping_add(i * w + j), w - j, mean) }
             }
         }
     }
@@ -170,16 +179,13 @@ mod tests {
     #[test]
     fn a_picture_by_hand() {
         with_every_isa(|_| {
-            let (mut y, mut small) = ([0.0; 8], [0.0; 2]);
-            upsample2(&[1.0, 4.0], [1, 2], &mut y);
+            let y = upsample2(&[1.0, 4.0], [1, 2]);
             assert_eq!(y, [1.0, 1.0, 4.0, 4.0, 1.0, 1.0, 4.0, 4.0]);
-            average_pool2_backward(&[1.0, 4.0], [1, 2], &mut y);
+            let y = average_pool2_backward(&[1.0, 4.0], [1, 2]);
             assert_eq!(y, [0.25, 0.25, 1.0, 1.0, 0.25, 0.25, 1.0, 1.0]);
             let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
-            average_pool2(&x, [1, 2], &mut small);
-            assert_eq!(small, [3.5, 5.5]);
-            upsample2_backward(&x, [1, 2], &mut small);
-            assert_eq!(small, [14.0, 22.0]);
+            assert_eq!(average_pool2(&x, [1, 2]), [3.5, 5.5]);
+            assert_eq!(upsample2_backward(&x, [1, 2]), [14.0, 22.0]);
         });
     }
 
@@ -189,9 +195,8 @@ mod tests {
             let mut rng = Lcg(2);
             let (x, large) = (rng.vec(planes * h * w), rng.vec(4 * planes * h * w));
             with_every_isa(|_| {
-                let (mut y, mut pooled) = (vec![9.0; large.len()], vec![9.0; x.len()]);
-                upsample2(&x, [h, w], &mut y);
-                average_pool2(&large, [h, w], &mut pooled);
+                let (y, pooled) = (upsample2(&x, [h, w]), average_pool2(&large, [h, w]));
+                assert_eq!((y.len(), pooled.len()), (large.len(), x.len()));
                 for (i, &x) in x.iter().enumerate() {
                     let (row, column) = (i / w, i % w);
                     let at = |dy: usize, dx: usize| (2 * row + dy) * 2 * w + 2 * column + dx;
@@ -205,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "5 values must be whole planes 2x2")]
+    #[should_panic(expected = "6 values must be whole planes 4x2")]
     fn sizes_that_do_not_fit_are_named() {
-        upsample2(&[0.0; 5], [2, 2], &mut [0.0; 20]);
+        average_pool2(&[0.0; 6], [2, 1]);
     }
 }

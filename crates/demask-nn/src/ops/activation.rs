@@ -14,6 +14,18 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     }
 }
 
+/// `x / (1 + e⁻ˣ)` (SiLU, arXiv 1606.08415).
+///
+/// # Shapes
+/// Both `[rows, width]`.
+pub fn silu(x: Tensor<2>) -> Tensor<2> {
+    if on_cpu(&x.device()) {
+        cpu::silu(x)
+    } else {
+        activation::silu(x)
+    }
+}
+
 /// The tanh form of GELU: `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))` (arXiv 1606.08415).
 ///
 /// # Shapes
@@ -49,7 +61,9 @@ mod tests {
         let expected = Tensor::<2>::from_floats([[0.0, 1.4621172, -0.23840584]], &d);
         close(swiglu(gate.clone(), up), expected, 1e-6);
         let expected = Tensor::<2>::from_floats([[0.0, 0.841192, -0.045402]], &d);
-        close(gelu_tanh(gate), expected, 1e-6);
+        close(gelu_tanh(gate.clone()), expected, 1e-6);
+        let expected = Tensor::<2>::from_floats([[0.0, 0.7310586, -0.23840584]], &d);
+        close(silu(gate), expected, 1e-6);
     }
 
     #[test]
@@ -63,9 +77,10 @@ mod tests {
                 let grads = (y.clone() * random(shape, 3, &d)).sum().backward();
                 (y.inner(), a.grad(&grads).unwrap(), b.grad(&grads).unwrap())
             };
-            let pairs: [[&dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>; 2]; 2] = [
+            let pairs: [[&dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>; 2]; 3] = [
                 [&|a, b| cpu::swiglu(a, b), &|a, b| portable_swiglu(a, b)],
                 [&|a, b| cpu::gelu_tanh(a) * b, &|a, b| portable_gelu(a) * b],
+                [&|a, b| cpu::silu(a) * b, &|a, b| activation::silu(a) * b],
             ];
             for [fast, slow] in pairs {
                 let (fast, slow) = (run(fast), run(slow));

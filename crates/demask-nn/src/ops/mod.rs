@@ -14,31 +14,46 @@
 //! | [`layer_norm`] | `(x - mean x) / √(var x + ε) · g` |
 //! | [`swiglu`] | `silu(gate) · up` |
 //! | [`gelu_tanh`] | `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))` |
+//! | [`silu`] | `x / (1 + e⁻ˣ)` |
 //! | [`rotary`](fn@rotary) | rotation of pairs by position × frequency |
 //! | [`embedding`](fn@embedding) | rows of a table |
 //! | [`cross_entropy`](fn@cross_entropy) | `-log softmax(x)[target]` |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
+//! | [`conv2d`](fn@conv2d), [`conv2d_onto`] | filters over pictures, and the residual they are added to |
+//! | [`group_norm`](fn@group_norm) | `(z - mean z) / √(var z + ε) · g + b` with `z = x + shift`, and SiLU after it |
+//! | [`upsample2`], [`average_pool2`] | pictures at twice and half the size |
+//! | [`join_channels`] | the channels of two pictures |
+//!
+//! Pictures are `[batch, channels, height, width]` throughout.
 
 mod activation;
 mod attention;
 mod cached_attention;
+mod conv2d;
 mod cpu;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod group_norm;
+mod join;
 mod linear;
 mod norm;
+mod resample;
 mod rotary;
 
-pub use activation::{gelu_tanh, swiglu};
+pub use activation::{gelu_tanh, silu, swiglu};
 pub use attention::attention;
 pub(crate) use cached_attention::cached_attention;
+pub use conv2d::{Stride, conv2d, conv2d_onto};
 pub use cpu::PackedWeight;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embedding::embedding;
+pub use group_norm::{Groups, group_norm};
+pub use join::join_channels;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
+pub use resample::{average_pool2, upsample2};
 pub use rotary::{RotaryTable, rotary};
 
 use burn::backend::DispatchDevice;

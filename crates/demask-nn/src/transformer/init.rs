@@ -92,7 +92,7 @@ fn normal(seed: u64, name: &str, n: usize, deviation: f32) -> Vec<f32> {
 }
 
 /// Uniform values in (0, 1), from a stream of its own for each name.
-fn uniforms(seed: u64, name: &str) -> impl FnMut() -> f64 + use<> {
+pub(crate) fn uniforms(seed: u64, name: &str) -> impl FnMut() -> f64 + use<> {
     // FNV-1a: small, stable across versions and platforms.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)

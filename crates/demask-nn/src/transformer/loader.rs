@@ -7,7 +7,7 @@ use super::ParamSource;
 use crate::{Dtype, NnError};
 
 /// What the parts of a network are built from.
-pub(super) struct Loader<'a> {
+pub(crate) struct Loader<'a> {
     pub source: &'a mut dyn ParamSource,
     pub device: &'a Device,
     /// Linears are packed as they are read, one after the other, so that never more than one of them is in memory

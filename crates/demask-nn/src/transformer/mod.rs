@@ -19,17 +19,21 @@ pub use lora::{Lora, LoraConfig, Projection};
 pub use params::ParamSource;
 pub use weight::{Linear, Weight};
 
+pub(crate) use init::uniforms;
+pub(crate) use loader::Loader;
+pub(crate) use params::Values;
+pub(crate) use time::sinusoids;
+
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ops::{self, RotaryTable};
 use crate::span;
 use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
-use loader::Loader;
 use lora::{Attach, Seeds};
 use mlp::Mlp;
 use norm::Norm;
@@ -705,16 +709,4 @@ fn take<const N: usize>(parts: Vec<Tensor<2>>) -> [Tensor<2>; N] {
     parts
         .try_into()
         .expect("an adaLN linear is built with its number of parts")
-}
-
-/// Collects parameter values in the order of the module tree.
-#[derive(Default)]
-struct Values(Vec<TensorData>);
-
-impl ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push(param.val().into_data());
-    }
-
-    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
 }

@@ -1,6 +1,7 @@
 //! Names and shapes of every parameter, in the order in which they are stored.
 
-use burn::tensor::TensorData;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::{LoraConfig, MlpKind, NormKind, TransformerConfig};
 use crate::NnError;
@@ -91,4 +92,16 @@ pub fn for_each_in_order(
     } else if c.head_bias {
         visit("head.bias", &[c.vocab_size], false);
     }
+}
+
+/// Collects parameter values in the order of the module tree.
+#[derive(Default)]
+pub(crate) struct Values(pub Vec<TensorData>);
+
+impl ModuleVisitor for Values {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push(param.val().into_data());
+    }
+
+    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {}
 }

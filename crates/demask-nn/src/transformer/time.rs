@@ -71,7 +71,7 @@ impl TimeEmbedding {
 }
 
 /// `[cos(v f_0), …, sin(v f_0), …]` with `f_i = 10000^(-i / half)`.
-fn sinusoids(values: &[f32], count: usize) -> Vec<f32> {
+pub(crate) fn sinusoids(values: &[f32], count: usize) -> Vec<f32> {
     let half = count / 2;
     let frequency: Vec<f64> = (0..half)
         .map(|i| (-(10_000f64.ln()) * i as f64 / half as f64).exp())

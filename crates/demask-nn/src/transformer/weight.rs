@@ -27,7 +27,7 @@ pub struct Linear {
 
 impl Linear {
     /// Reads `{name}.weight` `[out, in]` and, with `bias`, `{name}.bias` `[out]`.
-    pub(super) fn load(
+    pub(crate) fn load(
         name: &str,
         [outputs, inputs]: [usize; 2],
         bias: bool,

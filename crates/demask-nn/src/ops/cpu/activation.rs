@@ -13,6 +13,7 @@ use crate::span;
 trait ActivationBackend: Backend {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn silu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// Shapes as in [`swiglu`](fn@crate::ops::swiglu).
@@ -26,6 +27,11 @@ pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as ActivationBackend>::gelu(x.into_dispatch()))
 }
 
+/// Shapes as in [`silu`](fn@crate::ops::silu).
+pub fn silu(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as ActivationBackend>::silu(x.into_dispatch()))
+}
+
 impl ActivationBackend for Flex {
     fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         swiglu_forward(&gate, &up)
@@ -33,6 +39,10 @@ impl ActivationBackend for Flex {
 
     fn gelu(x: FlexTensor) -> FlexTensor {
         gelu_forward(&x)
+    }
+
+    fn silu(x: FlexTensor) -> FlexTensor {
+        silu_forward(&x)
     }
 }
 
@@ -45,6 +55,10 @@ impl<C: CheckpointStrategy> ActivationBackend for Autodiff<Flex, C> {
 
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         register::<C, _, 1>([x], |[x]| (gelu_forward(&x), Gelu { x }))
+    }
+
+    fn silu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        register::<C, _, 1>([x], |[x]| (silu_forward(&x), Silu { x }))
     }
 }
 
@@ -82,6 +96,21 @@ impl Gradient<1> for Gelu {
     }
 }
 
+#[derive(Clone, Debug)]
+struct Silu {
+    x: FlexTensor,
+}
+
+impl Gradient<1> for Silu {
+    fn inputs(self, output: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let _span = span::part("silu backward");
+        let [x, dy] = [&self.x, &output].map(Contiguous::new);
+        let mut dx = vec![0.0; x.values().len()];
+        rowwise::silu_backward(x.values(), dy.values(), &mut dx);
+        [Some(tensor(dx, dims::<2>(&self.x)))]
+    }
+}
+
 fn swiglu_forward(gate: &FlexTensor, up: &FlexTensor) -> FlexTensor {
     let _span = span::part("swiglu");
     let shape = dims::<2>(gate);
@@ -97,5 +126,14 @@ fn gelu_forward(x: &FlexTensor) -> FlexTensor {
     let x = Contiguous::new(x);
     let mut y = vec![0.0; x.values().len()];
     rowwise::gelu(x.values(), &mut y);
+    tensor(y, shape)
+}
+
+fn silu_forward(x: &FlexTensor) -> FlexTensor {
+    let _span = span::part("silu");
+    let shape = dims::<2>(x);
+    let x = Contiguous::new(x);
+    let mut y = vec![0.0; x.values().len()];
+    rowwise::silu(x.values(), &mut y);
     tensor(y, shape)
 }

@@ -6,20 +6,28 @@
 
 mod activation;
 mod attention;
+mod conv2d;
 mod cross_entropy;
 mod embedding;
 mod gradient;
+mod group_norm;
+mod join;
 mod linear;
 mod norm;
 mod packed;
+mod resample;
 mod rotary;
 mod storage;
 
-pub use activation::{gelu_tanh, swiglu};
+pub use activation::{gelu_tanh, silu, swiglu};
 pub use attention::{attention, cached_attention};
+pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
+pub use group_norm::group_norm;
+pub use join::join_channels;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::PackedWeight;
+pub use resample::{average_pool2, upsample2};
 pub use rotary::rotary;
