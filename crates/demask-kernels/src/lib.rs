@@ -79,10 +79,12 @@ pub mod conv;
 pub mod gemm;
 mod mem;
 pub mod peak;
+mod precision;
 pub mod rowwise;
 mod simd;
 #[cfg(test)]
 mod testing;
 pub mod threads;
 
+pub use precision::Precision;
 pub use simd::Isa;

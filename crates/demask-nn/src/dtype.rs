@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use demask_kernels::attention::Precision;
+use demask_kernels::Precision;
 use demask_kernels::gemm::Format;
 use serde::{Deserialize, Serialize};
 

@@ -17,27 +17,35 @@
 //! | [`rotary`](fn@rotary) | rotation of pairs by position × frequency |
 //! | [`embedding`](fn@embedding) | rows of a table |
 //! | [`cross_entropy`](fn@cross_entropy) | `-log softmax(x)[target]` |
+//! | [`attention_branch`](fn@attention_branch) | `x + O · attention(Q h, K h, V h)`, `h = norm(x)` |
+//! | [`mlp_branch`](fn@mlp_branch) | `x + D · swiglu(G h, U h)`, `h = norm(x)` |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
 
 mod activation;
 mod attention;
+mod attention_branch;
+mod branch;
 mod cached_attention;
 mod cpu;
 mod cross_entropy;
 mod dropout;
 mod embedding;
 mod linear;
+mod mlp_branch;
 mod norm;
 mod rotary;
 
 pub use activation::{gelu_tanh, swiglu};
 pub use attention::attention;
+pub use attention_branch::{AttentionBranch, HeadNorms, attention_branch};
+pub use branch::{BranchLinear, BranchNorm};
 pub(crate) use cached_attention::cached_attention;
 pub use cpu::PackedWeight;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use linear::linear;
+pub use mlp_branch::{MlpBranch, mlp_branch};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::{RotaryTable, rotary};
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use demask_kernels::Precision;
 
 use crate::ops::{self, RotaryTable};
 use crate::span;
@@ -56,6 +57,9 @@ pub struct Transformer {
     lora: Option<LoraConfig>,
     #[module(skip)]
     dtype: Dtype,
+    /// What attention multiplies in, and the linears that are not packed.
+    #[module(skip)]
+    precision: Precision,
 }
 
 #[derive(Module, Debug)]
@@ -171,6 +175,7 @@ impl Transformer {
             config: config.clone(),
             lora: None,
             dtype: Dtype::F32,
+            precision: Precision::F32,
         };
         Ok(match loader.pack {
             Some(dtype) => network.packed(dtype),
@@ -322,6 +327,24 @@ impl Transformer {
             final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
             head: Some(head),
             dtype,
+            precision: dtype.precision(),
+            ..self
+        }
+    }
+
+    /// The same network for a training whose products are computed in `precision`: those of the linears of its blocks,
+    /// of its head and of attention, forward and backward. Parameters, their gradients and everything between the
+    /// products stay f32. Nothing changes in a [`packed`](Self::packed) network, or on devices other than the CPU,
+    /// which multiply in f32.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        if self.is_packed() {
+            return self;
+        }
+        let layers = self.layers.into_iter();
+        Self {
+            layers: layers.map(|block| block.in_precision(precision)).collect(),
+            head: self.head.map(|head| head.in_precision(precision)),
+            precision,
             ..self
         }
     }
@@ -390,7 +413,7 @@ impl Transformer {
             rotary,
             caches,
             dims: [batch, length],
-            precision: self.dtype.precision(),
+            precision: self.precision,
             seed: dropout,
         };
         let drop = Dropout {
@@ -486,7 +509,7 @@ impl Transformer {
             Some(head) => head.forward(rows),
             None => {
                 let bias = self.head_bias.as_ref().map(Param::val);
-                ops::linear(rows, self.embed.val(), bias)
+                ops::linear(rows, self.embed.val(), bias, self.precision)
             }
         })
     }
@@ -657,12 +680,11 @@ impl Block {
         };
         let seeds = Seeds::new(dropout.seed, layer);
         let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
-            let y = self.attn_norm.forward(x.clone());
             if dropout.seed.is_none() {
-                let x = self.attn.forward(y, Some(x), layer, pass);
-                let y = self.mlp_norm.forward(x.clone());
-                return self.mlp.forward(y, Some(x), seeds);
+                let x = self.attention_branch(x, layer, pass);
+                return self.mlp_branch(x, seeds, pass.precision);
             }
+            let y = self.attn_norm.forward(x.clone());
             let x = x + dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
             let y = self
                 .mlp
@@ -673,6 +695,36 @@ impl Block {
         let x = x + gate_a * dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
         let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
         x + gate_m * dropout.apply(self.mlp.forward(y, None, seeds), 2 * layer + 1)
+    }
+
+    /// `x` and what attention adds to it, as one operation where nothing else takes part.
+    fn attention_branch(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
+        if pass.caches.is_empty()
+            && let Some(branch) = self.attn.branch(&self.attn_norm)
+        {
+            let (mask, rotary) = (&pass.masks[0], pass.rotary.as_ref());
+            return ops::attention_branch(x, branch, mask, rotary, pass.dims, pass.precision);
+        }
+        let y = self.attn_norm.forward(x.clone());
+        self.attn.forward(y, Some(x), layer, pass)
+    }
+
+    /// `x` and what the MLP adds to it, as one operation where nothing else takes part.
+    fn mlp_branch(&self, x: Tensor<2>, seeds: Seeds, precision: Precision) -> Tensor<2> {
+        match self.mlp.branch(&self.mlp_norm) {
+            Some(branch) => ops::mlp_branch(x, branch, precision),
+            None => self
+                .mlp
+                .forward(self.mlp_norm.forward(x.clone()), Some(x), seeds),
+        }
+    }
+
+    fn in_precision(self, precision: Precision) -> Self {
+        Self {
+            attn: self.attn.in_precision(precision),
+            mlp: self.mlp.in_precision(precision),
+            ..self
+        }
     }
 
     fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {

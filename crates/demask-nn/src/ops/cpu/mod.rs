@@ -6,17 +6,21 @@
 
 mod activation;
 mod attention;
+mod branch;
 mod cross_entropy;
+mod dense;
 mod embedding;
 mod gradient;
 mod linear;
 mod norm;
+mod norm_kind;
 mod packed;
 mod rotary;
 mod storage;
 
 pub use activation::{gelu_tanh, swiglu};
 pub use attention::{attention, cached_attention};
+pub use branch::{attention_branch, mlp_branch};
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
 pub use linear::linear;
