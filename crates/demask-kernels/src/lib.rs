@@ -80,6 +80,7 @@ pub mod gemm;
 mod mem;
 pub mod peak;
 mod precision;
+mod reused;
 pub mod rowwise;
 mod simd;
 #[cfg(test)]
@@ -87,4 +88,5 @@ mod testing;
 pub mod threads;
 
 pub use precision::Precision;
+pub use reused::Reused;
 pub use simd::Isa;

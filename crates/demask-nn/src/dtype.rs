@@ -72,8 +72,8 @@ impl Dtype {
         Self::F32
     }
 
-    /// What attention multiplies in.
-    pub(crate) fn precision(self) -> Precision {
+    /// What attention multiplies in, and a network that is [trained](crate::Transformer::in_precision).
+    pub fn precision(self) -> Precision {
         match self {
             Self::F32 => Precision::F32,
             _ => Precision::Bf16,

@@ -23,6 +23,6 @@ pub mod transformer;
 pub use cache::KvCache;
 pub use dtype::Dtype;
 pub use error::NnError;
-pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
+pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap, Targets};
 pub use mask::{AttentionMask, MaskKind, RequestMask};
 pub use transformer::{LoraConfig, ParamSource, Transformer, TransformerConfig};

@@ -26,7 +26,7 @@ pub fn linear(
     }
 }
 
-fn portable(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+pub(super) fn portable(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let product = x.matmul(weight.transpose());
     match bias {
         Some(bias) => product + bias.unsqueeze(),

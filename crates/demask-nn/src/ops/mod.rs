@@ -19,6 +19,7 @@
 //! | [`cross_entropy`](fn@cross_entropy) | `-log softmax(x)[target]` |
 //! | [`attention_branch`](fn@attention_branch) | `x + O · attention(Q h, K h, V h)`, `h = norm(x)` |
 //! | [`mlp_branch`](fn@mlp_branch) | `x + D · swiglu(G h, U h)`, `h = norm(x)` |
+//! | [`linear_cross_entropy`](fn@linear_cross_entropy) | `-log softmax(x Wᵀ + b)[target]` |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
 
 mod activation;
@@ -31,6 +32,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod linear;
+mod linear_cross_entropy;
 mod mlp_branch;
 mod norm;
 mod rotary;
@@ -45,6 +47,7 @@ pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use linear::linear;
+pub use linear_cross_entropy::linear_cross_entropy;
 pub use mlp_branch::{MlpBranch, mlp_branch};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::{RotaryTable, rotary};

@@ -25,9 +25,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use demask_kernels::Precision;
 
-use crate::ops::{self, RotaryTable};
+use crate::ops::{self, BranchLinear, RotaryTable};
 use crate::span;
-use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
+use crate::{
+    Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap, Targets,
+};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
 use loader::Loader;
@@ -377,6 +379,7 @@ impl Transformer {
             caches,
             taps,
             asked,
+            targets,
             dropout,
             rotary,
         } = input;
@@ -445,11 +448,17 @@ impl Transformer {
                 cache.append_hidden(hidden.clone().narrow(0, b * length, length));
             }
         }
-        let logits = self.logits(&hidden, before, &asked, [batch, length]);
+        let rows = self.asked_rows(&hidden, before, &asked, [batch, length]);
+        let (logits, losses) = match (rows, targets) {
+            (None, _) => (None, None),
+            (Some(rows), None) => (Some(self.logits(rows)), None),
+            (Some(rows), Some(targets)) => (None, Some(self.losses(rows, &targets))),
+        };
         let taps = tapped.into_iter().flatten().collect();
         Ok(Output {
             hidden: hidden.reshape(shape),
             logits,
+            losses,
             taps,
         })
     }
@@ -465,9 +474,9 @@ impl Transformer {
         }
     }
 
-    /// Logits of the asked cells, `[asked, vocab_size]`. `before` holds for each sequence the hidden
-    /// state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
-    fn logits(
+    /// The hidden rows that predict the asked cells, `[asked, d_model]`. `before` holds for each sequence the
+    /// hidden state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
+    fn asked_rows(
         &self,
         hidden: &Tensor<2>,
         before: Vec<Option<Tensor<2>>>,
@@ -480,7 +489,7 @@ impl Transformer {
             Asked::All => Some((0..(batch * length) as u32).collect()),
             Asked::Rows(cells) => Some(cells.clone()),
         };
-        let rows = match cells {
+        Some(match cells {
             None => hidden.clone(),
             Some(cells) if !self.config.logit_shift => ops::embedding(hidden.clone(), &cells),
             Some(mut cells) => {
@@ -504,14 +513,36 @@ impl Transformer {
                 rows.push(hidden.clone());
                 ops::embedding(Tensor::cat(rows, 0), &cells)
             }
-        };
-        Some(match &self.head {
+        })
+    }
+
+    /// Logits of hidden rows, `[rows, vocab_size]`.
+    fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
+        match &self.head {
             Some(head) => head.forward(rows),
             None => {
                 let bias = self.head_bias.as_ref().map(Param::val);
                 ops::linear(rows, self.embed.val(), bias, self.precision)
             }
-        })
+        }
+    }
+
+    /// `-ln p(target)` of hidden rows, `[rows]`; where head and loss are one operation, without their logits.
+    fn losses(&self, rows: Tensor<2>, targets: &Targets) -> Tensor<1> {
+        let dense = match &self.head {
+            Some(head) => head.dense(),
+            None => Some(BranchLinear {
+                weight: self.embed.val(),
+                bias: self.head_bias.as_ref().map(Param::val),
+            }),
+        };
+        let (ids, forbidden) = (&targets.ids, targets.forbidden);
+        match dense {
+            Some(BranchLinear { weight, bias }) => {
+                ops::linear_cross_entropy(rows, weight, bias, ids, forbidden, self.precision)
+            }
+            None => ops::cross_entropy(self.logits(rows), ids, forbidden),
+        }
     }
 
     fn check(&self, input: &Input) -> Result<(), NnError> {
@@ -598,12 +629,44 @@ impl Transformer {
         {
             return refuse(format!("cell {cell} asked of [{batch}, {length}]"));
         }
+        if let Some(targets) = &input.targets {
+            self.check_targets(targets, &input.asked, batch * length)?;
+        }
         if let Some(Tap::Block(i)) = input
             .taps
             .iter()
             .find(|t| matches!(t, Tap::Block(i) if *i >= self.config.n_layers))
         {
             return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
+        }
+        Ok(())
+    }
+}
+
+impl Transformer {
+    /// Refuses targets that are not one token of the vocabulary for each asked of `cells` cells.
+    fn check_targets(&self, targets: &Targets, asked: &Asked, cells: usize) -> Result<(), NnError> {
+        let refuse = |message: String| Err(NnError::Input(message));
+        let asked = match asked {
+            Asked::All => cells,
+            Asked::None => 0,
+            Asked::Rows(cells) => cells.len(),
+        };
+        if targets.ids.len() != asked {
+            let found = targets.ids.len();
+            return refuse(format!("{found} targets for {asked} asked cells"));
+        }
+        let vocabulary = self.config.vocab_size;
+        let outside = |id: &&u32| **id as usize >= vocabulary;
+        if let Some(id) = targets.ids.iter().chain(&targets.forbidden).find(outside) {
+            return refuse(format!(
+                "target {id} is outside the vocabulary of {vocabulary}"
+            ));
+        }
+        if let Some(id) = targets.forbidden.filter(|id| targets.ids.contains(id)) {
+            return refuse(format!(
+                "token {id} is a target and forbidden: its loss would be infinite"
+            ));
         }
         Ok(())
     }

@@ -81,6 +81,7 @@ impl Gradient<2> for Saved {
 fn forward(x: &FlexTensor, weight: &FlexTensor, norm: Norm) -> (FlexTensor, Vec<f32>) {
     let [rows, width] = dims(x);
     let [x, w] = [x, weight].map(Contiguous::new);
-    let (y, stats) = norm.forward(x.values(), w.values());
+    let mut y = vec![0.0; rows * width];
+    let stats = norm.forward(x.values(), w.values(), &mut y);
     (tensor(y, [rows, width]), stats)
 }

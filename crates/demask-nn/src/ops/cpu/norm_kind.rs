@@ -20,25 +20,24 @@ impl Norm {
         }
     }
 
-    /// `x` `[rows, width]` normed and times `weight` `[width]`, and the row statistics that the backward pass reads.
-    pub fn forward(self, x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    /// Writes `x` `[rows, width]` normed and times `weight` `[width]` to `y`; gives the row statistics that the
+    /// backward pass reads.
+    pub fn forward(self, x: &[f32], weight: &[f32], y: &mut [f32]) -> Vec<f32> {
         let _span = span::part("norm");
         let (width, w) = (weight.len(), Some(weight));
         let rows = x.len() / width;
-        let mut y = vec![0.0; x.len()];
-        let stats = match self {
+        match self {
             Self::Rms(eps) => {
                 let mut inverse = vec![0.0; rows];
-                rowwise::rms_norm(x, width, w, eps, &mut y, &mut inverse);
+                rowwise::rms_norm(x, width, w, eps, y, &mut inverse);
                 inverse
             }
             Self::Layer(eps) => {
                 let mut stats = vec![0.0; 2 * rows];
-                rowwise::layer_norm(x, width, w, eps, &mut y, &mut stats);
+                rowwise::layer_norm(x, width, w, eps, y, &mut stats);
                 stats
             }
-        };
-        (y, stats)
+        }
     }
 
     /// Writes the gradient of x to `dx`; gives that of the weight if it is `wanted`.

@@ -5,11 +5,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use demask_kernels::Precision;
 use demask_kernels::attention::{
     HeadsMut, HeadsRef, KeyRanges, attention_backward, attention_forward,
 };
 use demask_kernels::rowwise::{self, HeadRows};
+use demask_kernels::{Precision, Reused};
 
 use super::super::attention::{attended, attended_back, scale};
 use super::super::dense::Dense;
@@ -255,14 +255,14 @@ struct Kept {
     /// Queries and keys after their norms, turned.
     normed: Option<[NormedHeads; 2]>,
     /// What attention gave.
-    out: Vec<f32>,
+    out: Reused,
     lse: Vec<f32>,
 }
 
 #[derive(Clone, Debug)]
 struct NormedHeads {
     /// `[rows, heads, head_dim]`.
-    values: Vec<f32>,
+    values: Reused,
     inverse: Vec<f32>,
 }
 
@@ -270,7 +270,7 @@ impl NormedHeads {
     /// The heads of `part` normed and turned.
     fn new(qkv: &[f32], weight: &[f32], part: usize, setting: &Setting) -> Self {
         let at = setting.heads_at(part);
-        let mut values = vec![0.0; at.len()];
+        let mut values = Reused::take(at.len());
         let mut inverse = vec![0.0; at.rows * at.heads];
         {
             let _span = span::part("norm");
@@ -319,7 +319,7 @@ fn forward(parts: &Parts, setting: &Setting) -> (FlexTensor, Kept) {
     let mut kept = Kept {
         qkv,
         normed,
-        out: vec![0.0; setting.rows() * widths[0]],
+        out: Reused::take(setting.rows() * widths[0]),
         lse: vec![0.0; batch * setting.heads[0] * length],
     };
     let (mut out, mut lse) = (std::mem::take(&mut kept.out), std::mem::take(&mut kept.lse));
@@ -425,7 +425,7 @@ fn heads_backward(
     setting: &Setting,
     kept: &Kept,
     dout: &[f32],
-) -> (Vec<f32>, [Option<Vec<f32>>; 2]) {
+) -> (Reused, [Option<Vec<f32>>; 2]) {
     let (size, heads, head_dim) = (setting.size, setting.heads, setting.head_dim);
     let attend_back = |[dq, dk, dv]: [HeadsMut<'_>; 3]| {
         let _span = attended_back(
@@ -449,13 +449,15 @@ fn heads_backward(
             dv,
         );
     };
-    let mut dqkv = vec![0.0; kept.qkv.len()];
+    let mut dqkv = Reused::take(kept.qkv.len());
     let Some(normed) = &kept.normed else {
         attend_back(HeadsMut::parts(&mut dqkv, size, heads, head_dim));
         setting.turn(&mut dqkv, setting.row(), heads[0] + heads[1], true);
         return (dqkv, [None, None]);
     };
-    let [mut dq, mut dk] = normed.each_ref().map(|heads| vec![0.0; heads.values.len()]);
+    let [mut dq, mut dk] = normed
+        .each_ref()
+        .map(|heads| Reused::take(heads.values.len()));
     let [_, _, dv] = HeadsMut::parts(&mut dqkv, size, heads, head_dim);
     attend_back([
         HeadsMut::new(&mut dq, setting.dims(0)),

@@ -3,7 +3,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use demask_kernels::{Precision, rowwise};
+use demask_kernels::{Precision, Reused, rowwise};
 
 use super::super::dense::Dense;
 use super::super::gradient::{Gradient, register};
@@ -186,7 +186,7 @@ fn forward(parts: &Parts, setting: Setting) -> (FlexTensor, Vec<f32>) {
     );
     let inner = first.forward(&read, biases.as_deref());
     drop(read);
-    let mut active = vec![0.0; rows * n];
+    let mut active = Reused::take(rows * n);
     if parts.is_gated() {
         let _span = span::part("swiglu");
         rowwise::swiglu_rows(&inner, n, &mut active);

@@ -16,7 +16,7 @@ pub use mlp::mlp_branch;
 use std::borrow::Cow;
 
 use burn_flex::FlexTensor;
-use demask_kernels::rowwise;
+use demask_kernels::{Reused, rowwise};
 
 use super::norm_kind::Norm;
 use super::storage::{Contiguous, tensor};
@@ -30,8 +30,9 @@ struct Before<'a> {
 
 impl Before<'_> {
     /// The rows that the branch reads, and the statistics of the norm.
-    fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, stats) = self.norm.forward(x, self.weight);
+    fn forward(&self, x: &[f32]) -> (Reused, Vec<f32>) {
+        let mut y = Reused::take(x.len());
+        let stats = self.norm.forward(x, self.weight, &mut y);
         if let Some(shift) = self.shift {
             rowwise::add_to_rows(shift, &mut y);
         }
