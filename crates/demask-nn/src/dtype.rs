@@ -19,7 +19,7 @@ use crate::TransformerConfig;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
-    /// 32-bit floats: what training uses, without any loss.
+    /// 32-bit floats, without any loss: what training uses unless told otherwise.
     #[default]
     F32,
     /// bf16: half the memory, twice the speed on processors with bf16 dot products.
