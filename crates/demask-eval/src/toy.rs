@@ -245,6 +245,7 @@ impl LanguageModel for Toy {
         Ok(Output {
             hidden,
             logits,
+            losses: None,
             taps: Vec::new(),
         })
     }

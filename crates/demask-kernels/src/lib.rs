@@ -79,10 +79,14 @@ pub mod conv;
 pub mod gemm;
 mod mem;
 pub mod peak;
+mod precision;
+mod reused;
 pub mod rowwise;
 mod simd;
 #[cfg(test)]
 mod testing;
 pub mod threads;
 
+pub use precision::Precision;
+pub use reused::Reused;
 pub use simd::Isa;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use demask_kernels::attention::Precision;
+use demask_kernels::Precision;
 use demask_kernels::gemm::Format;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use crate::TransformerConfig;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
-    /// 32-bit floats: what training uses, without any loss.
+    /// 32-bit floats, without any loss: what training uses unless told otherwise.
     #[default]
     F32,
     /// bf16: half the memory, twice the speed on processors with bf16 dot products.
@@ -72,8 +72,8 @@ impl Dtype {
         Self::F32
     }
 
-    /// What attention multiplies in.
-    pub(crate) fn precision(self) -> Precision {
+    /// What attention multiplies in, and a network that is [trained](crate::Transformer::in_precision).
+    pub fn precision(self) -> Precision {
         match self {
             Self::F32 => Precision::F32,
             _ => Precision::Bf16,

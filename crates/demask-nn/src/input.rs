@@ -42,6 +42,8 @@ pub struct Input<'a> {
     pub taps: &'a [Tap],
     /// The cells whose logits are wanted.
     pub asked: Asked,
+    /// The tokens that the asked cells should have: their cross-entropy is wanted in place of their logits.
+    pub targets: Option<Targets>,
     /// Seed of the dropout masks while training; `None` evaluates without dropout.
     pub dropout: Option<u64>,
     /// Rotary settings of this request instead of the network's own (context extension).
@@ -99,6 +101,15 @@ pub enum Asked {
     Rows(Vec<u32>),
 }
 
+/// What the asked cells should hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// One token for each asked cell.
+    pub ids: Vec<u32>,
+    /// A token that is never predicted: its logit counts as `-∞` (SUBS, arXiv 2406.07524, §3.2.3).
+    pub forbidden: Option<u32>,
+}
+
 /// A place inside a network whose value is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tap {
@@ -113,8 +124,10 @@ pub enum Tap {
 pub struct Output {
     /// `[batch, length, d_model]`, after the final norm.
     pub hidden: Tensor<3>,
-    /// `[asked cells, vocab_size]`; `None` when nothing was asked.
+    /// `[asked cells, vocab_size]`; `None` when nothing was asked, or losses in their place.
     pub logits: Option<Tensor<2>>,
+    /// `-ln p(target)` of each asked cell, `[asked cells]`, where [targets](Input::targets) were given.
+    pub losses: Option<Tensor<1>>,
     /// One tensor `[batch, length, d_model]` for each tap, in the order asked.
     pub taps: Vec<Tensor<3>>,
 }
@@ -140,6 +153,7 @@ impl Input<'_> {
             caches: Vec::new(),
             taps: &[],
             asked: Asked::All,
+            targets: None,
             dropout: None,
             rotary: None,
         }

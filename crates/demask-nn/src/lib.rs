@@ -25,7 +25,7 @@ pub mod unet;
 pub use cache::KvCache;
 pub use dtype::Dtype;
 pub use error::NnError;
-pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
+pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap, Targets};
 pub use mask::{AttentionMask, MaskKind, RequestMask};
 pub use transformer::{LoraConfig, ParamSource, Transformer, TransformerConfig};
 pub use unet::{UNet, UNetConfig};

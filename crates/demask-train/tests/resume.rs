@@ -96,6 +96,35 @@ fn three_steps_and_three_more_are_six() {
 }
 
 #[test]
+fn products_in_bf16_resume_to_the_bit_and_are_not_those_in_f32() {
+    let folder = folder();
+    let at = folder.path();
+    let bf16 = ["run.dtype=bf16", "network.dropout=0"];
+    run(at, "whole", &bf16, false, None).unwrap();
+    run(at, "parts", &bf16, false, Some(3)).unwrap();
+    let second = run(at, "parts", &bf16, true, None).unwrap();
+    assert_eq!(second, ["from 3", "saved 6"]);
+    assert_eq!(bits(at, "whole"), bits(at, "parts"));
+    assert!(
+        tensors(at, "whole", 6) == tensors(at, "parts", 6),
+        "states differ"
+    );
+    run(at, "f32", &["network.dropout=0"], false, None).unwrap();
+    let ([whole, f32], loss) = (["whole", "f32"].map(|run| bits(at, run)), 1);
+    let losses = |line: usize| [whole[line][loss], f32[line][loss]].map(f64::from_bits);
+    let [a, b] = losses(5);
+    assert!(a != b && (a - b).abs() < 0.02 * b, "{a} and {b}");
+}
+
+#[test]
+fn the_format_of_the_products_stays() {
+    let folder = folder();
+    run(folder.path(), "a", &[], false, Some(3)).unwrap();
+    let error = run(folder.path(), "a", &["run.dtype=bf16"], true, None).unwrap_err();
+    assert!(error.to_string().contains("run.dtype"), "{error}");
+}
+
+#[test]
 fn a_run_finds_its_files_again_from_another_folder() {
     let (project, elsewhere) = (folder(), tempfile::tempdir().unwrap());
     let run = elsewhere.path().join("runs/a");

@@ -9,7 +9,7 @@ use super::shapes::Shape;
 use crate::checkpoints;
 
 /// The formats that networks can be trained in.
-pub const TRAINED: [Dtype; 1] = [Dtype::F32];
+pub const TRAINED: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
 /// The format of that name, if networks can be trained in it.
 pub fn trained(name: &str) -> Result<Dtype, String> {
@@ -90,8 +90,9 @@ mod tests {
     #[test]
     fn formats_that_are_not_trained_in_are_refused_with_those_that_are() {
         assert_eq!(trained("f32"), Ok(Dtype::F32));
+        assert_eq!(trained("bf16"), Ok(Dtype::Bf16));
         let said = trained("int4").unwrap_err();
-        assert!(said.contains("what there is: f32"), "{said}");
+        assert!(said.contains("what there is: f32, bf16"), "{said}");
         let said = trained("fp7").unwrap_err();
         assert!(said.contains("f32, bf16, int8, int4"), "{said}");
     }

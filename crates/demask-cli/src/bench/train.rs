@@ -18,6 +18,7 @@ use crate::args::value;
 #[command(after_help = "\
 Examples:
   demask bench train --shape train-11m
+  demask bench train --shape train-11m --dtype f32,bf16
   demask bench train --shape train-11m --batch 8 --length 256 --json
   demask bench train --shape train-11m --peer 'python bench/peers/torch_peer.py'")]
 pub struct Train {
@@ -77,6 +78,7 @@ impl Train {
                 };
                 let device = OpenOptions::default().device.autodiff();
                 let network = Transformer::init(&shape.config, 1, &device)?;
+                let network = network.in_precision(dtype.precision());
                 let mut training = Rehearsal::new(network, shape.ids(cells), [batch, length]);
                 let ours = || {
                     let (seconds, loss) = timed(|| training.step());

@@ -10,8 +10,10 @@
 //! | `confidence` | [`confidence`] | LLaDA 2502.09992; Dream 2508.15487 |
 //! | `guidance` | [`guidance`] | UDLM 2412.10193, D-CFG |
 //! | `order` | [`order`] | BD3-LM 2503.09573, table 3 |
+//! | `bf16` | [`bf16`] | Kalamkar et al. 1905.12322 |
 //! | `sudoku` | [`sudoku`] | the card of `checkpoints/sudoku` |
 
+mod bf16;
 mod block_cache;
 mod cached_ancestral;
 mod confidence;
@@ -96,6 +98,7 @@ pub fn registry() -> &'static [&'static dyn Proof] {
         &confidence::Confidence,
         &guidance::Guidance,
         &order::Order,
+        &bf16::Bf16,
         &sudoku::Sudoku,
     ]
 }

@@ -23,7 +23,7 @@ use crate::terminal::{interrupt, table::Table};
 /// The recipe of the masked run.
 pub(super) const RECIPE: &str = include_str!("../../../../recipes/proofs/order.toml");
 /// Draws of times and masks for every window.
-const DRAWS: usize = 16;
+pub(super) const DRAWS: usize = 16;
 /// Windows forwarded at once.
 const BATCH: usize = 32;
 /// Gaps must exceed this many standard errors of their mean over seeds.
@@ -122,7 +122,7 @@ impl Proof for Order {
 }
 
 /// Nats a character of the validation text of `recipe`.
-fn bound(model: &Model, recipe: &Recipe, bench: &Workbench) -> Result<f64> {
+pub(super) fn bound(model: &Model, recipe: &Recipe, bench: &Workbench) -> Result<f64> {
     let windows = held_out(model, recipe, bench)?;
     let config = NelboConfig {
         draws: DRAWS,

@@ -12,7 +12,8 @@
 //! keys (or, for the gradients of keys, over queries) in increasing order. A masked key contributes
 //! an exact 0, so the bits of a query's result depend only on the query, on its visible keys and
 //! on where these stand: not on further masked keys, other queries, other batch rows or threads.
-//! Keys and values must be finite even where masked (0 · ∞ is not 0).
+//! In [`Precision::Bf16`](crate::Precision) queries, keys, values and weights are rounded; scores, the softmax and
+//! sums are `f32`. Keys and values must be finite even where masked (0 · ∞ is not 0).
 
 mod backward;
 mod forward;
@@ -28,18 +29,8 @@ pub use heads::{HeadsMut, HeadsRef};
 pub use ranges::KeyRanges;
 pub use sequences::{Sequence, attention_sequences};
 
+pub use crate::Precision;
 use crate::gemm::micro::TILE;
-
-/// What the two products of attention are computed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// `f32`.
-    #[default]
-    F32,
-    /// Queries, keys, values and weights are rounded to bf16; scores, the softmax and sums are `f32`. About 0.4 %
-    /// of error in a weight, twice the speed where the processor multiplies bf16.
-    Bf16,
-}
 
 /// Checks what forward and backward share; returns query heads per key head.
 fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRanges) -> usize {

@@ -44,6 +44,34 @@ pub fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
+/// Gradient of [`gelu`], in the place of x; in the place of `dy` the output once more, which a product after it
+/// needs for the gradient of its weight, and which costs nothing here.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn gelu_backward_in_place(x: &mut [f32], dy: &mut [f32]) {
+    same_len("gelu_backward_in_place", x.len(), &[dy.len()]);
+    let (isa, len) = (Isa::detect(), x.len());
+    let [x, dy] = [x, dy].map(|x| MutPtr(x.as_mut_ptr()));
+    over_values(len, 30, |a, b| {
+        // SAFETY: parts do not overlap.
+        let [x, dy] = [x, dy].map(|x| unsafe { x.slice(a, b - a) });
+        dispatch(isa, InPlace { x, dy });
+    });
+}
+
+/// The output and the slope at x.
+#[inline(always)]
+fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+    let square = s.mul(x, x);
+    // (1 + tanh u) / 2 is the logistic function of 2u.
+    let twice = s.mul(x, s.fma(square, s.splat(SCALE * CUBIC), s.splat(SCALE)));
+    let inner = s.fma(square, s.splat(3.0 * SCALE * CUBIC), s.splat(SCALE));
+    let sig = sigmoid(s, twice);
+    let turn = s.mul(s.mul(x, inner), s.sub(s.splat(1.0), sig));
+    (s.mul(x, sig), s.mul(sig, s.add(s.splat(1.0), turn)))
+}
+
 struct Forward<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
@@ -55,12 +83,7 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(self, s: S) {
         for j in (0..self.x.len()).step_by(LANES) {
             let x = get(s, self.x, j);
-            // (1 + tanh u) / 2 is the logistic function of 2u.
-            let twice = s.mul(
-                x,
-                s.fma(s.mul(x, x), s.splat(SCALE * CUBIC), s.splat(SCALE)),
-            );
-            let y = s.mul(x, sigmoid(s, twice));
+            let (y, _) = value_and_slope(s, x);
             put(s, self.y, j, y);
         }
     }
@@ -78,13 +101,26 @@ impl Kernel for Backward<'_> {
     fn run<S: Simd>(self, s: S) {
         for j in (0..self.x.len()).step_by(LANES) {
             let (x, dy) = (get(s, self.x, j), get(s, self.dy, j));
-            let square = s.mul(x, x);
-            let twice = s.mul(x, s.fma(square, s.splat(SCALE * CUBIC), s.splat(SCALE)));
-            let inner = s.fma(square, s.splat(3.0 * SCALE * CUBIC), s.splat(SCALE));
-            let sig = sigmoid(s, twice);
-            let turn = s.mul(s.mul(x, inner), s.sub(s.splat(1.0), sig));
-            let slope = s.mul(sig, s.add(s.splat(1.0), turn));
+            let (_, slope) = value_and_slope(s, x);
             put(s, self.dx, j, s.mul(dy, slope));
+        }
+    }
+}
+
+struct InPlace<'a> {
+    x: &'a mut [f32],
+    dy: &'a mut [f32],
+}
+
+impl Kernel for InPlace<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for j in (0..self.x.len()).step_by(LANES) {
+            let (x, dy) = (get(s, self.x, j), get(s, self.dy, j));
+            let (y, slope) = value_and_slope(s, x);
+            put(s, self.x, j, s.mul(dy, slope));
+            put(s, self.dy, j, y);
         }
     }
 }
@@ -108,6 +144,9 @@ mod tests {
             let mut dx = y.clone();
             gelu(&x, &mut y);
             gelu_backward(&x, &ones, &mut dx);
+            let (mut in_place, mut again) = (x.clone(), ones);
+            gelu_backward_in_place(&mut in_place, &mut again);
+            assert_eq!((&in_place, &again), (&dx, &y));
             for ((&x, y), dx) in x.iter().zip(y).zip(dx) {
                 let x = f64::from(x);
                 let slope = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5;

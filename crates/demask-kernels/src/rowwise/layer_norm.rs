@@ -63,6 +63,34 @@ pub fn layer_norm_backward(
     dx: &mut [f32],
     dweight: Option<&mut [f32]>,
 ) {
+    backward::<false>(x, n, weight, stats, dy, dx, dweight);
+}
+
+/// The same, with `dx` added to what it holds: the gradient that goes past the norm.
+///
+/// # Panics
+/// As [`layer_norm_backward`].
+pub fn layer_norm_backward_onto(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    stats: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
+    backward::<true>(x, n, weight, stats, dy, dx, dweight);
+}
+
+fn backward<const ONTO: bool>(
+    x: &[f32],
+    n: usize,
+    weight: Option<&[f32]>,
+    stats: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: Option<&mut [f32]>,
+) {
     let rows = row_count("layer_norm_backward", x.len(), n);
     same_len("layer_norm_backward", x.len(), &[dy.len(), dx.len()]);
     same_len("layer_norm_backward: stats", 2 * rows, &[stats.len()]);
@@ -80,7 +108,7 @@ pub fn layer_norm_backward(
         let (x, dy, stats) = (&x[a * n..b * n], &dy[a * n..b * n], &stats[2 * a..2 * b]);
         dispatch(
             isa,
-            Backward {
+            Backward::<ONTO> {
                 x,
                 n,
                 weight,
@@ -136,7 +164,7 @@ impl Kernel for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
+struct Backward<'a, const ONTO: bool> {
     x: &'a [f32],
     n: usize,
     weight: Option<&'a [f32]>,
@@ -147,7 +175,7 @@ struct Backward<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Backward<'_> {
+impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -175,7 +203,11 @@ impl Kernel for Backward<'_> {
                 let dy = get(s, dy, j);
                 let g = self.weight.map_or(dy, |w| s.mul(dy, get(s, w, j)));
                 let h = s.mul(s.sub(get(s, x, j), mean), r);
-                put(s, dx, j, s.mul(r, s.fma(h, back, s.sub(g, mean_g))));
+                let mut back = s.mul(r, s.fma(h, back, s.sub(g, mean_g)));
+                if ONTO {
+                    back = s.add(get(s, dx, j), back);
+                }
+                put(s, dx, j, back);
                 if !dweight.is_empty() {
                     let sum = s.fma(dy, h, get(s, dweight, j));
                     put(s, dweight, j, sum);
@@ -228,6 +260,9 @@ mod tests {
                         layer_norm(&x, n, Some(&w), 1e-5, &mut y, &mut stats);
                         let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
                         layer_norm_backward(&x, n, Some(&w), &stats, &dy, &mut dx, Some(&mut dw));
+                        let mut onto = vec![0.5; rows * n];
+                        layer_norm_backward_onto(&x, n, Some(&w), &stats, &dy, &mut onto, None);
+                        assert!(onto.iter().zip(&dx).all(|(o, d)| *o == 0.5 + d));
                         (y, dx, dw)
                     })
                 };

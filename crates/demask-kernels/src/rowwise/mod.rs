@@ -17,6 +17,8 @@
 //! | embedding | `embedding.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
 //! | sum | `add.rs` | – |
+//! | one row added to all | `add_to_rows.rs` | – |
+//! | sums of columns (gradient of a bias) | `column_sums.rs` | – |
 //! | lerp (moving average of the weights) | `lerp.rs` | – |
 //!
 //! A sum over a row has 16 partial sums (value j goes to partial sum j mod 16), folded in a fixed
@@ -25,6 +27,8 @@
 
 mod adamw;
 mod add;
+mod add_to_rows;
+mod column_sums;
 mod cross_entropy;
 mod embedding;
 mod gelu;
@@ -42,13 +46,15 @@ mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
 pub use add::add;
+pub use add_to_rows::add_to_rows;
+pub use column_sums::column_sums;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
-pub use gelu::{gelu, gelu_backward};
+pub use gelu::{gelu, gelu_backward, gelu_backward_in_place};
 pub use group_norm::{ChannelGradients, ChannelParams, GroupNorm, group_norm, group_norm_backward};
 pub use head_norm::{HeadRows, head_norm, head_norm_backward};
 pub use join::{join, split};
-pub use layer_norm::{layer_norm, layer_norm_backward};
+pub use layer_norm::{layer_norm, layer_norm_backward, layer_norm_backward_onto};
 pub use lerp::lerp;
 pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_backward_onto};

@@ -117,22 +117,24 @@ pub fn swiglu_rows(x: &[f32], n: usize, y: &mut [f32]) {
     });
 }
 
-/// Gradient of [`swiglu_rows`], in the place of x.
+/// Gradient of [`swiglu_rows`], in the place of x; in the place of `dy` the output once more, which a product
+/// after it needs for the gradient of its weight, and which costs nothing here.
 ///
 /// # Shapes
 /// `x`: `[rows, 2 n]`, `dy`: `[rows, n]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn swiglu_rows_backward(x: &mut [f32], n: usize, dy: &[f32]) {
+pub fn swiglu_rows_backward(x: &mut [f32], n: usize, dy: &mut [f32]) {
     let rows = row_count("swiglu_rows_backward", dy.len(), n);
     same_len("swiglu_rows_backward", 2 * dy.len(), &[x.len()]);
-    let (isa, x) = (Isa::detect(), MutPtr(x.as_mut_ptr()));
-    threads::over_rows(rows, dy.len() * 30, |a, b| {
+    let (isa, work) = (Isa::detect(), dy.len() * 30);
+    let [x, dy] = [x, dy].map(|x| MutPtr(x.as_mut_ptr()));
+    threads::over_rows(rows, work, |a, b| {
         for r in a..b {
             // SAFETY: rows do not overlap.
-            let (gate, up) = unsafe { x.slice(2 * r * n, 2 * n) }.split_at_mut(n);
-            let dy = &dy[r * n..(r + 1) * n];
+            let (x, dy) = unsafe { (x.slice(2 * r * n, 2 * n), dy.slice(r * n, n)) };
+            let (gate, up) = x.split_at_mut(n);
             dispatch(isa, InPlace { gate, up, dy });
         }
     });
@@ -141,7 +143,7 @@ pub fn swiglu_rows_backward(x: &mut [f32], n: usize, dy: &[f32]) {
 struct InPlace<'a> {
     gate: &'a mut [f32],
     up: &'a mut [f32],
-    dy: &'a [f32],
+    dy: &'a mut [f32],
 }
 
 impl Kernel for InPlace<'_> {
@@ -153,8 +155,10 @@ impl Kernel for InPlace<'_> {
             let (gate, up, dy) = (get(s, self.gate, j), get(s, self.up, j), get(s, self.dy, j));
             let sig = sigmoid(s, gate);
             let slope = s.mul(sig, s.fma(gate, s.sub(one, sig), one));
+            let silu = s.mul(gate, sig);
             put(s, self.gate, j, s.mul(s.mul(dy, up), slope));
-            put(s, self.up, j, s.mul(dy, s.mul(gate, sig)));
+            put(s, self.up, j, s.mul(dy, silu));
+            put(s, self.dy, j, s.mul(silu, up));
         }
     }
 }
@@ -200,8 +204,9 @@ mod tests {
             swiglu_rows(&x, n, &mut y);
             swiglu(&gate, &up, &mut want);
             assert_eq!(y, want);
-            let mut dx = x.clone();
-            swiglu_rows_backward(&mut dx, n, &dy);
+            let (mut dx, mut again) = (x.clone(), dy.clone());
+            swiglu_rows_backward(&mut dx, n, &mut again);
+            assert_eq!(again, y);
             let (mut dgate, mut dup) = (vec![0.0; rows * n], vec![0.0; rows * n]);
             swiglu_backward(&gate, &up, &dy, &mut dgate, &mut dup);
             let both = dgate.chunks_exact(n).zip(dup.chunks_exact(n));

@@ -1,5 +1,5 @@
 use burn::tensor::{Bool, Tensor, TensorData, activation};
-use demask_kernels::attention::Precision;
+use demask_kernels::Precision;
 
 use super::{cpu, on_cpu};
 use crate::RequestMask;

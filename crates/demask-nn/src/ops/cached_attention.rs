@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use demask_kernels::attention::Precision;
+use demask_kernels::Precision;
 
 use super::attention::portable;
 use super::{cpu, on_cpu};

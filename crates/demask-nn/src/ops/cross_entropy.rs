@@ -14,7 +14,16 @@ use super::{cpu, on_cpu};
 /// If the number of targets is not the number of rows, if a target or `forbidden` is not in the
 /// vocabulary, or if a target is `forbidden`, whose loss would be infinite.
 pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
-    let [rows, vocabulary] = logits.dims();
+    check(logits.dims(), targets, forbidden);
+    if on_cpu(&logits.device()) {
+        cpu::cross_entropy(logits, targets, forbidden)
+    } else {
+        portable(logits, targets, forbidden)
+    }
+}
+
+/// Panics unless the targets fit logits of `[rows, vocabulary]`.
+pub(super) fn check([rows, vocabulary]: [usize; 2], targets: &[u32], forbidden: Option<u32>) {
     assert_eq!(targets.len(), rows, "one target a row");
     assert!(
         targets.iter().all(|&t| (t as usize) < vocabulary),
@@ -30,14 +39,9 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>)
             "token {token} is a target and forbidden: its loss would be infinite"
         );
     }
-    if on_cpu(&logits.device()) {
-        cpu::cross_entropy(logits, targets, forbidden)
-    } else {
-        portable(logits, targets, forbidden)
-    }
 }
 
-fn portable(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
+pub(super) fn portable(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32>) -> Tensor<1> {
     let [rows, vocabulary] = logits.dims();
     let device = logits.device();
     let logits = match forbidden {

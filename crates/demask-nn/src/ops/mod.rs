@@ -18,6 +18,9 @@
 //! | [`rotary`](fn@rotary) | rotation of pairs by position × frequency |
 //! | [`embedding`](fn@embedding) | rows of a table |
 //! | [`cross_entropy`](fn@cross_entropy) | `-log softmax(x)[target]` |
+//! | [`attention_branch`](fn@attention_branch) | `x + O · attention(Q h, K h, V h)`, `h = norm(x)` |
+//! | [`mlp_branch`](fn@mlp_branch) | `x + D · swiglu(G h, U h)`, `h = norm(x)` |
+//! | [`linear_cross_entropy`](fn@linear_cross_entropy) | `-log softmax(x Wᵀ + b)[target]` |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
 //! | [`conv2d`](fn@conv2d), [`conv2d_onto`] | filters over pictures, and the residual they are added to |
 //! | [`group_norm`](fn@group_norm) | `(z - mean z) / √(var z + ε) · g + b` with `z = x + shift`, and SiLU after it |
@@ -28,6 +31,8 @@
 
 mod activation;
 mod attention;
+mod attention_branch;
+mod branch;
 mod cached_attention;
 mod conv2d;
 mod cpu;
@@ -37,12 +42,16 @@ mod embedding;
 mod group_norm;
 mod join;
 mod linear;
+mod linear_cross_entropy;
+mod mlp_branch;
 mod norm;
 mod resample;
 mod rotary;
 
 pub use activation::{gelu_tanh, silu, swiglu};
 pub use attention::attention;
+pub use attention_branch::{AttentionBranch, HeadNorms, attention_branch};
+pub use branch::{BranchLinear, BranchNorm};
 pub(crate) use cached_attention::cached_attention;
 pub use conv2d::{Stride, conv2d, conv2d_onto};
 pub use cpu::PackedWeight;
@@ -52,6 +61,8 @@ pub use embedding::embedding;
 pub use group_norm::{Groups, group_norm};
 pub use join::join_channels;
 pub use linear::linear;
+pub use linear_cross_entropy::linear_cross_entropy;
+pub use mlp_branch::{MlpBranch, mlp_branch};
 pub use norm::{layer_norm, rms_norm};
 pub use resample::{average_pool2, upsample2};
 pub use rotary::{RotaryTable, rotary};

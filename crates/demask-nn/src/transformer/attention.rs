@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use demask_kernels::attention::Precision;
+use demask_kernels::Precision;
 
 use super::loader::Loader;
 use super::lora::{Attach, Projection, Seeds};
 use super::norm::Norm;
 use super::weight::Linear;
 use super::{NormKind, TransformerConfig};
-use crate::ops::{self, RotaryTable};
+use crate::ops::{self, AttentionBranch, HeadNorms, RotaryTable};
 use crate::{Dtype, KvCache, NnError, RequestMask};
 
 /// Projections, per-head norms and rotation around [`ops::attention`].
@@ -37,7 +37,7 @@ pub(super) struct Pass<'a> {
     pub caches: Vec<&'a mut KvCache>,
     /// `[batch, length]` of the request.
     pub dims: [usize; 2],
-    /// What attention multiplies in.
+    /// What attention multiplies in, and the branches of dense weights.
     pub precision: Precision,
     /// Seed of the dropout of the pass.
     pub seed: Option<u64>,
@@ -129,6 +129,29 @@ impl Attention {
         }
     }
 
+    /// The branch of dense weights after `norm`, if nothing else takes part: no packed weight, no adapter.
+    pub(super) fn branch(&self, norm: &Norm) -> Option<AttentionBranch> {
+        let head_norms = self.q_norm.as_ref().zip(self.k_norm.as_ref());
+        Some(AttentionBranch {
+            q: self.q.dense()?,
+            k: self.k.dense()?,
+            v: self.v.dense()?,
+            o: self.o.dense()?,
+            norm: norm.of_branch(),
+            head_norms: head_norms.map(|(q, k)| {
+                let (q, k) = (q.of_branch(), k.of_branch());
+                HeadNorms {
+                    q: q.scale,
+                    k: k.scale,
+                    eps: q.eps,
+                }
+            }),
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+        })
+    }
+
     pub(super) fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
         let mut adapt =
             |linear: Linear, part: &str| linear.adapted(&format!("{name}.{part}"), attach);
@@ -147,6 +170,16 @@ impl Attention {
             k: self.k.merged(),
             v: self.v.merged(),
             o: self.o.merged(),
+            ..self
+        }
+    }
+
+    pub(super) fn in_precision(self, precision: Precision) -> Self {
+        Self {
+            q: self.q.in_precision(precision),
+            k: self.k.in_precision(precision),
+            v: self.v.in_precision(precision),
+            o: self.o.in_precision(precision),
             ..self
         }
     }

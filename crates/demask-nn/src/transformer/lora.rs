@@ -3,6 +3,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use demask_kernels::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::loader::Loader;
@@ -159,17 +160,23 @@ impl Lora {
     }
 
     /// `[rows, in]` to `[rows, out]`; `dropout` is the seed of the mask on `x` while training.
-    pub(super) fn forward(&self, x: Tensor<2>, dropout: Option<u64>) -> Tensor<2> {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        dropout: Option<u64>,
+        precision: Precision,
+    ) -> Tensor<2> {
         let x = match dropout {
             Some(seed) => ops::dropout(x, self.dropout, seed),
             None => x,
         };
-        ops::linear(ops::linear(x, self.a.val(), None), self.b.val(), None) * self.scale
+        let inner = ops::linear(x, self.a.val(), None, precision);
+        ops::linear(inner, self.b.val(), None, precision) * self.scale
     }
 
     /// `scale · B A`, `[out, in]`.
     pub(super) fn delta(&self) -> Tensor<2> {
-        ops::linear(self.b.val(), self.a.val().transpose(), None) * self.scale
+        ops::linear(self.b.val(), self.a.val().transpose(), None, Precision::F32) * self.scale
     }
 }
 

@@ -2,12 +2,15 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use demask_kernels::Precision;
 
 use super::loader::Loader;
 use super::lora::{Attach, Projection, Seeds};
+use super::norm::Norm;
 use super::weight::Linear;
 use super::{MlpKind, TransformerConfig};
-use crate::{Dtype, NnError, ops};
+use crate::ops::{self, MlpBranch};
+use crate::{Dtype, NnError};
 
 /// SwiGLU when there is a gate, GELU otherwise.
 #[derive(Module, Debug)]
@@ -46,6 +49,27 @@ impl Mlp {
         match onto {
             Some(onto) => self.down.forward_onto(onto, inner, seed),
             None => self.down.forward_with(inner, seed),
+        }
+    }
+
+    /// The branch of dense weights after `norm`, if nothing else takes part: no packed weight, no adapter.
+    pub(super) fn branch(&self, norm: &Norm) -> Option<MlpBranch> {
+        Some(MlpBranch {
+            norm: norm.of_branch(),
+            gate: match &self.gate {
+                Some(gate) => Some(gate.dense()?),
+                None => None,
+            },
+            up: self.up.dense()?,
+            down: self.down.dense()?,
+        })
+    }
+
+    pub(super) fn in_precision(self, precision: Precision) -> Self {
+        Self {
+            gate: self.gate.map(|gate| gate.in_precision(precision)),
+            up: self.up.in_precision(precision),
+            down: self.down.in_precision(precision),
         }
     }
 

@@ -28,10 +28,13 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use demask_kernels::Precision;
 
-use crate::ops::{self, RotaryTable};
+use crate::ops::{self, BranchLinear, RotaryTable};
 use crate::span;
-use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
+use crate::{
+    Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap, Targets,
+};
 use attention::{Attention, Pass};
 use label::LabelEmbedding;
 use lora::{Attach, Seeds};
@@ -60,6 +63,9 @@ pub struct Transformer {
     lora: Option<LoraConfig>,
     #[module(skip)]
     dtype: Dtype,
+    /// What attention multiplies in, and the linears that are not packed.
+    #[module(skip)]
+    precision: Precision,
 }
 
 #[derive(Module, Debug)]
@@ -175,6 +181,7 @@ impl Transformer {
             config: config.clone(),
             lora: None,
             dtype: Dtype::F32,
+            precision: Precision::F32,
         };
         Ok(match loader.pack {
             Some(dtype) => network.packed(dtype),
@@ -326,6 +333,24 @@ impl Transformer {
             final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
             head: Some(head),
             dtype,
+            precision: dtype.precision(),
+            ..self
+        }
+    }
+
+    /// The same network for a training whose products are computed in `precision`: those of the linears of its blocks,
+    /// of its head and of attention, forward and backward. Parameters, their gradients and everything between the
+    /// products stay f32. Nothing changes in a [`packed`](Self::packed) network, or on devices other than the CPU,
+    /// which multiply in f32.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        if self.is_packed() {
+            return self;
+        }
+        let layers = self.layers.into_iter();
+        Self {
+            layers: layers.map(|block| block.in_precision(precision)).collect(),
+            head: self.head.map(|head| head.in_precision(precision)),
+            precision,
             ..self
         }
     }
@@ -358,6 +383,7 @@ impl Transformer {
             caches,
             taps,
             asked,
+            targets,
             dropout,
             rotary,
         } = input;
@@ -394,7 +420,7 @@ impl Transformer {
             rotary,
             caches,
             dims: [batch, length],
-            precision: self.dtype.precision(),
+            precision: self.precision,
             seed: dropout,
         };
         let drop = Dropout {
@@ -426,11 +452,17 @@ impl Transformer {
                 cache.append_hidden(hidden.clone().narrow(0, b * length, length));
             }
         }
-        let logits = self.logits(&hidden, before, &asked, [batch, length]);
+        let rows = self.asked_rows(&hidden, before, &asked, [batch, length]);
+        let (logits, losses) = match (rows, targets) {
+            (None, _) => (None, None),
+            (Some(rows), None) => (Some(self.logits(rows)), None),
+            (Some(rows), Some(targets)) => (None, Some(self.losses(rows, &targets))),
+        };
         let taps = tapped.into_iter().flatten().collect();
         Ok(Output {
             hidden: hidden.reshape(shape),
             logits,
+            losses,
             taps,
         })
     }
@@ -446,9 +478,9 @@ impl Transformer {
         }
     }
 
-    /// Logits of the asked cells, `[asked, vocab_size]`. `before` holds for each sequence the hidden
-    /// state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
-    fn logits(
+    /// The hidden rows that predict the asked cells, `[asked, d_model]`. `before` holds for each sequence the
+    /// hidden state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
+    fn asked_rows(
         &self,
         hidden: &Tensor<2>,
         before: Vec<Option<Tensor<2>>>,
@@ -461,7 +493,7 @@ impl Transformer {
             Asked::All => Some((0..(batch * length) as u32).collect()),
             Asked::Rows(cells) => Some(cells.clone()),
         };
-        let rows = match cells {
+        Some(match cells {
             None => hidden.clone(),
             Some(cells) if !self.config.logit_shift => ops::embedding(hidden.clone(), &cells),
             Some(mut cells) => {
@@ -485,14 +517,36 @@ impl Transformer {
                 rows.push(hidden.clone());
                 ops::embedding(Tensor::cat(rows, 0), &cells)
             }
-        };
-        Some(match &self.head {
+        })
+    }
+
+    /// Logits of hidden rows, `[rows, vocab_size]`.
+    fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
+        match &self.head {
             Some(head) => head.forward(rows),
             None => {
                 let bias = self.head_bias.as_ref().map(Param::val);
-                ops::linear(rows, self.embed.val(), bias)
+                ops::linear(rows, self.embed.val(), bias, self.precision)
             }
-        })
+        }
+    }
+
+    /// `-ln p(target)` of hidden rows, `[rows]`; where head and loss are one operation, without their logits.
+    fn losses(&self, rows: Tensor<2>, targets: &Targets) -> Tensor<1> {
+        let dense = match &self.head {
+            Some(head) => head.dense(),
+            None => Some(BranchLinear {
+                weight: self.embed.val(),
+                bias: self.head_bias.as_ref().map(Param::val),
+            }),
+        };
+        let (ids, forbidden) = (&targets.ids, targets.forbidden);
+        match dense {
+            Some(BranchLinear { weight, bias }) => {
+                ops::linear_cross_entropy(rows, weight, bias, ids, forbidden, self.precision)
+            }
+            None => ops::cross_entropy(self.logits(rows), ids, forbidden),
+        }
     }
 
     fn check(&self, input: &Input) -> Result<(), NnError> {
@@ -579,12 +633,44 @@ impl Transformer {
         {
             return refuse(format!("cell {cell} asked of [{batch}, {length}]"));
         }
+        if let Some(targets) = &input.targets {
+            self.check_targets(targets, &input.asked, batch * length)?;
+        }
         if let Some(Tap::Block(i)) = input
             .taps
             .iter()
             .find(|t| matches!(t, Tap::Block(i) if *i >= self.config.n_layers))
         {
             return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
+        }
+        Ok(())
+    }
+}
+
+impl Transformer {
+    /// Refuses targets that are not one token of the vocabulary for each asked of `cells` cells.
+    fn check_targets(&self, targets: &Targets, asked: &Asked, cells: usize) -> Result<(), NnError> {
+        let refuse = |message: String| Err(NnError::Input(message));
+        let asked = match asked {
+            Asked::All => cells,
+            Asked::None => 0,
+            Asked::Rows(cells) => cells.len(),
+        };
+        if targets.ids.len() != asked {
+            let found = targets.ids.len();
+            return refuse(format!("{found} targets for {asked} asked cells"));
+        }
+        let vocabulary = self.config.vocab_size;
+        let outside = |id: &&u32| **id as usize >= vocabulary;
+        if let Some(id) = targets.ids.iter().chain(&targets.forbidden).find(outside) {
+            return refuse(format!(
+                "target {id} is outside the vocabulary of {vocabulary}"
+            ));
+        }
+        if let Some(id) = targets.forbidden.filter(|id| targets.ids.contains(id)) {
+            return refuse(format!(
+                "token {id} is a target and forbidden: its loss would be infinite"
+            ));
         }
         Ok(())
     }
@@ -661,12 +747,11 @@ impl Block {
         };
         let seeds = Seeds::new(dropout.seed, layer);
         let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
-            let y = self.attn_norm.forward(x.clone());
             if dropout.seed.is_none() {
-                let x = self.attn.forward(y, Some(x), layer, pass);
-                let y = self.mlp_norm.forward(x.clone());
-                return self.mlp.forward(y, Some(x), seeds);
+                let x = self.attention_branch(x, layer, pass);
+                return self.mlp_branch(x, seeds, pass.precision);
             }
+            let y = self.attn_norm.forward(x.clone());
             let x = x + dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
             let y = self
                 .mlp
@@ -677,6 +762,36 @@ impl Block {
         let x = x + gate_a * dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
         let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
         x + gate_m * dropout.apply(self.mlp.forward(y, None, seeds), 2 * layer + 1)
+    }
+
+    /// `x` and what attention adds to it, as one operation where nothing else takes part.
+    fn attention_branch(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
+        if pass.caches.is_empty()
+            && let Some(branch) = self.attn.branch(&self.attn_norm)
+        {
+            let (mask, rotary) = (&pass.masks[0], pass.rotary.as_ref());
+            return ops::attention_branch(x, branch, mask, rotary, pass.dims, pass.precision);
+        }
+        let y = self.attn_norm.forward(x.clone());
+        self.attn.forward(y, Some(x), layer, pass)
+    }
+
+    /// `x` and what the MLP adds to it, as one operation where nothing else takes part.
+    fn mlp_branch(&self, x: Tensor<2>, seeds: Seeds, precision: Precision) -> Tensor<2> {
+        match self.mlp.branch(&self.mlp_norm) {
+            Some(branch) => ops::mlp_branch(x, branch, precision),
+            None => self
+                .mlp
+                .forward(self.mlp_norm.forward(x.clone()), Some(x), seeds),
+        }
+    }
+
+    fn in_precision(self, precision: Precision) -> Self {
+        Self {
+            attn: self.attn.in_precision(precision),
+            mlp: self.mlp.in_precision(precision),
+            ..self
+        }
     }
 
     fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::NormKind;
 use super::loader::Loader;
+use crate::ops::BranchNorm;
 use crate::{NnError, ops};
 
 /// A norm with its scale and, if the network has one, its shift.
@@ -34,6 +35,16 @@ impl Norm {
             eps,
             centred: kind != NormKind::Rms,
         })
+    }
+
+    /// Its parameters, for a branch.
+    pub(super) fn of_branch(&self) -> BranchNorm {
+        BranchNorm {
+            scale: self.weight.val(),
+            shift: self.bias.as_ref().map(Param::val),
+            eps: self.eps,
+            centred: self.centred,
+        }
     }
 
     /// `[rows, width]` to the same shape.

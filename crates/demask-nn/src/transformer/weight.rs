@@ -2,10 +2,11 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use demask_kernels::Precision;
 
 use super::loader::Loader;
 use super::lora::{Attach, Lora};
-use crate::ops::{self, PackedWeight};
+use crate::ops::{self, BranchLinear, PackedWeight};
 use crate::{Dtype, NnError};
 
 /// The matrix of a linear.
@@ -23,6 +24,9 @@ pub struct Linear {
     weight: Weight,
     bias: Option<Param<Tensor<1>>>,
     lora: Option<Lora>,
+    /// What the products of a dense weight are computed in; a packed one has its own format.
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Linear {
@@ -41,6 +45,7 @@ impl Linear {
             weight: Weight::Dense(weight),
             bias,
             lora: None,
+            precision: Precision::F32,
         };
         Ok(match loader.pack {
             Some(dtype) => linear.packed(dtype),
@@ -55,10 +60,10 @@ impl Linear {
 
     /// The same; `dropout` is the seed of what the adapter does not see while training.
     pub(super) fn forward_with(&self, x: Tensor<2>, dropout: Option<u64>) -> Tensor<2> {
-        let added = self.lora.as_ref().map(|l| l.forward(x.clone(), dropout));
+        let added = (self.lora.as_ref()).map(|l| l.forward(x.clone(), dropout, self.precision));
         let bias = self.bias.as_ref().map(Param::val);
         let y = match &self.weight {
-            Weight::Dense(weight) => ops::linear(x, weight.val(), bias),
+            Weight::Dense(weight) => ops::linear(x, weight.val(), bias, self.precision),
             Weight::Packed(weight) => weight.forward(x, bias),
         };
         match added {
@@ -118,6 +123,17 @@ impl Linear {
         }
     }
 
+    /// The dense weight and bias, for a branch, if there is nothing else to add.
+    pub(super) fn dense(&self) -> Option<BranchLinear> {
+        match (&self.weight, &self.lora) {
+            (Weight::Dense(weight), None) => Some(BranchLinear {
+                weight: weight.val(),
+                bias: self.bias.as_ref().map(Param::val),
+            }),
+            _ => None,
+        }
+    }
+
     /// The packed weight, if there is nothing else to add.
     fn plain(&self) -> Option<&PackedWeight> {
         match (&self.weight, &self.lora) {
@@ -145,13 +161,20 @@ impl Linear {
                 weight: Weight::Dense(Param::from_tensor((weight.val() + lora.delta()).detach())),
                 lora: None,
                 bias: self.bias,
+                precision: self.precision,
             },
             (weight, lora) => Self {
                 weight,
                 lora,
                 bias: self.bias,
+                precision: self.precision,
             },
         }
+    }
+
+    /// The same linear with the products of its dense weight in `precision`.
+    pub(super) fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     pub(super) fn is_packed(&self) -> bool {
@@ -177,6 +200,7 @@ impl Linear {
             weight: Weight::Dense(Param::from_tensor(weight)),
             bias,
             lora: None,
+            precision: Precision::F32,
         }
     }
 }

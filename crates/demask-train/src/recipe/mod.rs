@@ -29,7 +29,9 @@ use serde::{Deserialize, Serialize};
 
 pub use read::roots_of;
 pub use search::SearchConfig;
-pub use sections::{CardConfig, CheckpointDtype, InitConfig, OptimizerConfig, RunConfig};
+pub use sections::{
+    CardConfig, CheckpointDtype, InitConfig, OptimizerConfig, RunConfig, TrainDtype,
+};
 
 use crate::TrainError;
 use crate::data::DataConfig;
@@ -169,6 +171,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "seed",
             "steps",
             "threads",
+            "dtype",
             "eval_every",
             "eval_rows",
             "checkpoint_every",

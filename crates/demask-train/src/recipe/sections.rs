@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use demask_kernels::Precision;
 use demask_kernels::threads::MAX as MAX_THREADS;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,11 @@ pub struct RunConfig {
     /// Threads; all cores when left out. The result does not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// What the products of a step are computed in. In `bf16` the operands of each product are rounded, forward and
+    /// backward; weights, gradients, moments and everything between the products stay f32. Validation is always in
+    /// f32.
+    #[serde(default)]
+    pub dtype: TrainDtype,
     /// Steps between two validations; 0 validates at the end only.
     #[serde(default = "default_eval_every")]
     pub eval_every: u64,
@@ -36,6 +42,29 @@ pub struct RunConfig {
     /// Type of the weights in the checkpoint (states are always f32).
     #[serde(default)]
     pub checkpoint_dtype: CheckpointDtype,
+}
+
+/// What the products of a training are computed in.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainDtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit brain floats, summed in f32: faster where the processor multiplies them.
+    Bf16,
+}
+
+impl TrainDtype {
+    /// The same for the network.
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// Type of the weights in a checkpoint.

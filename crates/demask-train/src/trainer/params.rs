@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use demask_kernels::rowwise::add;
 use demask_nn::transformer::params::for_each_in_order;
 use demask_nn::{LoraConfig, NnError, ParamSource, Transformer, TransformerConfig};
 
@@ -23,7 +24,7 @@ pub(super) struct Params {
     v: Vec<Vec<f32>>,
     /// Empty without averaging.
     ema: Vec<Vec<f32>>,
-    /// Sum of the gradients of the passes of a step.
+    /// Sum of the gradients of the passes of a step; empty before the first.
     grads: Vec<Vec<f32>>,
 }
 
@@ -63,7 +64,7 @@ impl Params {
                 out.shapes.push(shape.to_vec());
                 out.m.push(vec![0.0; n]);
                 out.v.push(vec![0.0; n]);
-                out.grads.push(vec![0.0; n]);
+                out.grads.push(Vec::new());
             }
         });
         out
@@ -123,6 +124,7 @@ impl Params {
 
     /// Sums the gradients over all processes.
     pub fn reduce(&mut self, communicator: &mut dyn Communicator) -> Result<(), TrainError> {
+        self.fill_up();
         self.grads
             .iter_mut()
             .try_for_each(|grad| communicator.all_reduce_sum(grad))
@@ -144,11 +146,19 @@ impl Params {
 
     /// Forgets the gradients.
     pub fn clear(&mut self) {
-        self.grads.iter_mut().for_each(|grad| grad.fill(0.0));
+        self.grads.fill(Vec::new());
+    }
+
+    /// Gives zero gradients to the parameters that no pass came by.
+    fn fill_up(&mut self) {
+        for (grad, m) in self.grads.iter_mut().zip(&self.m) {
+            grad.resize(m.len(), 0.0);
+        }
     }
 
     /// Updates every weight, moment and average, and forgets the gradients.
     pub fn update(&mut self, network: Transformer, update: &Update) -> Transformer {
+        self.fill_up();
         let network = network.map(&mut Apply {
             update,
             params: self,
@@ -255,9 +265,12 @@ impl ModuleVisitor for Collect<'_> {
         }
         if let Some(grad) = param.val().grad_remove(&mut self.grads) {
             let sum = &mut self.params.grads[self.at];
-            sum.iter_mut()
-                .zip(floats(grad.into_data()))
-                .for_each(|(s, g)| *s += g);
+            let grad = floats(grad.into_data());
+            // The first one is taken as it is.
+            match sum.is_empty() {
+                true => *sum = grad,
+                false => add(&grad, sum),
+            }
         }
         self.at += 1;
     }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use demask_diffusion::{Corrupted, LossInput, Noise, Objective, Wanted};
 use demask_models::pass;
-use demask_nn::{MaskKind, Transformer, ops, span};
+use demask_nn::{MaskKind, Targets, Transformer, span};
 
 use super::batch::Batch;
 use crate::TrainError;
@@ -75,21 +75,22 @@ pub(super) fn pass(
             seed,
         };
     }
-    let Some(logits) = network.forward(input)?.logits else {
-        return Ok(PassLoss {
-            sum: None,
-            normaliser,
-        });
+    input.targets = (objective.wants() == Wanted::CrossEntropy).then(|| Targets {
+        ids: corrupted.target.clone(),
+        forbidden: corrupted.forbidden,
+    });
+    let output = network.forward(input)?;
+    let prediction = match (output.losses, output.logits) {
+        (Some(losses), _) => LossInput::CrossEntropy(losses),
+        (None, Some(logits)) => LossInput::Logits(logits),
+        (None, None) => {
+            return Ok(PassLoss {
+                sum: None,
+                normaliser,
+            });
+        }
     };
     let _span = span::part("loss");
-    let prediction = match objective.wants() {
-        Wanted::CrossEntropy => LossInput::CrossEntropy(ops::cross_entropy(
-            logits,
-            &corrupted.target,
-            corrupted.forbidden,
-        )),
-        Wanted::Logits => LossInput::Logits(logits),
-    };
     let losses = objective.loss(prediction, &corrupted)?;
     Ok(PassLoss {
         sum: Some(losses.sum()),

@@ -1,7 +1,7 @@
 //! Steps of a training without its recipe, data and run folder: what a step costs.
 
 use burn::tensor::Device;
-use demask_nn::{Asked, Input, NnError, Transformer, ops, span};
+use demask_nn::{Asked, Input, NnError, Targets, Transformer, span};
 
 use super::params::{Params, Update};
 use crate::optimizer::{AdamW, clip_factor};
@@ -57,15 +57,19 @@ impl Rehearsal {
         let [batch, length] = self.dims;
         let output = network.forward(Input {
             asked: Asked::Rows(self.asked.clone()),
+            targets: Some(Targets {
+                ids: self.targets.clone(),
+                forbidden: None,
+            }),
             ..Input::ids(self.ids.clone(), batch, length)
         })?;
-        let Some(logits) = output.logits else {
+        let Some(losses) = output.losses else {
             return Err(NnError::Input(
                 "a batch of one cell has none to mask".into(),
             ));
         };
         let part = span::part("loss");
-        let sum = ops::cross_entropy(logits, &self.targets, None).sum();
+        let sum = losses.sum();
         let loss = f64::from(sum.clone().into_scalar::<f32>());
         drop(part);
         let part = span::part("backward");

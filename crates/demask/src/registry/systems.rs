@@ -125,6 +125,18 @@ pub fn systems() -> &'static [System] {
             proofs: &[],
         },
         System {
+            name: "bf16 training",
+            paper: "A Study of BFLOAT16 for Deep Learning Training, arXiv 1905.12322 (products in bf16, weights \
+                    and sums in f32)",
+            rooms: &[
+                "demask-kernels/src/precision.rs",
+                "demask-nn/src/ops/cpu/dense.rs",
+                "demask-train/src/recipe/sections.rs",
+            ],
+            command: "demask train recipes/systems/llada.toml --set run.dtype=bf16",
+            proofs: &["bf16"],
+        },
+        System {
             name: "Fast-dLLM",
             paper: "Fast-dLLM: Training-free Acceleration of Diffusion LLM, arXiv 2505.22618 (its \
                     parallel decoding; the cache comes later)",

@@ -5,8 +5,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
+use demask_kernels::Precision;
 use demask_kernels::attention::{
-    HeadsMut, HeadsRef, KeyRanges, Precision, Sequence, attention_backward, attention_forward,
+    HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
     attention_sequences,
 };
 
@@ -131,9 +132,7 @@ impl Gradient<3> for Saved {
         let (q_dims, k_dims) = (dims::<4>(&self.q), dims::<4>(&self.k));
         let [q, k, v, out, dout] =
             [&self.q, &self.k, &self.v, &self.out, &output].map(Contiguous::new);
-        let [batch, _, heads, head] = q_dims;
-        let work = 10 * self.ranges.pairs(batch) * heads * head;
-        let _span = span::product("attention backward", "f32", work);
+        let _span = attended_back(self.ranges.pairs(q_dims[0]), q_dims, self.precision);
         let mut dq = vec![0.0; q.values().len()];
         let mut dk = vec![0.0; k.values().len()];
         let mut dv = vec![0.0; v.values().len()];
@@ -160,15 +159,25 @@ impl Gradient<3> for Saved {
 }
 
 /// The span of `pairs` queries and keys a head.
-fn attended(pairs: usize, [.., heads, head]: [usize; 4], precision: Precision) -> EnteredSpan {
-    let dtype = match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-    };
-    span::product("attention", dtype, 4 * pairs * heads * head)
+pub(super) fn attended(
+    pairs: usize,
+    [.., heads, head]: [usize; 4],
+    precision: Precision,
+) -> EnteredSpan {
+    span::product("attention", precision.name(), 4 * pairs * heads * head)
 }
 
-fn scale([.., head]: [usize; 4]) -> f32 {
+/// The same of the way back, which has five products for the two there.
+pub(super) fn attended_back(
+    pairs: usize,
+    [.., heads, head]: [usize; 4],
+    precision: Precision,
+) -> EnteredSpan {
+    let work = 10 * pairs * heads * head;
+    span::product("attention backward", precision.name(), work)
+}
+
+pub(super) fn scale([.., head]: [usize; 4]) -> f32 {
     (head as f32).sqrt().recip()
 }
 

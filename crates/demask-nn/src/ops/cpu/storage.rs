@@ -20,6 +20,11 @@ impl Contiguous {
         &self.0.storage::<f32>()[start..start + n]
     }
 
+    /// The values, if there are any: an input that is [absent](or_absent) has none.
+    pub fn present(&self) -> Option<&[f32]> {
+        Some(self.values()).filter(|values| !values.is_empty())
+    }
+
     /// The values to change, copied first if somebody else holds them.
     pub fn values_mut(&mut self) -> &mut [f32] {
         let n = self.0.layout().num_elements();
@@ -56,6 +61,12 @@ pub(super) fn give<const D: usize>(x: FlexTensor, device: &Device) -> Tensor<D> 
 /// A tensor that owns `values`, without a copy.
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.into()))
+}
+
+/// An input that an operation can do without: a tensor without values stands for one that is not there, so that the
+/// operation has one number of inputs.
+pub(super) fn or_absent<const D: usize>(x: Option<Tensor<D>>, device: &Device) -> Tensor<D> {
+    x.unwrap_or_else(|| Tensor::zeros([0; D], device))
 }
 
 /// Extents of a tensor whose rank the caller knows.
