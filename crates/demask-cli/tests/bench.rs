@@ -60,8 +60,8 @@ fn a_u_net_is_measured_with_its_layers_both_ways() {
     let at = Workplace::new();
     let found = rows(&at, "bench conv --batch 1 --size 4".split(' '));
     let of = |name: &str| found.iter().filter(|row| row["name"] == name).count();
-    // 14 shapes of convolutions and 8 of norms.
-    assert_eq!((of("conv"), of("group_norm"), of("unet")), (28, 16, 1));
+    // 20 shapes of convolutions and 10 of norms.
+    assert_eq!((of("conv"), of("group_norm"), of("unet")), (40, 20, 1));
     assert_eq!(found[0]["shape"], "1x3x4x4 3x3/1 to 64, forward");
     assert_eq!(found[1]["shape"], "1x3x4x4 3x3/1 to 64, backward");
     let last = &found[found.len() - 1];

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn layers_stand_where_the_picture_has_their_size() {
         let all = layers(&network(), 32);
-        // Beginning and end; 11 blocks of two and 6 shortcuts (7 joins and changes of width); twice down, twice up.
+        // Beginning and end; 11 blocks of two, 7 shortcuts (six joins, one change of width); twice down, twice up.
         assert_eq!(all.len(), 2 + 11 * 2 + 7 + 4);
         let layer = |[channels, filters, kernel, step, size]: [usize; 5]| Layer {
             channels,
