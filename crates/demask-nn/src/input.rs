@@ -1,9 +1,11 @@
 //! The one entry to a network: what a forward pass takes and what it gives.
 
 use burn::tensor::Tensor;
+use demask_kernels::rowwise::Scored;
 
 use crate::cache::KvCache;
 use crate::mask::AttentionMask;
+use crate::ops::Scoring;
 use crate::transformer::RotaryConfig;
 
 /// Everything a forward pass may be asked for.
@@ -42,6 +44,9 @@ pub struct Input<'a> {
     pub taps: &'a [Tap],
     /// The cells whose logits are wanted.
     pub asked: Asked,
+    /// What is wanted of the asked cells in place of their logits, in their order. With a packed head the logits are
+    /// then nowhere stored.
+    pub scoring: Option<Scoring<'a>>,
     /// Seed of the dropout masks while training; `None` evaluates without dropout.
     pub dropout: Option<u64>,
     /// Rotary settings of this request instead of the network's own (context extension).
@@ -113,8 +118,10 @@ pub enum Tap {
 pub struct Output {
     /// `[batch, length, d_model]`, after the final norm.
     pub hidden: Tensor<3>,
-    /// `[asked cells, vocab_size]`; `None` when nothing was asked.
+    /// `[asked cells, vocab_size]`; `None` when nothing was asked, or scores in their place.
     pub logits: Option<Tensor<2>>,
+    /// One for each asked cell, if scores were asked for.
+    pub scores: Option<Vec<Scored>>,
     /// One tensor `[batch, length, d_model]` for each tap, in the order asked.
     pub taps: Vec<Tensor<3>>,
 }
@@ -140,6 +147,7 @@ impl Input<'_> {
             caches: Vec::new(),
             taps: &[],
             asked: Asked::All,
+            scoring: None,
             dropout: None,
             rotary: None,
         }

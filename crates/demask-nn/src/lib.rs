@@ -25,4 +25,5 @@ pub use dtype::Dtype;
 pub use error::NnError;
 pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap};
 pub use mask::{AttentionMask, MaskKind, RequestMask};
+pub use ops::Scoring;
 pub use transformer::{LoraConfig, ParamSource, Transformer, TransformerConfig};

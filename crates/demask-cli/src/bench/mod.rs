@@ -6,9 +6,10 @@
 //! | `gemm` | [`gemm`] | one matrix product against a packed weight |
 //! | `forward` | [`forward`] | a whole forward pass |
 //! | `step` | [`step`] | a denoising step: forward pass, logits, the policy's choice |
+//! | `generate` | [`generate`] | whole texts through the decoder |
 //! | `train` | [`train`] | a training step: forward, loss, backward, update |
 //!
-//! [`shapes`] names the networks, [`dtype`] is where a number format meets the library, [`measure`]
+//! [`shapes`] names the networks, [`subject`] lets one write, [`dtype`] is where a number format meets the library, [`measure`]
 //! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
 //! row says.
 
@@ -16,12 +17,14 @@ pub mod accuracy;
 pub mod dtype;
 pub mod forward;
 pub mod gemm;
+pub mod generate;
 pub mod measure;
 pub mod peak;
 pub mod peer;
 pub mod report;
 pub mod shapes;
 pub mod step;
+pub mod subject;
 pub mod train;
 
 use anyhow::Result;

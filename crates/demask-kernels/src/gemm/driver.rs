@@ -8,22 +8,15 @@
 //! can't be put down half-done, over the whole inner dimension.
 
 use super::format::{Format, Layout};
-use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
-use super::packed::pack_panels;
+use super::packed::{Panels, pack_panels};
+use super::strip::{Destination, Left, Source, place};
 use super::{MatrixRef, Rhs};
 use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 
-/// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
-/// first-level cache.
-const KC: usize = 512;
-/// Words of B in a strip: 384 KiB of second-level cache.
-const STRIP: usize = 96 << 10;
-/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
-const FEW: usize = 3;
 /// Words of A that are packed at a time, half of a small third-level cache, if that is not too few rows.
 const LEFT: usize = 2 << 20;
 /// Fewest rows that are packed at a time.
@@ -37,13 +30,6 @@ const STEPS: usize = 64;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
-
-/// The right operand as the tasks see it.
-#[derive(Clone, Copy)]
-enum Source {
-    Strided { ptr: Ptr, strides: (usize, usize) },
-    Panels { ptr: Ptr, scales: Ptr },
-}
 
 /// Packs some tiles of rows of A.
 struct PackLeft<'a> {
@@ -87,12 +73,6 @@ impl Kernel for PackLeft<'_> {
     }
 }
 
-/// Where tile `t`, which begins at row `r0`, lies in the packed A.
-#[inline(always)]
-fn place(layout: &Layout, r0: usize, t: usize) -> usize {
-    r0 * layout.lhs_row() + t * SLACK
-}
-
 /// One product of a call: a right operand and where the result goes.
 pub(super) struct Target<'a> {
     pub b: Rhs<'a>,
@@ -118,10 +98,7 @@ pub(super) enum Old {
 
 /// One block of C: some tiles of rows and some columns.
 struct Block<'a> {
-    layout: &'a Layout,
-    a: *const f32,
-    rows: Rows,
-    tiles: (usize, usize),
+    left: Left<'a>,
     b: Source,
     gated: Option<Source>,
     cols: (usize, usize),
@@ -131,31 +108,20 @@ struct Block<'a> {
     old: Old,
 }
 
-/// Where the sums of a strip of columns go.
-struct Destination {
-    /// Column `j0` of row 0.
-    c: *mut f32,
-    ldc: usize,
-    bias: *const f32,
-    load_c: bool,
-}
-
 impl Kernel for Block<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let few = self.tiles.1 - self.tiles.0 <= FEW;
         let both = 1 + usize::from(self.gated.is_some());
-        let panels = STRIP / (self.longest() * S::NR) / both;
-        let strip = if few { 1 } else { panels.clamp(1, 16) } * S::NR;
+        let strip = self.left.strip_panels(S::NR, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
-            Source::Strided { .. } => width * self.longest(),
+            Source::Strided { .. } => width * self.left.longest(),
             Source::Panels { .. } => 0,
         });
         let b_pack = b_pack.as_mut_ptr();
-        let (r0, r1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
+        let (r0, r1) = self.left.rows();
         let part = (r1 - r0) * width;
         let parts = match (&self.gated, self.old) {
             (Some(_), _) => 2,
@@ -177,7 +143,7 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: self.old == Old::Start,
                 };
-                self.strip(s, &self.b, cols, b_pack, &to);
+                self.left.strip(s, &self.b, cols, b_pack, &to);
                 continue;
             }
             for (i, b) in [Some(&self.b), self.gated.as_ref()]
@@ -192,7 +158,7 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: false,
                 };
-                self.strip(s, b, cols, b_pack, &to);
+                self.left.strip(s, b, cols, b_pack, &to);
             }
             for r in r0..r1 {
                 for j in (0..cols.1 - j0).step_by(LANES) {
@@ -214,132 +180,6 @@ impl Kernel for Block<'_> {
                 }
             }
         }
-    }
-}
-
-impl Block<'_> {
-    /// Parts into which the inner dimension is cut.
-    fn blocks(&self) -> usize {
-        match self.layout.format {
-            Format::F32 | Format::Bf16 => self.layout.words.div_ceil(KC),
-            Format::Int8 { .. } | Format::Int4 { .. } => 1,
-        }
-    }
-
-    /// Words of the longest of them.
-    fn longest(&self) -> usize {
-        self.layout.words.div_ceil(self.blocks())
-    }
-
-    /// Multiplies the rows of the block by a strip of columns of `b`.
-    #[inline(always)]
-    fn strip<S: Simd>(
-        &self,
-        s: S,
-        b: &Source,
-        (j0, j1): (usize, usize),
-        b_pack: *mut f32,
-        to: &Destination,
-    ) {
-        let (layout, blocks) = (self.layout, self.blocks());
-        for block in 0..blocks {
-            let (w0, w1) = (
-                layout.words * block / blocks,
-                layout.words * (block + 1) / blocks,
-            );
-            let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
-            let (first, last) = (block == 0, block + 1 == blocks);
-            for t in self.tiles.0..self.tiles.1 {
-                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-                let h = r1 - r0;
-                let a = self.a.wrapping_add(place(layout, r0, t));
-                for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
-                    let tile = Tile {
-                        kc: w1 - w0,
-                        a: a.wrapping_add(w0 * h * layout.lhs),
-                        b: panels.wrapping_add(p * distance),
-                        ldb: S::NR,
-                        c: to.c.wrapping_add(r0 * to.ldc + j),
-                        ldc: to.ldc,
-                        cols: S::NR.min(j1 - j0 - j),
-                        load_c: to.load_c || !first,
-                        bias: if last && !to.bias.is_null() {
-                            to.bias.wrapping_add(j)
-                        } else {
-                            std::ptr::null()
-                        },
-                        groups: self.groups(b, a, h, j0 + j),
-                    };
-                    // SAFETY: packed panels are whole; the tile lies inside this task's block
-                    // of C or its scratch, which no other task touches.
-                    unsafe { s.micro(inner(layout.format), h, &tile) }
-                }
-            }
-        }
-    }
-
-    /// The panels of a strip of B and the distance between two of them; packs them if need be.
-    #[inline(always)]
-    fn panels<S: Simd>(
-        &self,
-        s: S,
-        b: &Source,
-        (w0, w1): (usize, usize),
-        (j0, j1): (usize, usize),
-        b_pack: *mut f32,
-    ) -> (*const f32, usize) {
-        match b {
-            Source::Panels { ptr, .. } => {
-                let words = self.layout.words;
-                let at = j0 / S::NR * S::NR * words + w0 * S::NR;
-                (ptr.get().wrapping_add(at), S::NR * words)
-            }
-            Source::Strided { ptr, strides } => {
-                // Values of the block; only the last one of the dimension may hold an odd one.
-                let values = if self.layout.format == Format::Bf16 {
-                    2
-                } else {
-                    1
-                };
-                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
-                let part = Layout::new(self.layout.format, k1 - k0);
-                let distance = S::NR * (w1 - w0);
-                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
-                    let cols = S::NR.min(j1 - j);
-                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
-                    unsafe {
-                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
-                        let dst = b_pack.add(p * distance);
-                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
-                    }
-                }
-                (b_pack, distance)
-            }
-        }
-    }
-
-    /// The scales of a tile of `h` rows packed at `a` and of the panel at column `j`.
-    #[inline(always)]
-    fn groups(&self, b: &Source, a: *const f32, h: usize, j: usize) -> Groups {
-        let layout = self.layout;
-        match b {
-            Source::Panels { scales, .. } if layout.groups > 0 => Groups {
-                count: layout.groups,
-                words: layout.group_words,
-                a: a.wrapping_add(layout.words * layout.lhs * h),
-                b: scales.get().wrapping_add(j * layout.groups),
-            },
-            _ => Groups::NONE,
-        }
-    }
-}
-
-fn inner(format: Format) -> Inner {
-    match format {
-        Format::F32 => Inner::F32(Lhs::Panel),
-        Format::Bf16 => Inner::Bf16(Lhs::Panel),
-        Format::Int8 { .. } => Inner::Int8,
-        Format::Int4 { .. } => Inner::Int4,
     }
 }
 
@@ -371,7 +211,7 @@ fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
 }
 
 /// Panics when a place could wrap: views that repeat one value may be larger than any memory.
-fn check_sizes([m, n, k]: [usize; 3]) {
+pub(super) fn check_sizes([m, n, k]: [usize; 3]) {
     const MOST: usize = isize::MAX as usize / 64;
     let fits = |a: usize, b: usize| a.checked_mul(b).is_some_and(|x| x <= MOST);
     assert!(
@@ -420,12 +260,16 @@ fn shared(b: &Rhs<'_>, m: usize, nr: usize, (isa, layout): (Isa, &Layout)) -> Op
         return None;
     }
     let mut all = Scratch::take(words);
-    let dst = MutPtr(all.as_mut_ptr());
-    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), dst);
+    // Formats that are packed in a call have no scales.
+    let to = Panels {
+        words: MutPtr(all.as_mut_ptr()),
+        scales: MutPtr(std::ptr::null_mut()),
+    };
+    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), to);
     Some(all)
 }
 
-fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
+pub(super) fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
     if let Some(shared) = shared {
         return Source::Panels {
             ptr: Ptr(shared.as_ptr()),
@@ -443,6 +287,63 @@ fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
                 ptr: Ptr(p.ptr()),
                 scales: Ptr(p.ptr().wrapping_add(panels * nr * p.layout().words)),
             }
+        }
+    }
+}
+
+/// The rows of A that are packed at a time, each part from its first row to the one after its last.
+pub(super) fn parts_of_left(m: usize, layout: &Layout) -> impl Iterator<Item = (usize, usize)> {
+    let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
+    let parts = m.div_ceil(most);
+    (0..parts).map(move |part| (m * part / parts, m * (part + 1) / parts))
+}
+
+/// Some rows of A, packed.
+pub(super) struct PackedLeft<'a> {
+    layout: &'a Layout,
+    pub rows: Rows,
+    words: Scratch,
+}
+
+impl<'a> PackedLeft<'a> {
+    /// Packs rows `m0..m1` of `a`.
+    pub fn pack(
+        (isa, layout): (Isa, &'a Layout),
+        a: MatrixRef<'_>,
+        (m0, m1): (usize, usize),
+    ) -> Self {
+        let (mr, _) = tile_shape(isa);
+        let rows = Rows::new(m1 - m0, mr.min(most_rows(layout.format)));
+        let mut words = Scratch::take((m1 - m0) * layout.lhs_row() + rows.tiles * SLACK);
+        let to = MutPtr(words.as_mut_ptr());
+        let (from, strides) = (Ptr(a.ptr()), a.strides());
+        // Packing reads and writes: about as long as 16 multiplications a value.
+        threads::over_rows(rows.tiles, 16 * (m1 - m0) * layout.k, |t0, t1| {
+            let pack = PackLeft {
+                layout,
+                a: from.get().wrapping_add(m0 * strides.0),
+                strides,
+                rows,
+                tiles: (t0, t1),
+                dst: to.get(),
+            };
+            dispatch(isa, pack);
+        });
+        Self {
+            layout,
+            rows,
+            words,
+        }
+    }
+
+    /// The tiles of part `part` of `parts`.
+    pub fn tiles(&self, part: usize, parts: usize) -> Left<'a> {
+        let all = self.rows.tiles;
+        Left {
+            layout: self.layout,
+            a: self.words.as_ptr(),
+            rows: self.rows,
+            tiles: (all * part / parts, all * (part + 1) / parts),
         }
     }
 }
@@ -469,8 +370,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             "gemm: the right operands of one call must be packed alike"
         );
     }
-    let (mr, nr) = tile_shape(isa);
-    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
+    let (_, nr) = tile_shape(isa);
     // Right operands that are packed here, and how the tasks see them all.
     let packed: Vec<[Option<Scratch>; 2]> = targets
         .iter()
@@ -490,25 +390,9 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             )
         })
         .collect();
-    let most = (LEFT / layout.lhs_row()).max(LEFT_ROWS);
-    let chunks = m.div_ceil(most);
-    for chunk in 0..chunks {
-        let (m0, m1) = (m * chunk / chunks, m * (chunk + 1) / chunks);
-        let rows = Rows::new(m1 - m0, mr.min(most_rows(layout.format)));
-        let mut packed = Scratch::take((m1 - m0) * layout.lhs_row() + rows.tiles * SLACK);
-        let packed = MutPtr(packed.as_mut_ptr());
-        // Packing reads and writes: about as long as 16 multiplications a value.
-        threads::over_rows(rows.tiles, 16 * (m1 - m0) * k, |t0, t1| {
-            let pack = PackLeft {
-                layout: &layout,
-                a: a_ptr.get().wrapping_add(m0 * a_strides.0),
-                strides: a_strides,
-                rows,
-                tiles: (t0, t1),
-                dst: packed.get(),
-            };
-            dispatch(isa, pack);
-        });
+    for (m0, m1) in parts_of_left(m, &layout) {
+        let left = PackedLeft::pack((isa, &layout), a, (m0, m1));
+        let rows = left.rows;
         let work = |target: &Target<'_>| {
             let products = 1 + usize::from(target.gated.is_some());
             (2 * products)
@@ -542,13 +426,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
             let (col, row) = (task / row_parts, task % row_parts);
             let block = Block {
-                layout: &layout,
-                a: packed.get(),
-                rows,
-                tiles: (
-                    rows.tiles * row / row_parts,
-                    rows.tiles * (row + 1) / row_parts,
-                ),
+                left: left.tiles(row, row_parts),
                 b: sources[which].0,
                 gated: sources[which].1,
                 cols: (

@@ -14,6 +14,7 @@
 //! | pictures at twice and half the size | `resample.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
+//! | embedding with rows in bf16 | `bf16_rows.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
 //! | sum | `add.rs` | – |
 //! | lerp (moving average of the weights) | `lerp.rs` | – |
@@ -24,6 +25,7 @@
 
 mod adamw;
 mod add;
+mod bf16_rows;
 mod cross_entropy;
 mod embedding;
 mod gelu;
@@ -40,6 +42,7 @@ mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
 pub use add::add;
+pub use bf16_rows::Bf16Rows;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
 pub use gelu::{gelu, gelu_backward};
@@ -50,7 +53,9 @@ pub use lerp::lerp;
 pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_backward_onto};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward, rotary_rows};
-pub use score::{Asked, Noise, RowScore, Softmax, score};
+pub use score::{
+    Asked, Noise, RowAsked, RowScore, Scored, Softmax, TokenSet, score, score_allowed,
+};
 pub use silu::{silu, silu_backward};
 pub use swiglu::{swiglu, swiglu_backward, swiglu_rows, swiglu_rows_backward};
 

@@ -17,6 +17,7 @@
 //! | [`rotary`](fn@rotary) | rotation of pairs by position × frequency |
 //! | [`embedding`](fn@embedding) | rows of a table |
 //! | [`cross_entropy`](fn@cross_entropy) | `-log softmax(x)[target]` |
+//! | [`scores`](fn@scores) | token, probability, margin, entropy of each row |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
 
 mod activation;
@@ -29,17 +30,20 @@ mod embedding;
 mod linear;
 mod norm;
 mod rotary;
+mod scores;
 
 pub use activation::{gelu_tanh, swiglu};
 pub use attention::attention;
 pub(crate) use cached_attention::cached_attention;
-pub use cpu::PackedWeight;
+pub(crate) use cpu::WeightPacker;
+pub use cpu::{PackedTable, PackedWeight};
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::{RotaryTable, rotary};
+pub use scores::{Scoring, scores};
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

@@ -2,6 +2,7 @@
 
 mod attention;
 mod config;
+mod embedding;
 mod init;
 mod label;
 mod loader;
@@ -23,11 +24,13 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use demask_kernels::rowwise::Scored;
 
-use crate::ops::{self, RotaryTable};
+use crate::ops::{self, RotaryTable, Scoring};
 use crate::span;
 use crate::{Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap};
 use attention::{Attention, Pass};
+use embedding::Embedding;
 use label::LabelEmbedding;
 use loader::Loader;
 use lora::{Attach, Seeds};
@@ -42,7 +45,7 @@ use time::{AdaLn, TimeEmbedding, modulate};
 /// [`TransformerConfig`] for what can differ and [`Input`] for what a request may ask.
 #[derive(Module, Debug)]
 pub struct Transformer {
-    embed: Param<Tensor<2>>,
+    embed: Embedding,
     time: Option<TimeEmbedding>,
     labels: Option<LabelEmbedding>,
     layers: Vec<Block>,
@@ -110,7 +113,7 @@ impl Transformer {
         )
     }
 
-    /// The same for inference on the CPU: the matrices are packed in `dtype` one by one as they are read, so that
+    /// The same for inference on the CPU: the matrices are packed in `dtype` band by band as they are read, so that
     /// loading takes little more memory than the network does. Same as [`packed`](Self::packed) otherwise.
     ///
     /// # Errors
@@ -133,7 +136,7 @@ impl Transformer {
     fn load(config: &TransformerConfig, mut loader: Loader<'_>) -> Result<Self, NnError> {
         config.validate()?;
         let (c, loader) = (config, &mut loader);
-        let embed = loader.param("embed.weight", [c.vocab_size, c.d_model])?;
+        let (embed, tied) = Embedding::load([c.vocab_size, c.d_model], c.tied_head, loader)?;
         let time = c.time.map(|t| TimeEmbedding::load(t, loader)).transpose()?;
         let labels = c
             .labels
@@ -159,6 +162,7 @@ impl Transformer {
         let head_bias = (c.tied_head && c.head_bias)
             .then(|| loader.param("head.bias", [c.vocab_size]))
             .transpose()?;
+        let tied = tied.map(|weight| Linear::tied(Weight::Packed(weight), head_bias.clone()));
         let network = Self {
             embed,
             time,
@@ -166,7 +170,7 @@ impl Transformer {
             layers,
             final_adaln,
             final_norm,
-            head,
+            head: head.or(tied),
             head_bias,
             config: config.clone(),
             lora: None,
@@ -185,7 +189,19 @@ impl Transformer {
 
     /// Where the parameters live.
     pub fn device(&self) -> Device {
-        self.embed.val().device()
+        self.final_norm.device()
+    }
+
+    /// Bytes that the weights take as they are stored.
+    pub fn bytes(&self) -> usize {
+        let mut floats = Floats(0);
+        self.visit(&mut floats);
+        let conditions = self.time.iter().map(TimeEmbedding::packed_bytes);
+        let adaln = self.final_adaln.iter().map(AdaLn::packed_bytes);
+        let layers = self.layers.iter().map(Block::packed_bytes);
+        let head = self.head.iter().map(Linear::packed_bytes);
+        let packed: usize = conditions.chain(adaln).chain(layers).chain(head).sum();
+        size_of::<f32>() * floats.0 + self.embed.packed_bytes() + packed
     }
 
     /// Calls `visit` with the canonical name and the values of each parameter, in the order of
@@ -306,21 +322,23 @@ impl Transformer {
     /// The same network with the weights of its linears packed once for the CPU kernels: faster, no longer
     /// trainable; in f32 with the same bits. Unchanged on other devices.
     pub fn packed(self, dtype: Dtype) -> Self {
-        if !ops::on_cpu(&self.embed.val().device()) {
+        if !ops::on_cpu(&self.device()) {
             return self;
         }
-        let of_head = dtype.of_head();
-        let head = match self.head {
-            // A tied head is packed as a matrix of its own: the embedding is read by rows.
-            None => Linear::tied(self.embed.val(), self.head_bias.clone()).packed(of_head),
-            Some(head) => head.packed(of_head),
+        // A tied head is packed as a matrix of its own, before the embedding, which is read by rows, is rounded.
+        let tied = |table: &Param<Tensor<2>>| {
+            let weight = Weight::Dense(Param::from_tensor(table.val()));
+            Linear::tied(weight, self.head_bias.clone())
         };
+        let head = self.head.or_else(|| self.embed.dense().map(tied));
+        let head = head.map(|head| head.packed(dtype.of_head()));
         let layers = self.layers.into_iter().map(|block| block.packed(dtype));
         Self {
+            embed: self.embed.packed(dtype),
             time: self.time.map(|time| time.packed(dtype)),
             layers: layers.collect(),
             final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
-            head: Some(head),
+            head,
             dtype,
             ..self
         }
@@ -354,6 +372,7 @@ impl Transformer {
             caches,
             taps,
             asked,
+            scoring,
             dropout,
             rotary,
         } = input;
@@ -367,7 +386,7 @@ impl Transformer {
                 .collect::<Result<_, _>>()?,
         };
         let mut x = match rows {
-            Rows::Ids { ids, .. } => ops::embedding(self.embed.val(), &ids),
+            Rows::Ids { ids, .. } => self.embed.forward(&ids, &device),
             Rows::Vectors(vectors) => vectors.reshape([batch * length, self.config.d_model]),
         };
         let rotary = rotary.or(self.config.rotary).map(|config| {
@@ -422,11 +441,17 @@ impl Transformer {
                 cache.append_hidden(hidden.clone().narrow(0, b * length, length));
             }
         }
-        let logits = self.logits(&hidden, before, &asked, [batch, length]);
+        let rows = self.asked_rows(&hidden, before, &asked, [batch, length]);
+        let (logits, scores) = match (rows, scoring) {
+            (None, _) => (None, None),
+            (Some(rows), None) => (Some(self.logits(rows)), None),
+            (Some(rows), Some(scoring)) => (None, Some(self.scores(rows, &scoring))),
+        };
         let taps = tapped.into_iter().flatten().collect();
         Ok(Output {
             hidden: hidden.reshape(shape),
             logits,
+            scores,
             taps,
         })
     }
@@ -442,9 +467,9 @@ impl Transformer {
         }
     }
 
-    /// Logits of the asked cells, `[asked, vocab_size]`. `before` holds for each sequence the hidden
+    /// The hidden states that the asked cells are predicted at, `[asked, d_model]`. `before` holds for each sequence the hidden
     /// state of the cell before it, `[1, d_model]`, where it is cached and the network shifts.
-    fn logits(
+    fn asked_rows(
         &self,
         hidden: &Tensor<2>,
         before: Vec<Option<Tensor<2>>>,
@@ -457,7 +482,7 @@ impl Transformer {
             Asked::All => Some((0..(batch * length) as u32).collect()),
             Asked::Rows(cells) => Some(cells.clone()),
         };
-        let rows = match cells {
+        Some(match cells {
             None => hidden.clone(),
             Some(cells) if !self.config.logit_shift => ops::embedding(hidden.clone(), &cells),
             Some(mut cells) => {
@@ -481,14 +506,28 @@ impl Transformer {
                 rows.push(hidden.clone());
                 ops::embedding(Tensor::cat(rows, 0), &cells)
             }
-        };
-        Some(match &self.head {
+        })
+    }
+
+    /// `[rows, d_model]` to `[rows, vocab_size]`.
+    fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
+        match &self.head {
             Some(head) => head.forward(rows),
             None => {
+                let table = self.embed.dense();
+                let table = table.expect("a tied head is packed before its table is rounded");
                 let bias = self.head_bias.as_ref().map(Param::val);
-                ops::linear(rows, self.embed.val(), bias)
+                ops::linear(rows, table.val(), bias)
             }
-        })
+        }
+    }
+
+    /// The scores of the same.
+    fn scores(&self, rows: Tensor<2>, scoring: &Scoring<'_>) -> Vec<Scored> {
+        match &self.head {
+            Some(head) => head.scores(rows, scoring),
+            None => ops::scores(self.logits(rows), scoring),
+        }
     }
 
     fn check(&self, input: &Input) -> Result<(), NnError> {
@@ -574,6 +613,17 @@ impl Transformer {
             && let Some(cell) = cells.iter().find(|&&cell| cell as usize >= batch * length)
         {
             return refuse(format!("cell {cell} asked of [{batch}, {length}]"));
+        }
+        if let Some(scoring) = &input.scoring {
+            let asked = match &input.asked {
+                Asked::All => batch * length,
+                Asked::None => 0,
+                Asked::Rows(cells) => cells.len(),
+            };
+            if scoring.rows.len() != asked {
+                let found = scoring.rows.len();
+                return refuse(format!("scores of {found} cells where {asked} are asked"));
+            }
         }
         if let Some(Tap::Block(i)) = input
             .taps
@@ -691,6 +741,12 @@ impl Block {
         }
     }
 
+    /// Bytes of the packed weights.
+    fn packed_bytes(&self) -> usize {
+        let adaln = self.adaln.as_ref().map_or(0, AdaLn::packed_bytes);
+        adaln + self.attn.packed_bytes() + self.mlp.packed_bytes()
+    }
+
     fn packed(self, dtype: Dtype) -> Self {
         Self {
             adaln: self.adaln.map(|adaln| adaln.packed(dtype)),
@@ -705,6 +761,15 @@ fn take<const N: usize>(parts: Vec<Tensor<2>>) -> [Tensor<2>; N] {
     parts
         .try_into()
         .expect("an adaLN linear is built with its number of parts")
+}
+
+/// Counts the values of tensors.
+struct Floats(usize);
+
+impl ModuleVisitor for Floats {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 += param.val().shape().num_elements();
+    }
 }
 
 /// Collects parameter values in the order of the module tree.

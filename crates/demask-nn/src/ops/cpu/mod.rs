@@ -12,6 +12,7 @@ mod gradient;
 mod linear;
 mod norm;
 mod packed;
+mod packed_table;
 mod rotary;
 mod storage;
 
@@ -21,5 +22,6 @@ pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
 pub use linear::linear;
 pub use norm::{layer_norm, rms_norm};
-pub use packed::PackedWeight;
+pub use packed::{PackedWeight, WeightPacker};
+pub use packed_table::PackedTable;
 pub use rotary::rotary;

@@ -1,0 +1,188 @@
+//! The products of some tiles of rows with a strip of columns, the step that every task repeats.
+
+use super::format::{Format, Layout};
+use super::micro::{Groups, Inner, Lhs, Tile};
+use super::pack::{self, Rows, SLACK};
+use crate::mem::Ptr;
+use crate::simd::Simd;
+
+/// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
+/// first-level cache.
+const KC: usize = 512;
+/// Words of B in a strip: 384 KiB of second-level cache.
+const STRIP: usize = 96 << 10;
+/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
+const FEW: usize = 3;
+
+/// The right operand as the tasks see it.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    Strided { ptr: Ptr, strides: (usize, usize) },
+    Panels { ptr: Ptr, scales: Ptr },
+}
+
+/// Where tile `t`, which begins at row `r0`, lies in the packed A.
+#[inline(always)]
+pub(super) fn place(layout: &Layout, r0: usize, t: usize) -> usize {
+    r0 * layout.lhs_row() + t * SLACK
+}
+
+/// Where the sums of a strip of columns go.
+pub(super) struct Destination {
+    /// Column `j0` of row 0.
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub bias: *const f32,
+    pub load_c: bool,
+}
+
+/// Some tiles of rows of a packed A.
+pub(super) struct Left<'a> {
+    pub layout: &'a Layout,
+    /// All tiles.
+    pub a: *const f32,
+    pub rows: Rows,
+    /// The first of these, and the one after the last.
+    pub tiles: (usize, usize),
+}
+
+impl Left<'_> {
+    /// The first row, and the one after the last.
+    #[inline(always)]
+    pub fn rows(&self) -> (usize, usize) {
+        (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1))
+    }
+
+    /// Panels of a strip, of as many right operands as are multiplied strip by strip.
+    #[inline(always)]
+    pub fn strip_panels(&self, nr: usize, operands: usize) -> usize {
+        match self.tiles.1 - self.tiles.0 <= FEW {
+            true => 1,
+            false => (STRIP / (self.longest() * nr) / operands).clamp(1, 16),
+        }
+    }
+
+    /// Parts into which the inner dimension is cut.
+    fn blocks(&self) -> usize {
+        match self.layout.format {
+            Format::F32 | Format::Bf16 => self.layout.words.div_ceil(KC),
+            Format::Int8 { .. } | Format::Int4 { .. } => 1,
+        }
+    }
+
+    /// Words of the longest of them.
+    pub fn longest(&self) -> usize {
+        self.layout.words.div_ceil(self.blocks())
+    }
+
+    /// Multiplies the rows by a strip of columns of `b`.
+    #[inline(always)]
+    pub fn strip<S: Simd>(
+        &self,
+        s: S,
+        b: &Source,
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+        to: &Destination,
+    ) {
+        let (layout, blocks) = (self.layout, self.blocks());
+        for block in 0..blocks {
+            let (w0, w1) = (
+                layout.words * block / blocks,
+                layout.words * (block + 1) / blocks,
+            );
+            let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
+            let (first, last) = (block == 0, block + 1 == blocks);
+            for t in self.tiles.0..self.tiles.1 {
+                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                let h = r1 - r0;
+                let a = self.a.wrapping_add(place(layout, r0, t));
+                for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
+                    let tile = Tile {
+                        kc: w1 - w0,
+                        a: a.wrapping_add(w0 * h * layout.lhs),
+                        b: panels.wrapping_add(p * distance),
+                        ldb: S::NR,
+                        c: to.c.wrapping_add(r0 * to.ldc + j),
+                        ldc: to.ldc,
+                        cols: S::NR.min(j1 - j0 - j),
+                        load_c: to.load_c || !first,
+                        bias: if last && !to.bias.is_null() {
+                            to.bias.wrapping_add(j)
+                        } else {
+                            std::ptr::null()
+                        },
+                        groups: self.groups(b, a, h, j0 + j),
+                    };
+                    // SAFETY: packed panels are whole; the tile lies inside this task's block
+                    // of C or its scratch, which no other task touches.
+                    unsafe { s.micro(inner(layout.format), h, &tile) }
+                }
+            }
+        }
+    }
+
+    /// The panels of a strip of B and the distance between two of them; packs them if need be.
+    #[inline(always)]
+    fn panels<S: Simd>(
+        &self,
+        s: S,
+        b: &Source,
+        (w0, w1): (usize, usize),
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+    ) -> (*const f32, usize) {
+        match b {
+            Source::Panels { ptr, .. } => {
+                let words = self.layout.words;
+                let at = j0 / S::NR * S::NR * words + w0 * S::NR;
+                (ptr.get().wrapping_add(at), S::NR * words)
+            }
+            Source::Strided { ptr, strides } => {
+                // Values of the block; only the last one of the dimension may hold an odd one.
+                let values = if self.layout.format == Format::Bf16 {
+                    2
+                } else {
+                    1
+                };
+                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
+                let part = Layout::new(self.layout.format, k1 - k0);
+                let distance = S::NR * (w1 - w0);
+                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
+                    let cols = S::NR.min(j1 - j);
+                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
+                    unsafe {
+                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
+                        let dst = b_pack.add(p * distance);
+                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
+                    }
+                }
+                (b_pack, distance)
+            }
+        }
+    }
+
+    /// The scales of a tile of `h` rows packed at `a` and of the panel at column `j`.
+    #[inline(always)]
+    fn groups(&self, b: &Source, a: *const f32, h: usize, j: usize) -> Groups {
+        let layout = self.layout;
+        match b {
+            Source::Panels { scales, .. } if layout.groups > 0 => Groups {
+                count: layout.groups,
+                words: layout.group_words,
+                a: a.wrapping_add(layout.words * layout.lhs * h),
+                b: scales.get().wrapping_add(j * layout.groups),
+            },
+            _ => Groups::NONE,
+        }
+    }
+}
+
+fn inner(format: Format) -> Inner {
+    match format {
+        Format::F32 => Inner::F32(Lhs::Panel),
+        Format::Bf16 => Inner::Bf16(Lhs::Panel),
+        Format::Int8 { .. } => Inner::Int8,
+        Format::Int4 { .. } => Inner::Int4,
+    }
+}
