@@ -245,6 +245,7 @@ impl LanguageModel for Toy {
         Ok(Output {
             hidden,
             logits,
+            scores: None,
             taps: Vec::new(),
         })
     }

@@ -122,6 +122,10 @@ fn config() -> DecodeConfig {
         temperature: 0.8,
         seed: 4,
         samples: 2,
+        eos: EosConfig {
+            early_stop: false,
+            ..EosConfig::default()
+        },
         ..DecodeConfig::default()
     }
 }
@@ -189,8 +193,8 @@ fn constraints_and_templates_hold_for_scores() {
     let (_, scored) = both(&model, &banned, &prompts(&model));
     assert!(scored > 0);
     let (written, ..) = run(&model, true, &banned, &prompts(&model));
-    let new = written.iter().flat_map(|text| &text.ids);
-    assert!(new.into_iter().all(|id| !bans.contains(id)));
+    let mut new = written.iter().flat_map(|text| &text.ids);
+    assert!(new.all(|id| !bans.contains(id)));
 
     let template = Template::parse("The [[5]] sat[[3]].", 4).unwrap();
     let prompt = template.prompt(&model.tokenizer, Vec::new()).unwrap();
@@ -235,6 +239,7 @@ fn what_reads_logits_is_given_them() {
         temperature: 0.0,
         eos: EosConfig {
             confidence_eos_eot_inf: true,
+            early_stop: false,
             ..EosConfig::default()
         },
         ..config()

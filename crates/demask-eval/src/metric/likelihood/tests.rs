@@ -362,6 +362,7 @@ impl LanguageModel for Recorded {
         Ok(Output {
             hidden,
             logits,
+            scores: None,
             taps: Vec::new(),
         })
     }
