@@ -351,6 +351,55 @@ def step(job, dtype, variant):
     return run
 
 
+def generate(job, dtype, variant):
+    """The loop of LLaDA's published code: in every step the surest of the open cells of a block are written."""
+    config, decode = job["network"], job["decode"]
+    prompt, length, samples, mask = job["prompt"], job["length"], job["samples"], job["mask"]
+    written_here = {
+        "policy": decode["policy"] == {"kind": "low_confidence"},
+        "temperature": decode["temperature"] == 0,
+        "top-p": decode["top_p"] is None,
+        "top-k": decode["top_k"] is None,
+        "guide": not decode["guides"],
+        "plan": decode["plan"]["kind"] in ("whole", "semi_autoregressive"),
+    }
+    other = [name for name, ok in written_here.items() if not ok]
+    if other:
+        raise Skip(f"texts with another {' and '.join(other)} are not written here")
+    net = prepared(network(config), dtype, variant, samples * (prompt + length))
+    given = torch.arange(prompt).mul(7919).remainder(config["vocab_size"] - 1)
+    turn = turns(config, 0, prompt + length, STATED[dtype])
+    block = job["block"] or length
+    starts = range(prompt, prompt + length, block)
+
+    def run():
+        x = torch.full((samples, prompt + length), mask)
+        x[:, :prompt] = given
+        for i, start in enumerate(starts):
+            end = min(start + block, prompt + length)
+            steps = max(1, job["steps"] * (i + 1) // len(starts) - job["steps"] * i // len(starts))
+            for step in range(steps):
+                count = (end - start) * (step + 1) // steps - (end - start) * step // steps
+                if count == 0:
+                    continue
+                open_cells = x == mask
+                open_cells[:, end:] = False
+                # The head for these cells alone; the published code predicts all of them.
+                logits = net(x, turn, None, open_cells)
+                logits[:, mask] = -torch.inf
+                most, token = logits.max(-1)
+                surety = torch.full(x.shape, -torch.inf)
+                surety[open_cells] = (most - logits.logsumexp(-1)).float()
+                predicted = x.clone()
+                predicted[open_cells] = token
+                chosen = surety.topk(count, -1).indices
+                x.scatter_(1, chosen, predicted.gather(1, chosen))
+        assert not (x == mask).any()
+        return x
+
+    return run
+
+
 def train(job, dtype, variant):
     if variant not in ("eager", "compile"):
         raise Skip(f"training has no variant {variant}")
@@ -446,6 +495,7 @@ KINDS = {
     "gemm": gemm,
     "forward": forward,
     "step": step,
+    "generate": generate,
     "train": train,
     "conv": conv,
     "group_norm": group_norm,

@@ -49,6 +49,23 @@ fn rows_are_measured_and_say_what_they_promise() {
     assert!(part("network_s") > 0.0 && part("sampling_s") > 0.0);
     assert!(part("sampling_share") > 0.0 && part("sampling_share") < 1.0);
 
+    let step = "bench step --model tiny --rows 4 --stored";
+    let found = rows(&at, step.split(' '));
+    assert_eq!(found[0]["shape"], "tiny 4, logits stored");
+
+    let generate = "bench generate --model tiny --prompt 3 --length 6 --steps 3 --samples 2";
+    let found = rows(&at, generate.split(' '));
+    let shape = "tiny 3+6, 3 steps, 2 texts, low_confidence";
+    assert_eq!(found[0]["shape"], shape);
+    assert_eq!(
+        (&found[0]["forwards"], &found[0]["unit"]),
+        (&3.0.into(), &"tokens/s".into())
+    );
+    let of = |key: &str| found[0][key].as_f64().unwrap();
+    assert!((of("rate") * of("median_s") - 12.0).abs() < 1e-6);
+    assert!((of("step_s") * 3.0 - of("median_s")).abs() < 1e-6);
+    assert!(of("weights_mib") > 0.0);
+
     let train = "bench train --batch 1 --length 8";
     let found = rows(&at, train.split(' '));
     assert_eq!(found[0]["shape"], "train-11m 1x8");
@@ -143,6 +160,14 @@ fn what_cannot_be_measured_is_refused() {
         ("bench conv --part all", "layers, norms, network"),
         ("bench forward", "--shape"),
         ("bench step --shape dream", "`dream-0.5b`"),
+        (
+            "bench generate --shape train-11m --prompt 4090",
+            "4090 tokens and 128 new ones",
+        ),
+        (
+            "bench generate --shape train-11m --policy fast",
+            "unknown policy",
+        ),
         (
             "bench step --shape train-11m --model tiny",
             "cannot be used with",

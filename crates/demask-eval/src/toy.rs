@@ -246,6 +246,7 @@ impl LanguageModel for Toy {
             hidden,
             logits,
             losses: None,
+            scores: None,
             taps: Vec::new(),
         })
     }

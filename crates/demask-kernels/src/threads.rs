@@ -51,7 +51,7 @@ pub fn map<R: Send>(tasks: usize, work: usize, f: impl Fn(usize) -> R + Sync) ->
     if tasks <= 1 || work < SMALL || count() == 1 {
         (0..tasks).map(&f).collect()
     } else {
-        (0..tasks).into_par_iter().map(&f).collect()
+        (0..tasks).into_par_iter().with_max_len(1).map(&f).collect()
     }
 }
 

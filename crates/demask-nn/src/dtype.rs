@@ -13,7 +13,8 @@ use crate::TransformerConfig;
 ///
 /// Activations stay `f32` between the operations. In bf16 a product rounds them to bf16; in int8 and int4 it rounds
 /// each row to int8 with a scale of its own (of each group of the row in int4), and sums whole numbers. With
-/// any format but f32 attention multiplies in bf16. Sums are `f32` everywhere.
+/// any format but f32 attention multiplies in bf16, and the vectors of the tokens are stored in bf16. Sums are `f32`
+/// everywhere.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -70,6 +71,12 @@ impl Dtype {
     /// noise level.
     pub(crate) fn of_condition(self) -> Self {
         Self::F32
+    }
+
+    /// Whether the vectors of the tokens are rounded to bf16. They are read by rows and never multiplied, so there
+    /// is memory to be gained and no speed, and what published checkpoints hold is bf16 already.
+    pub(crate) fn rounds_table(self) -> bool {
+        self != Self::F32
     }
 
     /// What attention multiplies in, and a network that is [trained](crate::Transformer::in_precision).

@@ -1,9 +1,11 @@
 //! The one entry to a network: what a forward pass takes and what it gives.
 
 use burn::tensor::Tensor;
+use demask_kernels::rowwise::Scored;
 
 use crate::cache::KvCache;
 use crate::mask::AttentionMask;
+use crate::ops::Scoring;
 use crate::transformer::RotaryConfig;
 
 /// Everything a forward pass may be asked for.
@@ -44,6 +46,9 @@ pub struct Input<'a> {
     pub asked: Asked,
     /// The tokens that the asked cells should have: their cross-entropy is wanted in place of their logits.
     pub targets: Option<Targets>,
+    /// What is wanted of the asked cells in place of their logits, in their order. With a packed head the logits are
+    /// then nowhere stored.
+    pub scoring: Option<Scoring<'a>>,
     /// Seed of the dropout masks while training; `None` evaluates without dropout.
     pub dropout: Option<u64>,
     /// Rotary settings of this request instead of the network's own (context extension).
@@ -124,10 +129,12 @@ pub enum Tap {
 pub struct Output {
     /// `[batch, length, d_model]`, after the final norm.
     pub hidden: Tensor<3>,
-    /// `[asked cells, vocab_size]`; `None` when nothing was asked, or losses in their place.
+    /// `[asked cells, vocab_size]`; `None` when nothing was asked, or losses or scores in their place.
     pub logits: Option<Tensor<2>>,
     /// `-ln p(target)` of each asked cell, `[asked cells]`, where [targets](Input::targets) were given.
     pub losses: Option<Tensor<1>>,
+    /// One for each asked cell, if scores were asked for.
+    pub scores: Option<Vec<Scored>>,
     /// One tensor `[batch, length, d_model]` for each tap, in the order asked.
     pub taps: Vec<Tensor<3>>,
 }
@@ -154,6 +161,7 @@ impl Input<'_> {
             taps: &[],
             asked: Asked::All,
             targets: None,
+            scoring: None,
             dropout: None,
             rotary: None,
         }

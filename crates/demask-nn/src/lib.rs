@@ -27,5 +27,6 @@ pub use dtype::Dtype;
 pub use error::NnError;
 pub use input::{Asked, Input, NoiseLevel, Output, Positions, Rows, Tap, Targets};
 pub use mask::{AttentionMask, MaskKind, RequestMask};
+pub use ops::Scoring;
 pub use transformer::{LoraConfig, ParamSource, Transformer, TransformerConfig};
 pub use unet::{UNet, UNetConfig};

@@ -44,10 +44,7 @@ impl Denoiser for Ready {
     fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError> {
         let logits = self.logits[..request.asked.len() * VOCAB].to_vec();
         self.answered.set(Instant::now());
-        Ok(Prediction {
-            logits,
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(logits, request.key_lengths.clone()))
     }
 }
 

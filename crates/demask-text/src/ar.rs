@@ -275,7 +275,7 @@ impl<'a> Writer<'a> {
             committed.push(Write {
                 cell,
                 token,
-                confidence: read[0].plain.probability(logits[token as usize]),
+                confidence: read[0].plain.probability(read[0].logit),
                 provisional: false,
             });
             row.write(cell, token, false);

@@ -1,16 +1,18 @@
 //! The loop: length plan, denoiser, guides, constraints, policy, commit.
 
 use demask_diffusion::Noise;
+use demask_kernels::rowwise::Scored;
 use demask_nn::{KvCache, span};
 
 use crate::TextError;
 use crate::cache::CacheConfig;
 use crate::canvas::{Canvas, Grid};
 use crate::config::DecodeConfig;
-use crate::denoiser::{DenoiseRequest, Denoiser};
+use crate::denoiser::{DenoiseRequest, Denoiser, Predicted, Prediction};
 use crate::event::{Finish, Observer, StepEvent};
+use crate::policy::Candidates;
 use crate::prompt::{Prompt, Written};
-use crate::session::{Logits, Next, Session, Work};
+use crate::session::{Next, Session, Work};
 use crate::shared::Shared;
 use crate::uniforms::Uniforms;
 
@@ -188,20 +190,68 @@ impl Run<'_> {
         let request = self.request(works);
         let vocab = self.shared.denoiser.vocab_size();
         let denoiser = self.shared.denoiser;
-        let prediction = match self.shared.config.cache {
+        let Prediction { cells, rows } = match self.shared.config.cache {
             CacheConfig::None => denoiser.predict(&request)?,
             CacheConfig::Block => denoiser.predict_cached(&request, self.caches(works))?,
         };
-        let (mut logits, rows) = (prediction.logits, prediction.rows);
-        if logits.len() != request.asked.len() * vocab || rows.len() != request.batch {
-            return Err(TextError::Denoiser(format!(
-                "{} logits of {} rows for {} asked cells of {} rows and {vocab} tokens",
-                logits.len(),
+        let found = match &cells {
+            Predicted::Logits(logits) if logits.len() == request.asked.len() * vocab => Ok(()),
+            Predicted::Scores(scores) if request.scoring.is_none() => Err(format!(
+                "{} scores where logits were asked for",
+                scores.len()
+            )),
+            Predicted::Scores(scores) if scores.len() == request.asked.len() => Ok(()),
+            Predicted::Logits(logits) => Err(format!("{} logits", logits.len())),
+            Predicted::Scores(scores) => Err(format!("{} scores", scores.len())),
+        };
+        let found = found.and_then(|()| match rows.len() == request.batch {
+            true => Ok(()),
+            false => Err("predictions".into()),
+        });
+        found.map_err(|found| {
+            TextError::Denoiser(format!(
+                "{found} of {} rows for {} asked cells of {} rows and {vocab} tokens",
                 rows.len(),
                 request.asked.len(),
                 request.batch,
-            )));
+            ))
+        })?;
+        match cells {
+            Predicted::Logits(logits) => self.read_logits(works, logits, &rows, observer),
+            Predicted::Scores(scores) => self.read_scores(works, &scores, &rows, observer),
         }
+    }
+
+    /// Lets each text take its step by the scores of its cells. `rows`: the cells that were forwarded for each.
+    fn read_scores(
+        &mut self,
+        works: &[Work],
+        mut scores: &[Scored],
+        rows: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Result<(), TextError> {
+        for (i, work) in works.iter().enumerate() {
+            let (session, row) = (&mut self.sessions[i], self.canvas.row_mut(i));
+            let (own, others) = scores.split_at(work.ask.cells.len());
+            scores = others;
+            let readings = session.readings(work, own)?;
+            let candidates = Candidates::scored(&work.ask.cells, &readings);
+            let stopped = &mut self.stopped;
+            let mut emit = |e: &StepEvent| tell(observer, stopped, e);
+            session.take(self.shared, row, work, &candidates, rows[i], &mut emit)?;
+        }
+        Ok(())
+    }
+
+    /// Lets each text take its step by the logits of its cells, which guides and constraints change first.
+    fn read_logits(
+        &mut self,
+        works: &[Work],
+        mut logits: Vec<f32>,
+        rows: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Result<(), TextError> {
+        let vocab = self.shared.denoiser.vocab_size();
         // The rows themselves come first, then the versions of each row: so do their logits.
         let own: usize = works.iter().map(|work| work.ask.cells.len() * vocab).sum();
         let (mut own, versions) = logits.split_at_mut(own);
@@ -209,12 +259,10 @@ impl Run<'_> {
         for (i, work) in works.iter().enumerate() {
             let (session, row) = (&mut self.sessions[i], self.canvas.row_mut(i));
             let size = work.ask.cells.len() * vocab;
-            let (first, others) = own.split_at_mut(size);
+            let (mine, others) = own.split_at_mut(size);
             own = others;
-            let mut mine = Logits {
-                own: first,
-                unguided: None,
-            };
+            // The prediction that a guide wants mixed in by the policy, and the exponent of the own one.
+            let mut unguided: Option<(Vec<f32>, f64)> = None;
             let mut forwarded = rows[i];
             for (guide, variants) in self.shared.guides.iter().zip(&work.variants) {
                 let _span = span::part("guide");
@@ -227,22 +275,26 @@ impl Run<'_> {
                     .sum::<usize>();
                 version_row += variants.len();
                 match guide.mixes_posteriors() {
-                    Some(gamma) => mine.unguided = slices.first().map(|z| (z.to_vec(), gamma)),
-                    None => guide.apply(row, &work.ask.cells, mine.own, &slices)?,
+                    Some(gamma) => unguided = slices.first().map(|z| (z.to_vec(), gamma)),
+                    None => guide.apply(row, &work.ask.cells, mine, &slices)?,
                 }
             }
-            let unguided = mine.unguided.iter_mut().map(|(z, _)| z.as_mut_slice());
+            let second = unguided.iter_mut().map(|(z, _)| z.as_mut_slice());
             let constraint = span::part("constraint");
-            for logits in std::iter::once(&mut *mine.own).chain(unguided) {
+            for logits in std::iter::once(&mut *mine).chain(second) {
                 for (&cell, logits) in work.ask.cells.iter().zip(logits.chunks_exact_mut(vocab)) {
                     let forbid = &self.shared.forbid;
                     session.text.constrain(forbid, row, cell, logits)?;
                 }
             }
             drop(constraint);
+            let mut candidates = Candidates::new(&work.ask.cells, mine, vocab);
+            if let Some((logits, gamma)) = &unguided {
+                candidates = candidates.with_unguided(logits, *gamma);
+            }
             let stopped = &mut self.stopped;
             let mut emit = |e: &StepEvent| tell(observer, stopped, e);
-            session.take(self.shared, row, work, &mine, forwarded, &mut emit)?;
+            session.take(self.shared, row, work, &candidates, forwarded, &mut emit)?;
         }
         Ok(())
     }
@@ -260,7 +312,9 @@ impl Run<'_> {
     }
 
     /// The request for a forward pass: the visible part of each row, then all other versions.
-    fn request(&self, works: &[Work]) -> DenoiseRequest {
+    fn request(&mut self, works: &[Work]) -> DenoiseRequest {
+        let rows = self.canvas.rows();
+        let scoring = self.shared.scoring(works, rows, &mut self.sessions);
         let own = self
             .canvas
             .rows()
@@ -300,6 +354,7 @@ impl Run<'_> {
             labels,
             clean,
             asked,
+            scoring,
         }
     }
 

@@ -1,9 +1,20 @@
 //! What the decoder asks of a network.
 
+use demask_kernels::rowwise::{self, RowAsked, Scored, TokenSet};
 use demask_models::{ModelKind, Predicts, SpecialIds};
 use demask_nn::KvCache;
 
 use crate::TextError;
+use crate::uniforms::Numbers;
+
+/// The predictions of the asked cells of a request, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Predicted {
+    /// Logits, `[asked, vocab_size]` row-major. They may be unnormalised; minus infinity means impossible.
+    Logits(Vec<f32>),
+    /// The scores that were [asked for](DenoiseRequest::scoring), `[asked]`.
+    Scores(Vec<Scored>),
+}
 
 /// A network that maps a canvas to a prediction for the asked cells.
 ///
@@ -105,6 +116,37 @@ pub struct DenoiseRequest {
     pub clean: Vec<usize>,
     /// The cells whose prediction is wanted, each as `row * length + cell`, rising.
     pub asked: Vec<u32>,
+    /// What is wanted of their predictions, if that is not the logits themselves. A denoiser may answer with logits
+    /// all the same: whoever asked reads the scores from them.
+    pub scoring: Option<Scoring>,
+}
+
+/// The scores that are wanted of the asked cells of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scoring {
+    /// Of every cell.
+    pub asked: rowwise::Asked,
+    /// Of each cell, `[asked]`.
+    pub cells: Vec<CellScoring>,
+}
+
+/// What a cell is scored with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellScoring {
+    /// What its token is drawn with: of all cells or of none.
+    pub numbers: Option<Numbers>,
+    /// Tokens that must not be written into it.
+    pub forbidden: Vec<TokenSet>,
+}
+
+impl CellScoring {
+    /// As the kernels read it.
+    pub fn row(&self) -> RowAsked<'_> {
+        RowAsked {
+            noise: self.numbers.as_ref().map(Numbers::noise),
+            forbidden: &self.forbidden,
+        }
+    }
 }
 
 /// Who sees whom in a [`DenoiseRequest`], padding aside.
@@ -122,9 +164,18 @@ pub enum Sight {
 /// What a [`Denoiser`] answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Logits of the asked cells, `[asked, vocab_size]` row-major. They may be unnormalised; minus
-    /// infinity means impossible.
-    pub logits: Vec<f32>,
+    /// Of the asked cells.
+    pub cells: Predicted,
     /// Cells that were really forwarded for each row, `[batch]`, padding aside.
     pub rows: Vec<usize>,
+}
+
+impl Prediction {
+    /// Of logits, `[asked, vocab_size]`, and the cells that were forwarded for each row.
+    pub fn of_logits(logits: Vec<f32>, rows: Vec<usize>) -> Self {
+        Self {
+            cells: Predicted::Logits(logits),
+            rows,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What must not be written, apart from the constraints of a configuration: one set of rules for
 //! every loop.
 
+use demask_kernels::rowwise::TokenSet;
+
 use crate::canvas::{Cell, Row};
 use crate::compat::Compat;
 use crate::config::DecodeConfig;
@@ -12,15 +14,17 @@ use crate::prompt::Prompt;
 #[derive(Debug, Clone)]
 pub(crate) struct Forbid {
     /// Never written: the mask, rows of no token, and what `logits_eos_inf` says.
-    never: Vec<u32>,
+    never: TokenSet,
     /// Tokens that end a text.
     ends: Vec<u32>,
+    /// The same.
+    ending: TokenSet,
     /// They are not written as the first token of a text.
     never_first: bool,
     /// They are not written before a given cell.
     never_inside: bool,
     /// Tokens that do not begin with a space; empty when no prompt asks.
-    spaceless: Vec<u32>,
+    spaceless: TokenSet,
     bos: Option<u32>,
 }
 
@@ -39,12 +43,14 @@ impl Forbid {
         let spaceless = (0..vocab as u32).filter(|&id| !denoiser.begins_with_space(id));
         // Published loops know of no begin token and no templates.
         let ours = config.compat == Compat::None;
+        let ends = end_tokens(ids);
         Self {
-            never,
-            ends: end_tokens(ids),
+            never: TokenSet::new(never),
+            ending: TokenSet::new(ends.clone()),
+            ends,
             never_first: config.eos.never_first && ours,
             never_inside: ours,
-            spaceless: spaceless.collect(),
+            spaceless: TokenSet::new(spaceless.collect()),
             bos: ids.bos,
         }
     }
@@ -54,24 +60,17 @@ impl Forbid {
         &self.ends
     }
 
-    /// Sets the logits of a cell's forbidden tokens to minus infinity. `spaced`: its token must
-    /// begin with a space.
-    pub fn apply(&self, row: &Row, cell: usize, spaced: bool, logits: &mut [f32]) {
-        let mut forbid = |ids: &[u32]| {
-            for &id in ids {
-                if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-        };
-        forbid(&self.never);
+    /// The sets of tokens that must not be written into a cell. `spaced`: its token must begin with a space.
+    pub fn sets(&self, row: &Row, cell: usize, spaced: bool) -> Vec<TokenSet> {
+        let mut sets = vec![self.never.clone()];
         // Where the template goes on after a gap, the text cannot end in it.
         let inside = self.never_inside && row.cells()[cell..].contains(&Cell::Fixed);
         if inside || self.never_first && is_first(row, cell, self.bos) {
-            forbid(&self.ends);
+            sets.push(self.ending.clone());
         }
         if spaced {
-            forbid(&self.spaceless);
+            sets.push(self.spaceless.clone());
         }
+        sets
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use demask_kernels::rowwise::{self, RowAsked};
 use demask_models::{Model, ModelKind, Predicts, SpecialIds};
-use demask_nn::{Asked, AttentionMask, Input, KvCache, MaskKind, NoiseLevel, Output, span};
+use demask_nn::{
+    Asked, AttentionMask, Input, KvCache, MaskKind, NoiseLevel, Output, Scoring, span,
+};
 
-use crate::denoiser::{DenoiseRequest, Denoiser, Prediction, Sight};
+use crate::denoiser::{DenoiseRequest, Denoiser, Predicted, Prediction, Sight};
 use crate::{Prompt, TextError};
 
 /// The highest noise level a network with a time input is told: there sigma is `ln 1000`, the end of
@@ -40,6 +43,7 @@ impl Denoiser for Model {
             let rows = (0..request.batch).map(|b| (b, 0));
             level(request, self.spec.ids.mask, rows, request.length)
         });
+        let wanted = Wanted::of(request, 0..request.asked.len());
         let output = self.network.forward(Input {
             mask: AttentionMask {
                 kind: mask(request.sight, request.length),
@@ -48,10 +52,11 @@ impl Denoiser for Model {
             time,
             labels: labels(request, 0..request.batch),
             asked: asked(request.asked.clone()),
+            scoring: wanted.as_ref().and_then(Wanted::scoring),
             ..Input::ids(request.ids.clone(), request.batch, request.length)
         })?;
         Ok(Prediction {
-            logits: host(output)?,
+            cells: predicted(output)?,
             rows: request.key_lengths.clone(),
         })
     }
@@ -62,7 +67,7 @@ impl Denoiser for Model {
         mut caches: Vec<&mut KvCache>,
     ) -> Result<Prediction, TextError> {
         let vocab = self.spec.network.vocab_size;
-        let mut found: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
+        let mut found: Vec<(Vec<usize>, Predicted)> = Vec::new();
         let mut from = Vec::with_capacity(request.batch);
         // Rows that forward equally many cells share a pass, so that there is no padding.
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -106,6 +111,7 @@ impl Denoiser for Model {
                 .unwrap_or(length);
             let mut own: Vec<&mut KvCache> =
                 rows.iter().filter_map(|&b| caches[b].take()).collect();
+            let scored = Wanted::of(request, places.iter().copied());
             let output = self.network.forward(Input {
                 mask: AttentionMask {
                     kind: mask(request.sight, longest),
@@ -115,9 +121,10 @@ impl Denoiser for Model {
                 labels: labels(request, rows.iter().copied()),
                 caches: own.iter_mut().map(|cache| &mut **cache).collect(),
                 asked: asked(wanted),
+                scoring: scored.as_ref().and_then(Wanted::scoring),
                 ..Input::ids(ids.collect(), rows.len(), length)
             })?;
-            found.push((places, host(output)?));
+            found.push((places, predicted(output)?));
             for (cache, &b) in own.into_iter().zip(&rows) {
                 cache.truncate(request.clean[b]);
             }
@@ -125,7 +132,7 @@ impl Denoiser for Model {
         let forwarded = from.iter().zip(&request.key_lengths);
         Ok(Prediction {
             rows: forwarded.map(|(from, length)| length - from).collect(),
-            logits: in_order(found, request.asked.len(), vocab)?,
+            cells: in_order(found, request, vocab)?,
         })
     }
 
@@ -151,12 +158,39 @@ impl Denoiser for Model {
     }
 }
 
-/// The logits of `asked` cells in their order, from those of each pass with their places in it.
+/// The scores that are wanted of some of the asked cells of a request.
+struct Wanted<'a> {
+    asked: rowwise::Asked,
+    rows: Vec<RowAsked<'a>>,
+}
+
+impl<'a> Wanted<'a> {
+    /// Of the asked cells with these places; `None` where logits are wanted.
+    fn of(request: &'a DenoiseRequest, places: impl Iterator<Item = usize>) -> Option<Self> {
+        let scoring = request.scoring.as_ref()?;
+        Some(Self {
+            asked: scoring.asked,
+            rows: places.map(|place| scoring.cells[place].row()).collect(),
+        })
+    }
+
+    /// What the network is asked for; nothing where it predicts no cell.
+    fn scoring(&self) -> Option<Scoring<'_>> {
+        let Self { asked, rows } = self;
+        (!rows.is_empty()).then_some(Scoring {
+            asked: *asked,
+            rows,
+        })
+    }
+}
+
+/// The predictions of a request in the order of its cells, from those of each pass with their places in it.
 fn in_order(
-    mut found: Vec<(Vec<usize>, Vec<f32>)>,
-    asked: usize,
+    mut found: Vec<(Vec<usize>, Predicted)>,
+    request: &DenoiseRequest,
     vocab: usize,
-) -> Result<Vec<f32>, TextError> {
+) -> Result<Predicted, TextError> {
+    let asked = request.asked.len();
     let served: usize = found.iter().map(|(places, _)| places.len()).sum();
     if served != asked {
         let what = format!("{} asked cells are in the cache already", asked - served);
@@ -166,13 +200,33 @@ fn in_order(
         // Most often the rows go side by side, and nothing has to be moved.
         return Ok(found.remove(0).1);
     }
-    let mut logits = vec![0.0; asked * vocab];
+    let (mut logits, mut scores) = (Vec::new(), Vec::new());
     for (places, own) in found {
-        for (place, row) in places.into_iter().zip(own.chunks_exact(vocab)) {
-            logits[place * vocab..][..vocab].copy_from_slice(row);
+        match own {
+            Predicted::Logits(own) => {
+                logits.resize(asked * vocab, 0.0);
+                for (place, row) in places.into_iter().zip(own.chunks_exact(vocab)) {
+                    logits[place * vocab..][..vocab].copy_from_slice(row);
+                }
+            }
+            Predicted::Scores(own) => scores.extend(places.into_iter().zip(own)),
         }
     }
-    Ok(logits)
+    if request.scoring.is_none() {
+        return Ok(Predicted::Logits(logits));
+    }
+    scores.sort_by_key(|(place, _)| *place);
+    Ok(Predicted::Scores(
+        scores.into_iter().map(|(_, score)| score).collect(),
+    ))
+}
+
+/// What a forward pass gave: scores, or logits on the host.
+fn predicted(mut output: Output) -> Result<Predicted, TextError> {
+    match output.scores.take() {
+        Some(scores) => Ok(Predicted::Scores(scores)),
+        None => host(output).map(Predicted::Logits),
+    }
 }
 
 /// Who sees whom among as many cells.

@@ -61,13 +61,6 @@ pub(crate) struct Work {
     pub variants: Vec<Vec<Variant>>,
 }
 
-/// The predictions of the asked cells of a text, `[asked, vocab]` row-major.
-pub(crate) struct Logits<'a> {
-    pub own: &'a mut [f32],
-    /// The prediction that a guide wants mixed in by the policy, and the exponent of the own one.
-    pub unguided: Option<(Vec<f32>, f64)>,
-}
-
 /// What a text does next.
 pub(crate) enum Next {
     /// It takes part in the forward pass.
@@ -357,13 +350,19 @@ impl Session {
         (share * size as f64 + later as f64) / answer.max(1) as f64
     }
 
+    /// The step that is taken with this work, as a policy sees it.
+    pub fn step<'a>(&'a self, shared: &'a Shared<'_>, row: &'a Row, work: &'a Work) -> Step<'a> {
+        self.clock
+            .step(shared, &self.text, row, &work.window, work.quota)
+    }
+
     /// Takes the step: lets the policy choose, writes, and tells what happened.
     pub fn take(
         &mut self,
         shared: &Shared<'_>,
         row: &mut Row,
         work: &Work,
-        logits: &Logits<'_>,
+        candidates: &Candidates<'_>,
         forwarded: usize,
         emit: &mut dyn FnMut(&StepEvent),
     ) -> Result<(), TextError> {
@@ -378,12 +377,7 @@ impl Session {
                 Choice::default()
             } else {
                 let _span = span::part("policy");
-                let vocab = shared.denoiser.vocab_size();
-                let mut candidates = Candidates::new(&work.ask.cells, logits.own, vocab);
-                if let Some((logits, gamma)) = &logits.unguided {
-                    candidates = candidates.with_unguided(logits, *gamma);
-                }
-                self.policy.choose(&step, &candidates)?
+                self.policy.choose(&step, candidates)?
             }
         };
         write.sort_by_key(|w| w.cell);

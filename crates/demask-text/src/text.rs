@@ -1,6 +1,8 @@
 //! One text on its way, as every loop knows it: what may stand in it, what it took, and why it
 //! ended. In which order its cells are written is the business of the loop.
 
+use demask_kernels::rowwise::{Scored, TokenSet};
+
 use crate::TextError;
 use crate::canvas::{Cell, Row};
 use crate::config::DecodeConfig;
@@ -81,6 +83,15 @@ impl Text {
         }
     }
 
+    /// The sets of tokens that must not be written into a cell in this step.
+    pub fn forbidden(&mut self, forbid: &Forbid, row: &Row, cell: usize) -> Vec<TokenSet> {
+        let mut sets = forbid.sets(row, cell, self.spaced.contains(&cell));
+        for constraint in &mut self.constraints {
+            constraint.forbid(row, cell, &mut sets);
+        }
+        sets
+    }
+
     /// Forbids what must not be written into a cell in this step, and checks that something is left. That
     /// it consists of numbers shows when it is read ([`Reading`](crate::draw::Reading)).
     pub fn constrain(
@@ -90,26 +101,40 @@ impl Text {
         cell: usize,
         logits: &mut [f32],
     ) -> Result<(), TextError> {
-        let step = self.steps;
         let impossible = |logits: &[f32]| logits.iter().all(|z| *z == f32::NEG_INFINITY);
         if impossible(logits) {
-            return Err(TextError::impossible(cell, step));
+            return Err(TextError::impossible(cell, self.steps));
         }
-        forbid.apply(row, cell, self.spaced.contains(&cell), logits);
-        for constraint in &mut self.constraints {
-            constraint.forbid(row, cell, logits);
+        for set in self.forbidden(forbid, row, cell) {
+            set.forbid(logits, 0);
         }
-        if impossible(logits) {
-            let mut names = vec!["special tokens"];
-            names.extend(self.constraints.iter().map(|c| c.name()));
-            let constraints = names.join(", ");
-            return Err(TextError::Constraint {
-                cell,
-                step,
-                constraints,
-            });
+        match impossible(logits) {
+            true => Err(self.nothing_left(cell)),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The same check for a cell whose logits were scored without the tokens that are forbidden.
+    pub fn check(&self, cell: usize, scored: &Scored) -> Result<(), TextError> {
+        let plain = &scored.score.plain;
+        // Of a row that is not of numbers the reading says so.
+        let impossible = plain.top() == f32::NEG_INFINITY && !plain.log_sum_exp().is_nan();
+        match (impossible, scored.forbade) {
+            (false, _) => Ok(()),
+            (true, false) => Err(TextError::impossible(cell, self.steps)),
+            (true, true) => Err(self.nothing_left(cell)),
+        }
+    }
+
+    /// What was possible in a cell is forbidden.
+    fn nothing_left(&self, cell: usize) -> TextError {
+        let mut names = vec!["special tokens"];
+        names.extend(self.constraints.iter().map(|c| c.name()));
+        TextError::Constraint {
+            cell,
+            step: self.steps,
+            constraints: names.join(", "),
+        }
     }
 
     /// Ends the text.

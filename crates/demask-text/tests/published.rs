@@ -152,10 +152,10 @@ impl Denoiser for Network {
                 cell,
             )
         };
-        Ok(Prediction {
-            logits: request.asked.iter().flat_map(one).collect(),
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(
+            request.asked.iter().flat_map(one).collect(),
+            request.key_lengths.clone(),
+        ))
     }
 }
 

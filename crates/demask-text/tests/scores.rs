@@ -75,10 +75,7 @@ impl Denoiser for Exact {
             let present = noisy[request.ids[cell as usize] as usize];
             logits.extend(noisy.iter().map(|p| (p / present).ln() as f32));
         }
-        Ok(Prediction {
-            logits,
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(logits, request.key_lengths.clone()))
     }
 }
 

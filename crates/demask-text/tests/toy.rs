@@ -61,10 +61,7 @@ impl Denoiser for Perfect {
             logits.extend(given.iter().map(|p| p.ln() as f32));
             logits.push(0.0);
         }
-        Ok(Prediction {
-            logits,
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(logits, request.key_lengths.clone()))
     }
 }
 

@@ -6,10 +6,12 @@
 //! | `gemm` | [`gemm`] | one matrix product against a packed weight |
 //! | `forward` | [`forward`] | a whole forward pass |
 //! | `step` | [`step`] | a denoising step: forward pass, logits, the policy's choice |
+//! | `generate` | [`generate`] | whole texts through the decoder |
 //! | `train` | [`train`] | a training step: forward, loss, backward, update |
 //! | `conv` | [`conv`] | a U-Net, its convolutions and group norms, forward and backward |
 //!
-//! [`shapes`] names the networks, [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`measure`]
+//! [`shapes`] names the networks, [`subject`] lets one write, [`pictures`] is the U-Net, [`dtype`] is where a number
+//! format meets the library, [`measure`]
 //! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
 //! row says.
 
@@ -18,6 +20,7 @@ pub mod conv;
 pub mod dtype;
 pub mod forward;
 pub mod gemm;
+pub mod generate;
 pub mod measure;
 pub mod peak;
 pub mod peer;
@@ -25,6 +28,7 @@ pub mod pictures;
 pub mod report;
 pub mod shapes;
 pub mod step;
+pub mod subject;
 pub mod train;
 
 use anyhow::Result;

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use demask::nn::Dtype;
+use demask::nn::{Dtype, Transformer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::measure::Sample;
 use crate::args::listing::width;
+use crate::memory;
 use crate::terminal::table::Table;
 use crate::terminal::{line, note};
 
@@ -106,6 +107,16 @@ impl Row {
     pub fn fastest(&mut self, sample: &Sample, work: f64) {
         self.timed(sample, work, None);
         self.rate = Some(work / sample.min());
+    }
+
+    /// Adds the bytes that the weights of a network take and, where the system says, the most that the program ever
+    /// took.
+    pub fn memory(&mut self, network: &Transformer) {
+        let mib = |bytes: f64| bytes / f64::from(1 << 20);
+        self.part("weights_mib", mib(network.bytes() as f64));
+        if let Some(peak) = memory::peak() {
+            self.part("peak_mib", mib(peak));
+        }
     }
 
     /// Adds a measurement of its own name.
@@ -264,9 +275,10 @@ fn ours(row: &Row, with_peers: bool) -> String {
         let value = value.as_f64();
         match name.strip_suffix("_s") {
             Some(part) => format!("{} {} ms", part.replace('_', " "), ms(value)),
-            None => match name.strip_suffix("_share") {
-                Some(part) => format!("{part} share {} %", digits(value, 100.0)),
-                None => format!("{} {}", name.replace('_', " "), digits(value, 1.0)),
+            None => match (name.strip_suffix("_share"), name.strip_suffix("_mib")) {
+                (Some(part), _) => format!("{part} share {} %", digits(value, 100.0)),
+                (_, Some(part)) => format!("{part} {} MiB", digits(value, 1.0)),
+                _ => format!("{} {}", name.replace('_', " "), digits(value, 1.0)),
             },
         }
     }));

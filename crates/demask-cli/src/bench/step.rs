@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use anyhow::{Result, anyhow};
 use demask::diffusion::Noise;
-use demask::nn::{Asked, Dtype, Input, KvCache, Transformer};
+use demask::kernels::rowwise::{Asked, RowAsked, Scored};
+use demask::nn::{self, Dtype, Input, KvCache, Output, Scoring, Transformer};
 use demask::text::eos::HeldBack;
 use demask::text::policy::{Candidates, Policy, Step as PolicyStep, low_confidence::LowConfidence};
-use demask::text::{Cell, Crossing, Draw, DrawKind, Row as CanvasRow};
+use demask::text::{Cell, Crossing, Draw, DrawKind, Reading, Row as CanvasRow};
 use serde_json::json;
 
 use super::dtype;
@@ -21,11 +22,13 @@ use crate::args::value;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 The policy is `low_confidence` without temperature: the most likely token of every open cell and its
-probability, the surest cell is written.
+probability, the surest cell is written. The head scores its rows as it multiplies them, as in
+`demask generate`; `sampling` is then the choice alone.
 
 Examples:
   demask bench step --shape dream-0.5b --rows 128,256
   demask bench step --shape llada-0.2b --rows 32 --cached 256
+  demask bench step --shape dream-0.5b --dtype int8 --stored
   demask bench step --shape dream-0.5b --peer 'python bench/peers/torch_peer.py --dtype bf16'")]
 pub struct Step {
     #[command(flatten)]
@@ -42,6 +45,10 @@ pub struct Step {
     #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
+    /// Store the logits of the open cells and read them then, as guides, top-p and top-k need them
+    #[arg(long)]
+    stored: bool,
+
     #[command(flatten)]
     peers: PeerArgs,
 
@@ -57,9 +64,14 @@ impl Step {
             let peak = peak::of(dtype)?;
             for wanted in self.networks.all() {
                 let (shape, network) = wanted.load(dtype)?;
+                let stored = self.stored;
                 for &cached in &self.cached {
                     for &rows in &self.rows {
-                        let sizes = Sizes { cached, rows };
+                        let sizes = Sizes {
+                            cached,
+                            rows,
+                            stored,
+                        };
                         one(&mut bench, dtype, peak, &shape, &network, sizes)?;
                     }
                 }
@@ -76,6 +88,8 @@ struct Sizes {
     cached: usize,
     /// Open.
     rows: usize,
+    /// Whether the logits of the open ones are stored.
+    stored: bool,
 }
 
 fn one(
@@ -84,7 +98,11 @@ fn one(
     peak: f64,
     shape: &Shape,
     network: &Transformer,
-    Sizes { cached, rows }: Sizes,
+    Sizes {
+        cached,
+        rows,
+        stored,
+    }: Sizes,
 ) -> Result<()> {
     let mut cache = KvCache::new();
     let length = cached + rows;
@@ -92,15 +110,18 @@ fn one(
     if cached > 0 {
         network.forward(Input {
             mask: shape.mask(cached),
-            asked: Asked::None,
+            asked: nn::Asked::None,
             caches: vec![&mut cache],
             ..Input::ids(ids[..cached].to_vec(), 1, cached)
         })?;
     }
-    let what = match cached {
-        0 => format!("{} {rows}", shape.name),
-        _ => format!("{} {rows}, {cached} cached", shape.name),
-    };
+    let mut what = format!("{} {rows}", shape.name);
+    if cached > 0 {
+        what += &format!(", {cached} cached");
+    }
+    if stored {
+        what += ", logits stored";
+    }
     let row = Row::new("step", dtype, what, "cells/s");
     let pass = Pass {
         cells: rows,
@@ -116,23 +137,22 @@ fn one(
         work: rows as f64,
         operations: Some((shape.operations(pass), peak)),
     };
-    let vocabulary = shape.config.vocab_size;
     let mut chooser = Chooser::new(ids.clone(), cached);
+    let asked = vec![RowAsked::default(); rows];
     let parts = RefCell::new(Vec::new());
     let ours = || {
         let input = Input {
             mask: shape.mask(length),
             caches: if cached > 0 { vec![&mut cache] } else { vec![] },
+            scoring: (!stored).then_some(Scoring {
+                asked: Asked::default(),
+                rows: &asked,
+            }),
             ..Input::ids(ids[cached..].to_vec(), 1, rows)
         };
-        let (network, logits) = timed(|| -> Result<Vec<f32>> {
-            let logits = network.forward(input)?.logits;
-            let logits = logits.ok_or_else(|| anyhow!("the network gave no logits"))?;
-            let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>();
-            logits.map_err(|error| anyhow!("logits: {error:?}"))
-        });
-        let logits = logits?;
-        let (sampling, chosen) = timed(|| chooser.choose(&logits, vocabulary));
+        let (network, output) = timed(|| Predicted::of(network.forward(input)?));
+        let output = output?;
+        let (sampling, chosen) = timed(|| chooser.choose(&output));
         chosen?;
         cache.truncate(cached);
         parts.borrow_mut().push((network, sampling));
@@ -147,7 +167,30 @@ fn one(
         row.part("network_s", of(|p| p.0));
         row.part("sampling_s", of(|p| p.1));
         row.part("sampling_share", of(|p| p.1 / (p.0 + p.1)));
+        row.memory(network);
     })
+}
+
+/// What a network says of the open cells.
+enum Predicted {
+    Logits { values: Vec<f32>, vocabulary: usize },
+    Scores(Vec<Scored>),
+}
+
+impl Predicted {
+    /// On the host.
+    fn of(output: Output) -> Result<Self> {
+        match (output.scores, output.logits) {
+            (Some(scores), _) => Ok(Self::Scores(scores)),
+            (None, Some(logits)) => {
+                let [_, vocabulary] = logits.dims();
+                let values = logits.into_data().convert::<f32>().try_into_vec::<f32>();
+                let values = values.map_err(|error| anyhow!("logits: {error:?}"))?;
+                Ok(Self::Logits { values, vocabulary })
+            }
+            (None, None) => Err(anyhow!("the network predicted nothing")),
+        }
+    }
 }
 
 /// The policy on a canvas whose last cells are open.
@@ -189,7 +232,7 @@ impl Chooser {
     }
 
     /// The token that is written.
-    fn choose(&mut self, logits: &[f32], vocabulary: usize) -> Result<u32> {
+    fn choose(&mut self, predicted: &Predicted) -> Result<u32> {
         let step = PolicyStep {
             row: &self.canvas,
             open: &self.open,
@@ -202,7 +245,16 @@ impl Chooser {
             sample: 0,
             source: &self.noise,
         };
-        let candidates = Candidates::new(&self.open, logits, vocabulary);
+        let readings: Vec<Reading>;
+        let candidates = match predicted {
+            Predicted::Logits { values, vocabulary } => {
+                Candidates::new(&self.open, values, *vocabulary)
+            }
+            Predicted::Scores(scores) => {
+                readings = scores.iter().map(|row| Reading::of(&row.score)).collect();
+                Candidates::scored(&self.open, &readings)
+            }
+        };
         let choice = self.policy.choose(&step, &candidates)?;
         let write = choice.write.first();
         write
@@ -213,12 +265,22 @@ impl Chooser {
 
 #[cfg(test)]
 mod tests {
+    use demask::kernels::rowwise::score_allowed;
+
     use super::*;
 
     #[test]
     fn the_surest_open_cell_is_chosen() {
         let mut chooser = Chooser::new(vec![0, 0, 0], 1);
-        let logits = [0.0, 1.0, 0.5, 3.0, 0.0, 0.0];
-        assert_eq!(chooser.choose(&logits, 3).unwrap(), 0);
+        let mut values = vec![0.0, 1.0, 0.5, 3.0, 0.0, 0.0];
+        let rows = [RowAsked::default(); 2];
+        let scores = score_allowed(&mut values, 3, &Asked::default(), &rows);
+        let scores = Predicted::Scores(scores);
+        let logits = Predicted::Logits {
+            values,
+            vocabulary: 3,
+        };
+        assert_eq!(chooser.choose(&logits).unwrap(), 0);
+        assert_eq!(chooser.choose(&scores).unwrap(), 0);
     }
 }

@@ -52,7 +52,9 @@ impl World {
             "infill" => vec!["a [[2]] b".into()],
             "completions" => vec!["bash".into()],
             "bench accuracy" => vec!["--data".into(), "text.txt".into()],
-            "bench forward" | "bench step" => vec!["--shape".into(), "train-11m".into()],
+            "bench forward" | "bench step" | "bench generate" => {
+                vec!["--shape".into(), "train-11m".into()]
+            }
             _ => Vec::new(),
         }
     }
@@ -68,7 +70,9 @@ impl World {
             ("proof", "name") => &["gumbel"],
             ("completions", "shell") => &["zsh"],
             ("docs", "folder") => &["elsewhere"],
-            ("bench forward" | "bench step", "model") => &["--model", "other"],
+            ("bench forward" | "bench step" | "bench generate", "model") => &["--model", "other"],
+            ("bench generate", "prompt") => &["--prompt", "5"],
+            (_, "stored") => &["--stored"],
             (_, "shape") => &["--shape", "llada-0.2b"],
             (_, "rows") => &["--rows", "3"],
             (_, "cached") => &["--cached", "3"],
@@ -211,7 +215,8 @@ fn every_flag_changes_what_is_done() {
             // Where one of several is needed, the other stands in its place.
             let instead = argument.is_positional()
                 || id == "resume"
-                || (id == "model" && matches!(name, "bench forward" | "bench step"))
+                || (id == "model"
+                    && matches!(name, "bench forward" | "bench step" | "bench generate"))
                 || (id == "data" && name == "bench accuracy")
                 || (id == "shape" && name != "bench train");
             let words = match instead {

@@ -7,6 +7,7 @@ use crate::bench::accuracy::Accuracy;
 use crate::bench::conv::Conv;
 use crate::bench::forward::Forward;
 use crate::bench::gemm::Gemm;
+use crate::bench::generate::Generate;
 use crate::bench::peak::Peak;
 use crate::bench::step::Step;
 use crate::bench::train::Train;
@@ -23,6 +24,7 @@ Examples:
   demask bench peak
   demask bench gemm --rows 1,32,256
   demask bench step --shape dream-0.5b --rows 256
+  demask bench generate --shape llada-0.2b --steps 64 --dtype int8
   demask bench train --peer 'python bench/peers/torch_peer.py'")]
 pub struct Bench {
     /// What is measured.
@@ -37,6 +39,7 @@ enum What {
     Gemm(Gemm),
     Forward(Forward),
     Step(Step),
+    Generate(Generate),
     Train(Train),
     Conv(Conv),
     Accuracy(Accuracy),
@@ -51,6 +54,7 @@ impl Bench {
             What::Gemm(bench) => bench.run(),
             What::Forward(bench) => bench.run(),
             What::Step(bench) => bench.run(),
+            What::Generate(bench) => bench.run(),
             What::Train(bench) => bench.run(),
             What::Conv(bench) => bench.run(),
             What::Accuracy(bench) => bench.run(),

@@ -134,10 +134,10 @@ impl Denoiser for Network {
     }
 
     fn predict(&self, request: &DenoiseRequest) -> Result<Prediction, TextError> {
-        Ok(Prediction {
-            logits: self.logits(&request.ids, request.asked.clone())?,
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(
+            self.logits(&request.ids, request.asked.clone())?,
+            request.key_lengths.clone(),
+        ))
     }
 }
 

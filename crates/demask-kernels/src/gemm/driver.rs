@@ -8,28 +8,15 @@
 //! can't be put down half-done, over the whole inner dimension.
 
 use super::format::{Format, Layout};
-use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
-use super::packed::pack_panels;
+use super::packed::{Panels, pack_panels};
+use super::strip::{Destination, Left, Source, lhs_row, place};
 use super::{MatrixRef, Rhs, tiled};
 use crate::mem::{MutPtr, Ptr, Scratch};
-use crate::simd::amx;
 use crate::simd::math::sigmoid;
-use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
+use crate::simd::{Isa, Kernel, LANES, Simd, amx, dispatch, tile_shape};
 use crate::threads;
 
-/// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
-/// first-level cache.
-const KC: usize = 512;
-/// The same for a tile unit, which is so fast that its operands may well come from the second-level cache, and sums put
-/// down half-done cost more than they save.
-const TILED_KC: usize = 1024;
-/// Words of B in a strip: 384 KiB of second-level cache.
-const STRIP: usize = 96 << 10;
-/// The same for a tile unit, whose machines have 2 MiB of it.
-const TILED_STRIP: usize = 256 << 10;
-/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
-const FEW: usize = 3;
 /// Words of A that are packed at a time, half of a small third-level cache, if that is not too few rows.
 const LEFT: usize = 2 << 20;
 /// Fewest rows that are packed at a time.
@@ -45,13 +32,6 @@ const STEPS: usize = 64;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
-
-/// The right operand as the tasks see it.
-#[derive(Clone, Copy)]
-enum Source {
-    Strided { ptr: Ptr, strides: (usize, usize) },
-    Panels { ptr: Ptr, scales: Ptr },
-}
 
 /// Packs some tiles of rows of A.
 struct PackLeft<'a> {
@@ -103,22 +83,6 @@ impl Kernel for PackLeft<'_> {
     }
 }
 
-/// Where tile `t`, which begins at row `r0`, lies in the packed A.
-#[inline(always)]
-fn place(layout: &Layout, tiled: bool, r0: usize, t: usize) -> usize {
-    r0 * lhs_row(layout, tiled) + t * SLACK
-}
-
-/// Words of a packed row of A.
-#[inline(always)]
-fn lhs_row(layout: &Layout, tiled: bool) -> usize {
-    if tiled {
-        pack::tiles_width(layout) + 2 * layout.groups
-    } else {
-        layout.lhs_row()
-    }
-}
-
 /// One product of a call: a right operand and where the result goes.
 pub(super) struct Target<'a> {
     pub b: Rhs<'a>,
@@ -144,11 +108,7 @@ pub(super) enum Old {
 
 /// One block of C: some tiles of rows and some columns.
 struct Block<'a> {
-    layout: &'a Layout,
-    tiled: bool,
-    a: *const f32,
-    rows: Rows,
-    tiles: (usize, usize),
+    left: Left<'a>,
     b: Source,
     gated: Option<Source>,
     cols: (usize, usize),
@@ -158,36 +118,21 @@ struct Block<'a> {
     old: Old,
 }
 
-/// Where the sums of a strip of columns go.
-struct Destination {
-    /// Column `j0` of row 0.
-    c: *mut f32,
-    ldc: usize,
-    bias: *const f32,
-    load_c: bool,
-}
-
 impl Kernel for Block<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: the instruction set of the call has the unit; a block runs on one thread, and nothing inside it
-        // begins another.
-        let unit = (S::UNIT && self.tiled).then(|| unsafe { amx::Tiles::begin() });
-        let unit = unit.as_ref();
-        let few = self.tiles.1 - self.tiles.0 <= FEW;
+        let unit = self.left.unit(s);
         let both = 1 + usize::from(self.gated.is_some());
-        let words = if self.tiled { TILED_STRIP } else { STRIP };
-        let panels = words / (self.longest() * S::NR) / both;
-        let strip = if few { 1 } else { panels.clamp(1, 16) } * S::NR;
+        let strip = self.left.strip_panels(S::NR, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
-            Source::Strided { .. } => width * self.longest(),
+            Source::Strided { .. } => width * self.left.longest(),
             Source::Panels { .. } => 0,
         });
         let b_pack = b_pack.as_mut_ptr();
-        let (r0, r1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
+        let (r0, r1) = self.left.rows();
         let part = (r1 - r0) * width;
         let parts = match (&self.gated, self.old) {
             (Some(_), _) => 2,
@@ -209,7 +154,8 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: self.old == Old::Start,
                 };
-                self.strip(s, unit, &self.b, cols, b_pack, &to);
+                self.left
+                    .strip(s, unit.as_ref(), &self.b, cols, b_pack, &to);
                 continue;
             }
             for (i, b) in [Some(&self.b), self.gated.as_ref()]
@@ -224,7 +170,7 @@ impl Kernel for Block<'_> {
                     bias,
                     load_c: false,
                 };
-                self.strip(s, unit, b, cols, b_pack, &to);
+                self.left.strip(s, unit.as_ref(), b, cols, b_pack, &to);
             }
             for r in r0..r1 {
                 for j in (0..cols.1 - j0).step_by(LANES) {
@@ -246,154 +192,6 @@ impl Kernel for Block<'_> {
                 }
             }
         }
-    }
-}
-
-impl Block<'_> {
-    /// Parts into which the inner dimension is cut.
-    fn blocks(&self) -> usize {
-        match self.layout.format {
-            Format::F32 | Format::Bf16 => {
-                let most = if self.tiled { TILED_KC } else { KC };
-                self.layout.words.div_ceil(most)
-            }
-            Format::Int8 { .. } | Format::Int4 { .. } => 1,
-        }
-    }
-
-    /// The words of a part: in whole tiles but for the last.
-    fn words(&self, block: usize) -> (usize, usize) {
-        let (words, blocks) = (self.layout.words, self.blocks());
-        let unit = if self.tiled { amx::WORDS } else { 1 };
-        let start = |block: usize| (words.div_ceil(unit) * block / blocks * unit).min(words);
-        (start(block), start(block + 1))
-    }
-
-    /// Words of the longest of them.
-    fn longest(&self) -> usize {
-        let words = |block| self.words(block).1 - self.words(block).0;
-        (0..self.blocks()).map(words).max().unwrap_or(0)
-    }
-
-    /// Multiplies the rows of the block by a strip of columns of `b`.
-    #[inline(always)]
-    fn strip<S: Simd>(
-        &self,
-        s: S,
-        unit: Option<&amx::Tiles>,
-        b: &Source,
-        (j0, j1): (usize, usize),
-        b_pack: *mut f32,
-        to: &Destination,
-    ) {
-        let (layout, blocks) = (self.layout, self.blocks());
-        for block in 0..blocks {
-            let (w0, w1) = self.words(block);
-            let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
-            let (first, last) = (block == 0, block + 1 == blocks);
-            for t in self.tiles.0..self.tiles.1 {
-                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-                let h = r1 - r0;
-                let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
-                // Rows of the panel, and its words.
-                let (height, width) = match self.tiled {
-                    true => (h.next_multiple_of(amx::ROWS), pack::tiles_width(layout)),
-                    false => (h, layout.words * layout.lhs),
-                };
-                for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
-                    let tile = Tile {
-                        kc: w1 - w0,
-                        a: a.wrapping_add(w0 * height * layout.lhs),
-                        b: panels.wrapping_add(p * distance),
-                        ldb: S::NR,
-                        c: to.c.wrapping_add(r0 * to.ldc + j),
-                        ldc: to.ldc,
-                        cols: S::NR.min(j1 - j0 - j),
-                        load_c: to.load_c || !first,
-                        bias: if last && !to.bias.is_null() {
-                            to.bias.wrapping_add(j)
-                        } else {
-                            std::ptr::null()
-                        },
-                        groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
-                    };
-                    // SAFETY: packed panels are whole; the tile lies inside this task's block
-                    // of C or its scratch, which no other task touches.
-                    unsafe {
-                        match unit {
-                            Some(unit) if S::UNIT => {
-                                tiled::multiply(s, unit, layout.format, h, &tile)
-                            }
-                            _ => s.micro(inner(layout.format), h, &tile),
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The panels of a strip of B and the distance between two of them; packs them if need be.
-    #[inline(always)]
-    fn panels<S: Simd>(
-        &self,
-        s: S,
-        b: &Source,
-        (w0, w1): (usize, usize),
-        (j0, j1): (usize, usize),
-        b_pack: *mut f32,
-    ) -> (*const f32, usize) {
-        match b {
-            Source::Panels { ptr, .. } => {
-                let words = self.layout.words;
-                let at = j0 / S::NR * S::NR * words + w0 * S::NR;
-                (ptr.get().wrapping_add(at), S::NR * words)
-            }
-            Source::Strided { ptr, strides } => {
-                // Values of the block; only the last one of the dimension may hold an odd one.
-                let values = if self.layout.format == Format::Bf16 {
-                    2
-                } else {
-                    1
-                };
-                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
-                let part = Layout::new(self.layout.format, k1 - k0);
-                let distance = S::NR * (w1 - w0);
-                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
-                    let cols = S::NR.min(j1 - j);
-                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
-                    unsafe {
-                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
-                        let dst = b_pack.add(p * distance);
-                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
-                    }
-                }
-                (b_pack, distance)
-            }
-        }
-    }
-
-    /// The scales of a panel of rows, at `a`, and of the panel at column `j`.
-    #[inline(always)]
-    fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
-        let layout = self.layout;
-        match b {
-            Source::Panels { scales, .. } if layout.groups > 0 => Groups {
-                count: layout.groups,
-                words: layout.group_words,
-                a,
-                b: scales.get().wrapping_add(j * layout.groups),
-            },
-            _ => Groups::NONE,
-        }
-    }
-}
-
-fn inner(format: Format) -> Inner {
-    match format {
-        Format::F32 => Inner::F32(Lhs::Panel),
-        Format::Bf16 => Inner::Bf16(Lhs::Panel),
-        Format::Int8 { .. } => Inner::Int8,
-        Format::Int4 { .. } => Inner::Int4,
     }
 }
 
@@ -425,7 +223,7 @@ fn grid(m: usize, n: usize, most: usize, threads: usize) -> (usize, usize) {
 }
 
 /// Panics when a place could wrap: views that repeat one value may be larger than any memory.
-fn check_sizes([m, n, k]: [usize; 3]) {
+pub(super) fn check_sizes([m, n, k]: [usize; 3]) {
     const MOST: usize = isize::MAX as usize / 64;
     let fits = |a: usize, b: usize| a.checked_mul(b).is_some_and(|x| x <= MOST);
     assert!(
@@ -474,12 +272,16 @@ fn shared(b: &Rhs<'_>, m: usize, nr: usize, (isa, layout): (Isa, &Layout)) -> Op
         return None;
     }
     let mut all = Scratch::take(words);
-    let dst = MutPtr(all.as_mut_ptr());
-    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), dst);
+    // Formats that are packed in a call have no scales.
+    let to = Panels {
+        words: MutPtr(all.as_mut_ptr()),
+        scales: MutPtr(std::ptr::null_mut()),
+    };
+    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), to);
     Some(all)
 }
 
-fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
+pub(super) fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
     if let Some(shared) = shared {
         return Source::Panels {
             ptr: Ptr(shared.as_ptr()),
@@ -497,6 +299,81 @@ fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source {
                 ptr: Ptr(p.ptr()),
                 scales: Ptr(p.ptr().wrapping_add(panels * nr * p.layout().words)),
             }
+        }
+    }
+}
+
+/// The rows of A that are packed at a time, each part from its first row to the one after its last.
+pub(super) fn parts_of_left(
+    m: usize,
+    (isa, layout): (Isa, &Layout),
+) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let most = (LEFT / lhs_row(layout, tiled(isa, layout))).max(LEFT_ROWS);
+    let parts = m.div_ceil(most);
+    (0..parts).map(move |part| (m * part / parts, m * (part + 1) / parts))
+}
+
+/// Whether the tile unit multiplies.
+fn tiled(isa: Isa, layout: &Layout) -> bool {
+    isa == Isa::Amx && tiled::takes(layout)
+}
+
+/// Some rows of A, packed.
+pub(super) struct PackedLeft<'a> {
+    layout: &'a Layout,
+    tiled: bool,
+    pub rows: Rows,
+    words: Scratch,
+}
+
+impl<'a> PackedLeft<'a> {
+    /// Packs rows `m0..m1` of `a`.
+    pub fn pack(
+        (isa, layout): (Isa, &'a Layout),
+        a: MatrixRef<'_>,
+        (m0, m1): (usize, usize),
+    ) -> Self {
+        let (mr, _) = tile_shape(isa);
+        let tiled = tiled(isa, layout);
+        let (rows, height) = if tiled {
+            let height = (m1 - m0).next_multiple_of(amx::ROWS);
+            (Rows::of_units(m1 - m0, tiled::MR, amx::ROWS), height)
+        } else {
+            (Rows::new(m1 - m0, mr.min(tallest(layout.format))), m1 - m0)
+        };
+        let mut words = Scratch::take(height * lhs_row(layout, tiled) + rows.tiles * SLACK);
+        let to = MutPtr(words.as_mut_ptr());
+        let (from, strides) = (Ptr(a.ptr()), a.strides());
+        // Packing reads and writes: about as long as 16 multiplications a value.
+        threads::over_rows(rows.tiles, 16 * (m1 - m0) * layout.k, |t0, t1| {
+            let pack = PackLeft {
+                layout,
+                tiled,
+                a: from.get().wrapping_add(m0 * strides.0),
+                strides,
+                rows,
+                tiles: (t0, t1),
+                dst: to.get(),
+            };
+            dispatch(isa, pack);
+        });
+        Self {
+            layout,
+            tiled,
+            rows,
+            words,
+        }
+    }
+
+    /// The tiles of part `part` of `parts`.
+    pub fn tiles(&self, part: usize, parts: usize) -> Left<'a> {
+        let all = self.rows.tiles;
+        Left {
+            layout: self.layout,
+            tiled: self.tiled,
+            a: self.words.as_ptr(),
+            rows: self.rows,
+            tiles: (all * part / parts, all * (part + 1) / parts),
         }
     }
 }
@@ -523,9 +400,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             "gemm: the right operands of one call must be packed alike"
         );
     }
-    let tiled = isa == Isa::Amx && tiled::takes(&layout);
-    let (mr, nr) = tile_shape(isa);
-    let (a_ptr, a_strides) = (Ptr(a.ptr()), a.strides());
+    let (_, nr) = tile_shape(isa);
     // Right operands that are packed here, and how the tasks see them all.
     let packed: Vec<[Option<Scratch>; 2]> = targets
         .iter()
@@ -545,33 +420,10 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             )
         })
         .collect();
-    let most_rows = if tiled { TILED_ROWS } else { ROWS };
-    let row = lhs_row(&layout, tiled);
-    let most = (LEFT / row).max(LEFT_ROWS);
-    let chunks = m.div_ceil(most);
-    for chunk in 0..chunks {
-        let (m0, m1) = (m * chunk / chunks, m * (chunk + 1) / chunks);
-        let (rows, height) = if tiled {
-            let height = (m1 - m0).next_multiple_of(amx::ROWS);
-            (Rows::of_units(m1 - m0, tiled::MR, amx::ROWS), height)
-        } else {
-            (Rows::new(m1 - m0, mr.min(tallest(layout.format))), m1 - m0)
-        };
-        let mut packed = Scratch::take(height * row + rows.tiles * SLACK);
-        let packed = MutPtr(packed.as_mut_ptr());
-        // Packing reads and writes: about as long as 16 multiplications a value.
-        threads::over_rows(rows.tiles, 16 * (m1 - m0) * k, |t0, t1| {
-            let pack = PackLeft {
-                layout: &layout,
-                tiled,
-                a: a_ptr.get().wrapping_add(m0 * a_strides.0),
-                strides: a_strides,
-                rows,
-                tiles: (t0, t1),
-                dst: packed.get(),
-            };
-            dispatch(isa, pack);
-        });
+    for (m0, m1) in parts_of_left(m, (isa, &layout)) {
+        let left = PackedLeft::pack((isa, &layout), a, (m0, m1));
+        let rows = left.rows;
+        let most = if left.tiled { TILED_ROWS } else { ROWS };
         let work = |target: &Target<'_>| {
             let products = 1 + usize::from(target.gated.is_some());
             (2 * products)
@@ -589,7 +441,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             .iter()
             .map(|target| {
                 let n = target.b.cols();
-                let (row_parts, col_parts) = grid(m1 - m0, n, most_rows, threads);
+                let (row_parts, col_parts) = grid(m1 - m0, n, most, threads);
                 (row_parts.min(rows.tiles), col_parts.min(n.div_ceil(nr)))
             })
             .collect();
@@ -605,14 +457,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
             let (col, row) = (task / row_parts, task % row_parts);
             let block = Block {
-                layout: &layout,
-                tiled,
-                a: packed.get(),
-                rows,
-                tiles: (
-                    rows.tiles * row / row_parts,
-                    rows.tiles * (row + 1) / row_parts,
-                ),
+                left: left.tiles(row, row_parts),
                 b: sources[which].0,
                 gated: sources[which].1,
                 cols: (

@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | matrix | `matrix.rs` | strided views of slices |
 //! | format | `format.rs` | the number formats of a right operand: f32, bf16, int8, int4 |
-//! | packed B | `packed.rs` | a right operand packed once and used often (weights) |
+//! | packed B | `packed.rs` | a right operand packed once, whole or part by part, and used often (weights) |
 //! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
 //! | tiled | `tiled.rs` | the same on a tile unit (AMX) |
+//! | strip | `strip.rs` | tiles of rows by a strip of columns |
 //! | driver | `driver.rs` | cache blocks and threads |
 //! | products | `products.rs` | results of their own, several for one left operand, SwiGLU of two |
+//! | scores | `scores.rs` | what a sampler asks of each row of a product that is never stored |
 //!
 //! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
 //! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time, in the integer formats one step a
@@ -22,14 +24,17 @@ pub(crate) mod micro;
 pub(crate) mod pack;
 mod packed;
 mod products;
+mod scores;
+mod strip;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiled;
 
 pub use format::Format;
 pub use matrix::{MatrixMut, MatrixRef};
-pub use packed::PackedB;
+pub use packed::{PackedB, Packer};
 pub use products::{gated_product, product, products};
+pub use scores::scores;
 
 use crate::mem::{MutPtr, Ptr};
 use driver::{Old, Target};

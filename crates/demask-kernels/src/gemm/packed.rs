@@ -49,7 +49,16 @@ impl Kernel for PackPanel<'_> {
 /// Steps of the inner dimension that are packed at a time where rows of B are contiguous.
 const STEPS: usize = 128;
 
-/// Packs all panels of a matrix, then their scales. Contiguous rows are read as they lie, some at a time, so that all
+/// Where panels go.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    /// The first of them, `[words][NR]` each.
+    pub words: MutPtr,
+    /// The scales of the first one, `[groups][NR]` each.
+    pub scales: MutPtr,
+}
+
+/// Packs all panels of a matrix and their scales. Contiguous rows are read as they lie, some at a time, so that all
 /// panels find them in a near cache; contiguous columns panel by panel.
 pub(super) fn pack_panels(
     isa: Isa,
@@ -57,7 +66,7 @@ pub(super) fn pack_panels(
     src: Ptr,
     strides: (usize, usize),
     cols: usize,
-    dst: MutPtr,
+    to: Panels,
 ) {
     let (_, nr) = tile_shape(isa);
     let panels = cols.div_ceil(nr);
@@ -70,10 +79,8 @@ pub(super) fn pack_panels(
             src: src.get().wrapping_add(k0 * strides.0 + p * nr * strides.1),
             strides,
             cols: (cols - p * nr).min(nr),
-            dst: dst.get().wrapping_add(p * nr * words + w0 * nr),
-            scales: dst
-                .get()
-                .wrapping_add(panels * nr * words + p * nr * layout.groups),
+            dst: to.words.get().wrapping_add(p * nr * words + w0 * nr),
+            scales: to.scales.get().wrapping_add(p * nr * layout.groups),
         };
         dispatch(isa, panel);
     };
@@ -99,26 +106,9 @@ impl PackedB {
     /// When the format's group does not fit (see [`Format`]), or when the panels would not fit in the address
     /// space, as a view that repeats one row or column without end may ask for.
     pub fn pack(b: MatrixRef<'_>, format: Format) -> Self {
-        let isa = Isa::detect();
-        let (_, nr) = tile_shape(isa);
-        let (rows, cols) = (b.rows(), b.cols());
-        let layout = Layout::new(format, rows);
-        let panels = cols.div_ceil(nr);
-        // Every place a task writes lies below this product, so nothing below can wrap.
-        let values = panels.checked_mul(nr);
-        let values = values.and_then(|n| n.checked_mul(layout.rhs_column()));
-        let values = values.unwrap_or_else(|| {
-            panic!("gemm: the panels of a {rows}x{cols} matrix do not fit in the address space")
-        });
-        let mut data = Buffer::zeroed(values);
-        let dst = MutPtr(data.as_mut_ptr());
-        pack_panels(isa, &layout, Ptr(b.ptr()), b.strides(), cols, dst);
-        Self {
-            data,
-            layout,
-            cols,
-            isa,
-        }
+        let mut packer = Packer::new(b.rows(), b.cols(), format);
+        packer.add(b);
+        packer.finish()
     }
 
     /// Rows (k, the inner dimension).
@@ -154,5 +144,97 @@ impl PackedB {
     /// The panels, then the scales.
     pub(crate) fn ptr(&self) -> *const f32 {
         self.data.as_ptr()
+    }
+}
+
+/// A [`PackedB`] on its way, packed part by part: the matrix itself, which may be several times as large, need
+/// never be in memory as a whole. The bits are those of [`PackedB::pack`].
+///
+/// ```
+/// use demask_kernels::gemm::{Format, MatrixRef, Packer};
+///
+/// let mut packer = Packer::new(2, Packer::STEP + 1, Format::F32);
+/// packer.add(MatrixRef::new(&[1.0; 2 * Packer::STEP], 2, Packer::STEP));
+/// packer.add(MatrixRef::new(&[5.0, 6.0], 2, 1));
+/// assert_eq!(packer.finish().cols(), Packer::STEP + 1);
+/// ```
+#[derive(Debug)]
+pub struct Packer {
+    packed: PackedB,
+    /// Columns that are packed.
+    done: usize,
+}
+
+impl Packer {
+    /// Columns of a part are a multiple of this, but for the last part: whole panels on every instruction set.
+    pub const STEP: usize = 64;
+
+    /// For a `rows`×`cols` matrix.
+    ///
+    /// # Panics
+    /// As for [`PackedB::pack`].
+    pub fn new(rows: usize, cols: usize, format: Format) -> Self {
+        let isa = Isa::detect();
+        let (_, nr) = tile_shape(isa);
+        assert!(Self::STEP.is_multiple_of(nr), "gemm: panels of {nr}");
+        let layout = Layout::new(format, rows);
+        let panels = cols.div_ceil(nr);
+        // Every place a task writes lies below this product, so nothing below can wrap.
+        let values = panels.checked_mul(nr);
+        let values = values.and_then(|n| n.checked_mul(layout.rhs_column()));
+        let values = values.unwrap_or_else(|| {
+            panic!("gemm: the panels of a {rows}x{cols} matrix do not fit in the address space")
+        });
+        let packed = PackedB {
+            data: Buffer::zeroed(values),
+            layout,
+            cols,
+            isa,
+        };
+        Self { packed, done: 0 }
+    }
+
+    /// Packs the next columns.
+    ///
+    /// # Panics
+    /// When the part has not as many rows as the matrix, or more columns than are left, or is neither the last one
+    /// nor a multiple of [`STEP`](Self::STEP) wide.
+    pub fn add(&mut self, part: MatrixRef<'_>) {
+        let PackedB {
+            data,
+            layout,
+            cols,
+            isa,
+        } = &mut self.packed;
+        let (from, to) = (self.done, self.done.saturating_add(part.cols()));
+        assert!(
+            part.rows() == layout.k
+                && to <= *cols
+                && (to == *cols || part.cols().is_multiple_of(Self::STEP)),
+            "gemm: a part of {}x{} at column {from} of {}x{cols}",
+            part.rows(),
+            part.cols(),
+            layout.k,
+        );
+        let (_, nr) = tile_shape(*isa);
+        let all = cols.next_multiple_of(nr);
+        let data = data.as_mut_ptr();
+        let to_panels = Panels {
+            words: MutPtr(data.wrapping_add(from * layout.words)),
+            scales: MutPtr(data.wrapping_add(all * layout.words + from * layout.groups)),
+        };
+        let source = Ptr(part.ptr());
+        pack_panels(*isa, layout, source, part.strides(), part.cols(), to_panels);
+        self.done = to;
+    }
+
+    /// The packed matrix.
+    ///
+    /// # Panics
+    /// When columns are missing.
+    pub fn finish(self) -> PackedB {
+        let cols = self.packed.cols;
+        assert!(self.done == cols, "gemm: {} of {cols} columns", self.done);
+        self.packed
     }
 }

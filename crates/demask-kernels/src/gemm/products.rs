@@ -64,7 +64,7 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
     c
 }
 
-fn check(a: MatrixRef<'_>, b: Rhs<'_>, bias: Option<&[f32]>) {
+pub(super) fn check(a: MatrixRef<'_>, b: Rhs<'_>, bias: Option<&[f32]>) {
     assert!(
         a.cols() == b.rows() && bias.is_none_or(|bias| bias.len() == b.cols()),
         "gemm: A is {}x{}, B is {}x{}, the bias has {} values",

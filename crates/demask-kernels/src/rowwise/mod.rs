@@ -15,6 +15,7 @@
 //! | rows side by side | `join.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
+//! | embedding with rows in bf16 | `bf16_rows.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
 //! | sum | `add.rs` | – |
 //! | one row added to all | `add_to_rows.rs` | – |
@@ -28,6 +29,7 @@
 mod adamw;
 mod add;
 mod add_to_rows;
+mod bf16_rows;
 mod column_sums;
 mod cross_entropy;
 mod embedding;
@@ -47,6 +49,7 @@ mod swiglu;
 pub use adamw::{AdamW, adamw_step};
 pub use add::add;
 pub use add_to_rows::add_to_rows;
+pub use bf16_rows::Bf16Rows;
 pub use column_sums::column_sums;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
@@ -59,7 +62,9 @@ pub use lerp::lerp;
 pub use resample::{average_pool2, average_pool2_backward, upsample2, upsample2_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_backward_onto};
 pub use rotary::{RotaryLayout, RotaryTable, rotary, rotary_backward, rotary_rows};
-pub use score::{Asked, Noise, RowScore, Softmax, score};
+pub use score::{
+    Asked, Noise, RowAsked, RowScore, Scored, Softmax, TokenSet, score, score_allowed,
+};
 pub use silu::{silu, silu_backward};
 pub use swiglu::{swiglu, swiglu_backward, swiglu_rows, swiglu_rows_backward};
 

@@ -21,6 +21,8 @@ mod avx512;
 pub(crate) mod math;
 mod portable;
 
+pub(crate) use portable::bf16 as round_to_bf16;
+
 use crate::gemm::micro::{Inner, Tile};
 
 /// Lanes of a vector.

@@ -268,7 +268,7 @@ impl Simd for Portable {
 }
 
 /// The nearest bf16, ties to even; NaN stays NaN.
-pub(super) fn bf16(x: f32) -> u16 {
+pub(crate) fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     if x.is_nan() {
         (bits >> 16) as u16 | 0x40

@@ -7,7 +7,7 @@ use demask_nn::transformer::params::for_each_shape;
 use demask_nn::{NnError, ParamSource, TransformerConfig};
 
 use super::Family;
-use crate::format::{TensorFile, to_f32};
+use crate::format::{TensorFile, widen, width};
 use crate::{ModelError, ModelSpec};
 
 /// Where a parameter of the network lies in the files of a family.
@@ -180,7 +180,25 @@ impl<'a> FamilySource<'a> {
         Self { family, spec, file }
     }
 
-    fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    /// Hands the values of a parameter to `take`, `step` of them at a time.
+    fn read(
+        &self,
+        name: &str,
+        shape: &[usize],
+        step: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), NnError> {
+        let found = self.steps(name, shape, step.max(1), take);
+        found.map_err(|problem| NnError::source(name, format!("{}: {problem}", self.file.label())))
+    }
+
+    fn steps(
+        &self,
+        name: &str,
+        shape: &[usize],
+        step: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), String> {
         let source = self.family.source(self.spec, name);
         let tensor = source.tensor();
         let info = self
@@ -194,28 +212,50 @@ impl<'a> FamilySource<'a> {
                 info.shape
             ));
         }
-        let bytes = self.file.bytes(tensor).map_err(|e| e.to_string())?;
-        let bytes = match source {
-            Source::Take(_) => bytes,
-            Source::Part { part, parts, .. } => {
-                let size = bytes.len() / parts;
-                &bytes[part * size..(part + 1) * size]
-            }
+        let unread = || format!("`{tensor}` is stored as {}, which is not read", info.dtype);
+        let width = width(&info.dtype).ok_or_else(unread)?;
+        let count = shape.iter().product();
+        let from = match source {
+            Source::Take(_) => 0,
+            Source::Part { part, .. } => part * count * width,
         };
-        to_f32(&info.dtype, bytes)
-            .ok_or_else(|| format!("`{tensor}` is stored as {}, which is not read", info.dtype))
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for at in (0..count).step_by(step) {
+            let range = from + at * width..from + (at + step).min(count) * width;
+            let read = self.file.read(tensor, range, &mut bytes);
+            read.map_err(|error| error.to_string())?;
+            values.clear();
+            widen(&info.dtype, &bytes, &mut values).ok_or_else(unread)?;
+            take(&values);
+        }
+        Ok(())
     }
 }
 
+/// Values that are read at a time where a whole parameter is wanted.
+const STEP: usize = 1 << 20;
+
 impl ParamSource for FamilySource<'_> {
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError> {
-        let values = self.read(name, shape).map_err(|problem| {
-            NnError::source(name, format!("{}: {problem}", self.file.label()))
+        let mut values = Vec::new();
+        self.read(name, shape, STEP, &mut |step| {
+            // Only now is it known that the file holds as many.
+            if values.is_empty() {
+                values.reserve_exact(shape.iter().product());
+            }
+            values.extend_from_slice(step);
         })?;
-        if values.len() != shape.iter().product::<usize>() {
-            return Err(NnError::source(name, "has the wrong number of values"));
-        }
         Ok(TensorData::new(values, shape.to_vec()))
+    }
+
+    fn bands(
+        &mut self,
+        name: &str,
+        dims: [usize; 2],
+        height: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), NnError> {
+        self.read(name, &dims, height * dims[1], take)
     }
 }
 

@@ -42,39 +42,37 @@ impl SaveDtype {
     }
 }
 
+/// Bytes of one stored number; `None` for a number type that is not read.
+pub(crate) fn width(dtype: &str) -> Option<usize> {
+    match dtype {
+        "F32" => Some(4),
+        "F16" | "BF16" => Some(2),
+        _ => None,
+    }
+}
+
 /// Widens stored numbers to f32; `None` for a number type that is not read or a length that is no
 /// multiple of its width.
 ///
 /// f16 and bf16 widen exactly.
 pub fn to_f32(dtype: &str, bytes: &[u8]) -> Option<Vec<f32>> {
-    let width = match dtype {
-        "F32" => 4,
-        "F16" | "BF16" => 2,
-        _ => return None,
-    };
-    if !bytes.len().is_multiple_of(width) {
+    let mut out = Vec::new();
+    widen(dtype, bytes, &mut out)?;
+    Some(out)
+}
+
+/// The same after what is in `out`.
+pub(crate) fn widen(dtype: &str, bytes: &[u8], out: &mut Vec<f32>) -> Option<()> {
+    if !bytes.len().is_multiple_of(width(dtype)?) {
         return None;
     }
-    Some(match dtype {
-        "F32" => bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-        "F16" => bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|b| f16::from_le_bytes(*b).to_f32())
-            .collect(),
-        _ => bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|b| bf16::from_le_bytes(*b).to_f32())
-            .collect(),
-    })
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        "F32" => out.extend((bytes.as_chunks::<4>().0.iter()).map(|b| f32::from_le_bytes(*b))),
+        "F16" => out.extend(halves().map(|b| f16::from_le_bytes(*b).to_f32())),
+        _ => out.extend(halves().map(|b| bf16::from_le_bytes(*b).to_f32())),
+    }
+    Some(())
 }
 
 #[cfg(test)]

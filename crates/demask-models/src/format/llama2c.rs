@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
-use super::{FileBytes, TensorFile, TensorInfo};
+use super::{FileBytes, TensorFile, TensorInfo, read_within};
 use crate::ModelError;
 
 /// Bytes of the header: seven 32-bit integers.
@@ -219,6 +220,11 @@ impl TensorFile for Llama2c {
             .get(name)
             .and_then(|(_, from, to)| self.bytes.get(*from..*to))
             .ok_or_else(|| ModelError::format(&self.label, format!("has no tensor `{name}`")))
+    }
+
+    fn read(&self, name: &str, range: Range<usize>, out: &mut Vec<u8>) -> Result<(), ModelError> {
+        let place = self.tensors.get(name).map(|(_, from, to)| *from..*to);
+        read_within(&self.label, &self.bytes, (name, place), range, out)
     }
 }
 

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorInfo as StoredInfo};
 use serde::Deserialize;
 
-use super::{FileBytes, TensorFile, TensorInfo};
+use super::{FileBytes, TensorFile, TensorInfo, read_within};
 use crate::ModelError;
 
 /// Longest header that is read. The format's own readers use the same limit.
@@ -56,6 +57,12 @@ impl Safetensors {
             tensors: header.tensors,
             metadata,
         })
+    }
+
+    /// Where the bytes of a tensor lie.
+    fn place(&self, name: &str) -> Option<Range<usize>> {
+        let (from, to) = self.tensors.get(name)?.data_offsets;
+        Some(self.start + from..self.start + to)
     }
 
     /// The free-form strings in the header.
@@ -170,13 +177,19 @@ impl TensorFile for Safetensors {
     }
 
     fn bytes(&self, name: &str) -> Result<&[u8], ModelError> {
-        self.tensors
-            .get(name)
-            .and_then(|info| {
-                let (from, to) = info.data_offsets;
-                self.bytes.get(self.start + from..self.start + to)
-            })
+        self.place(name)
+            .and_then(|place| self.bytes.get(place))
             .ok_or_else(|| ModelError::format(&self.label, format!("has no tensor `{name}`")))
+    }
+
+    fn read(&self, name: &str, range: Range<usize>, out: &mut Vec<u8>) -> Result<(), ModelError> {
+        read_within(
+            &self.label,
+            &self.bytes,
+            (name, self.place(name)),
+            range,
+            out,
+        )
     }
 }
 

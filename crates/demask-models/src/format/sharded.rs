@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
@@ -134,6 +135,13 @@ impl TensorFile for Sharded {
                 &self.label,
                 format!("has no tensor `{name}`"),
             )),
+        }
+    }
+
+    fn read(&self, name: &str, range: Range<usize>, out: &mut Vec<u8>) -> Result<(), ModelError> {
+        match self.map.get(name) {
+            Some(&shard) => self.shards[shard].read(name, range, out),
+            None => self.bytes(name).map(drop),
         }
     }
 }

@@ -21,6 +21,7 @@
 //! | [`attention_branch`](fn@attention_branch) | `x + O · attention(Q h, K h, V h)`, `h = norm(x)` |
 //! | [`mlp_branch`](fn@mlp_branch) | `x + D · swiglu(G h, U h)`, `h = norm(x)` |
 //! | [`linear_cross_entropy`](fn@linear_cross_entropy) | `-log softmax(x Wᵀ + b)[target]` |
+//! | [`scores`](fn@scores) | token, probability, margin, entropy of each row |
 //! | [`dropout`](fn@dropout) | keep with probability `1 - p`, scaled by `1 / (1 - p)` |
 //! | [`conv2d`](fn@conv2d), [`conv2d_onto`] | filters over pictures, and the residual they are added to |
 //! | [`group_norm`](fn@group_norm) | `(z - mean z) / √(var z + ε) · g + b` with `z = x + shift`, and SiLU after it |
@@ -47,6 +48,7 @@ mod mlp_branch;
 mod norm;
 mod resample;
 mod rotary;
+mod scores;
 
 pub use activation::{gelu_tanh, silu, swiglu};
 pub use attention::attention;
@@ -54,7 +56,8 @@ pub use attention_branch::{AttentionBranch, HeadNorms, attention_branch};
 pub use branch::{BranchLinear, BranchNorm};
 pub(crate) use cached_attention::cached_attention;
 pub use conv2d::{Stride, conv2d, conv2d_onto};
-pub use cpu::PackedWeight;
+pub(crate) use cpu::WeightPacker;
+pub use cpu::{PackedTable, PackedWeight};
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use embedding::embedding;
@@ -66,6 +69,7 @@ pub use mlp_branch::{MlpBranch, mlp_branch};
 pub use norm::{layer_norm, rms_norm};
 pub use resample::{average_pool2, upsample2};
 pub use rotary::{RotaryTable, rotary};
+pub use scores::{Scoring, scores};
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;

@@ -188,6 +188,12 @@ impl Attention {
         self.q.is_packed()
     }
 
+    /// Bytes of the packed weights.
+    pub(super) fn packed_bytes(&self) -> usize {
+        let all = [&self.q, &self.k, &self.v, &self.o];
+        all.into_iter().map(Linear::packed_bytes).sum()
+    }
+
     pub(super) fn packed(self, dtype: Dtype) -> Self {
         Self {
             q: self.q.packed(dtype),

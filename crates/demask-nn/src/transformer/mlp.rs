@@ -91,6 +91,12 @@ impl Mlp {
         }
     }
 
+    /// Bytes of the packed weights.
+    pub(super) fn packed_bytes(&self) -> usize {
+        let all = [Some(&self.up), Some(&self.down), self.gate.as_ref()];
+        all.into_iter().flatten().map(Linear::packed_bytes).sum()
+    }
+
     pub(super) fn packed(self, dtype: Dtype) -> Self {
         Self {
             gate: self.gate.map(|gate| gate.packed(dtype)),

@@ -2,6 +2,7 @@
 
 mod attention;
 mod config;
+mod embedding;
 mod init;
 mod label;
 mod loader;
@@ -26,16 +27,18 @@ pub(crate) use time::sinusoids;
 
 use std::sync::Arc;
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use demask_kernels::Precision;
+use demask_kernels::rowwise::Scored;
 
-use crate::ops::{self, BranchLinear, RotaryTable};
+use crate::ops::{self, BranchLinear, RotaryTable, Scoring};
 use crate::span;
 use crate::{
     Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap, Targets,
 };
 use attention::{Attention, Pass};
+use embedding::Embedding;
 use label::LabelEmbedding;
 use lora::{Attach, Seeds};
 use mlp::Mlp;
@@ -49,7 +52,7 @@ use time::{AdaLn, TimeEmbedding, modulate};
 /// [`TransformerConfig`] for what can differ and [`Input`] for what a request may ask.
 #[derive(Module, Debug)]
 pub struct Transformer {
-    embed: Param<Tensor<2>>,
+    embed: Embedding,
     time: Option<TimeEmbedding>,
     labels: Option<LabelEmbedding>,
     layers: Vec<Block>,
@@ -120,7 +123,7 @@ impl Transformer {
         )
     }
 
-    /// The same for inference on the CPU: the matrices are packed in `dtype` one by one as they are read, so that
+    /// The same for inference on the CPU: the matrices are packed in `dtype` band by band as they are read, so that
     /// loading takes little more memory than the network does. Same as [`packed`](Self::packed) otherwise.
     ///
     /// # Errors
@@ -143,7 +146,7 @@ impl Transformer {
     fn load(config: &TransformerConfig, mut loader: Loader<'_>) -> Result<Self, NnError> {
         config.validate()?;
         let (c, loader) = (config, &mut loader);
-        let embed = loader.param("embed.weight", [c.vocab_size, c.d_model])?;
+        let (embed, tied) = Embedding::load([c.vocab_size, c.d_model], c.tied_head, loader)?;
         let time = c.time.map(|t| TimeEmbedding::load(t, loader)).transpose()?;
         let labels = c
             .labels
@@ -169,6 +172,7 @@ impl Transformer {
         let head_bias = (c.tied_head && c.head_bias)
             .then(|| loader.param("head.bias", [c.vocab_size]))
             .transpose()?;
+        let tied = tied.map(|weight| Linear::tied(Weight::Packed(weight), head_bias.clone()));
         let network = Self {
             embed,
             time,
@@ -176,7 +180,7 @@ impl Transformer {
             layers,
             final_adaln,
             final_norm,
-            head,
+            head: head.or(tied),
             head_bias,
             config: config.clone(),
             lora: None,
@@ -196,7 +200,19 @@ impl Transformer {
 
     /// Where the parameters live.
     pub fn device(&self) -> Device {
-        self.embed.val().device()
+        self.final_norm.device()
+    }
+
+    /// Bytes that the weights take as they are stored.
+    pub fn bytes(&self) -> usize {
+        let mut floats = Floats(0);
+        self.visit(&mut floats);
+        let conditions = self.time.iter().map(TimeEmbedding::packed_bytes);
+        let adaln = self.final_adaln.iter().map(AdaLn::packed_bytes);
+        let layers = self.layers.iter().map(Block::packed_bytes);
+        let head = self.head.iter().map(Linear::packed_bytes);
+        let packed: usize = conditions.chain(adaln).chain(layers).chain(head).sum();
+        size_of::<f32>() * floats.0 + self.embed.packed_bytes() + packed
     }
 
     /// Calls `visit` with the canonical name and the values of each parameter, in the order of
@@ -317,21 +333,23 @@ impl Transformer {
     /// The same network with the weights of its linears packed once for the CPU kernels: faster, no longer
     /// trainable; in f32 with the same bits. Unchanged on other devices.
     pub fn packed(self, dtype: Dtype) -> Self {
-        if !ops::on_cpu(&self.embed.val().device()) {
+        if !ops::on_cpu(&self.device()) {
             return self;
         }
-        let of_head = dtype.of_head();
-        let head = match self.head {
-            // A tied head is packed as a matrix of its own: the embedding is read by rows.
-            None => Linear::tied(self.embed.val(), self.head_bias.clone()).packed(of_head),
-            Some(head) => head.packed(of_head),
+        // A tied head is packed as a matrix of its own, before the embedding, which is read by rows, is rounded.
+        let tied = |table: &Param<Tensor<2>>| {
+            let weight = Weight::Dense(Param::from_tensor(table.val()));
+            Linear::tied(weight, self.head_bias.clone())
         };
+        let head = self.head.or_else(|| self.embed.dense().map(tied));
+        let head = head.map(|head| head.packed(dtype.of_head()));
         let layers = self.layers.into_iter().map(|block| block.packed(dtype));
         Self {
+            embed: self.embed.packed(dtype),
             time: self.time.map(|time| time.packed(dtype)),
             layers: layers.collect(),
             final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
-            head: Some(head),
+            head,
             dtype,
             precision: dtype.precision(),
             ..self
@@ -384,6 +402,7 @@ impl Transformer {
             taps,
             asked,
             targets,
+            scoring,
             dropout,
             rotary,
         } = input;
@@ -397,7 +416,7 @@ impl Transformer {
                 .collect::<Result<_, _>>()?,
         };
         let mut x = match rows {
-            Rows::Ids { ids, .. } => ops::embedding(self.embed.val(), &ids),
+            Rows::Ids { ids, .. } => self.embed.forward(&ids, &device),
             Rows::Vectors(vectors) => vectors.reshape([batch * length, self.config.d_model]),
         };
         let rotary = rotary.or(self.config.rotary).map(|config| {
@@ -453,16 +472,20 @@ impl Transformer {
             }
         }
         let rows = self.asked_rows(&hidden, before, &asked, [batch, length]);
-        let (logits, losses) = match (rows, targets) {
-            (None, _) => (None, None),
-            (Some(rows), None) => (Some(self.logits(rows)), None),
-            (Some(rows), Some(targets)) => (None, Some(self.losses(rows, &targets))),
-        };
+        let (mut logits, mut losses, mut scores) = (None, None, None);
+        if let Some(rows) = rows {
+            match (targets, scoring) {
+                (Some(targets), _) => losses = Some(self.losses(rows, &targets)),
+                (None, Some(scoring)) => scores = Some(self.scores(rows, &scoring)),
+                (None, None) => logits = Some(self.logits(rows)),
+            }
+        }
         let taps = tapped.into_iter().flatten().collect();
         Ok(Output {
             hidden: hidden.reshape(shape),
             logits,
             losses,
+            scores,
             taps,
         })
     }
@@ -525,8 +548,10 @@ impl Transformer {
         match &self.head {
             Some(head) => head.forward(rows),
             None => {
+                let table = self.embed.dense();
+                let table = table.expect("a tied head is packed before its table is rounded");
                 let bias = self.head_bias.as_ref().map(Param::val);
-                ops::linear(rows, self.embed.val(), bias, self.precision)
+                ops::linear(rows, table.val(), bias, self.precision)
             }
         }
     }
@@ -535,8 +560,8 @@ impl Transformer {
     fn losses(&self, rows: Tensor<2>, targets: &Targets) -> Tensor<1> {
         let dense = match &self.head {
             Some(head) => head.dense(),
-            None => Some(BranchLinear {
-                weight: self.embed.val(),
+            None => self.embed.dense().map(|table| BranchLinear {
+                weight: table.val(),
                 bias: self.head_bias.as_ref().map(Param::val),
             }),
         };
@@ -546,6 +571,14 @@ impl Transformer {
                 ops::linear_cross_entropy(rows, weight, bias, ids, forbidden, self.precision)
             }
             None => ops::cross_entropy(self.logits(rows), ids, forbidden),
+        }
+    }
+
+    /// The scores of the same.
+    fn scores(&self, rows: Tensor<2>, scoring: &Scoring<'_>) -> Vec<Scored> {
+        match &self.head {
+            Some(head) => head.scores(rows, scoring),
+            None => ops::scores(self.logits(rows), scoring),
         }
     }
 
@@ -635,6 +668,20 @@ impl Transformer {
         }
         if let Some(targets) = &input.targets {
             self.check_targets(targets, &input.asked, batch * length)?;
+            if input.scoring.is_some() {
+                return refuse("losses or scores of the asked cells, not both".to_owned());
+            }
+        }
+        if let Some(scoring) = &input.scoring {
+            let asked = match &input.asked {
+                Asked::All => batch * length,
+                Asked::None => 0,
+                Asked::Rows(cells) => cells.len(),
+            };
+            if scoring.rows.len() != asked {
+                let found = scoring.rows.len();
+                return refuse(format!("scores of {found} cells where {asked} are asked"));
+            }
         }
         if let Some(Tap::Block(i)) = input
             .taps
@@ -810,6 +857,12 @@ impl Block {
         }
     }
 
+    /// Bytes of the packed weights.
+    fn packed_bytes(&self) -> usize {
+        let adaln = self.adaln.as_ref().map_or(0, AdaLn::packed_bytes);
+        adaln + self.attn.packed_bytes() + self.mlp.packed_bytes()
+    }
+
     fn packed(self, dtype: Dtype) -> Self {
         Self {
             adaln: self.adaln.map(|adaln| adaln.packed(dtype)),
@@ -824,4 +877,13 @@ fn take<const N: usize>(parts: Vec<Tensor<2>>) -> [Tensor<2>; N] {
     parts
         .try_into()
         .expect("an adaLN linear is built with its number of parts")
+}
+
+/// Counts the values of tensors.
+struct Floats(usize);
+
+impl ModuleVisitor for Floats {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 += param.val().shape().num_elements();
+    }
 }

@@ -1,7 +1,7 @@
 //! The norm of a network: root-mean-square or layer norm, over the last axis.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::NormKind;
 use super::loader::Loader;
@@ -45,6 +45,11 @@ impl Norm {
             eps: self.eps,
             centred: self.centred,
         }
+    }
+
+    /// Where the parameters live.
+    pub(super) fn device(&self) -> Device {
+        self.weight.val().device()
     }
 
     /// `[rows, width]` to the same shape.

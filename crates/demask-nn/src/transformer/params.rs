@@ -13,6 +13,29 @@ pub trait ParamSource {
     /// # Errors
     /// [`NnError::Source`] when it is missing or has another shape.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, NnError>;
+
+    /// Hands the f32 values of the matrix `name` `[rows, columns]` to `take`, row-major, some whole rows after the
+    /// others: `height` of them each time, fewer the last time. So a weight is packed as it is read.
+    ///
+    /// By default it is read as a whole first. A source of large matrices reads each band when its turn comes.
+    ///
+    /// # Errors
+    /// As for [`tensor`](Self::tensor); bands may have been handed out before.
+    fn bands(
+        &mut self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        height: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), NnError> {
+        let data = self.tensor(name, &[rows, columns])?;
+        let values = data
+            .as_slice::<f32>()
+            .map_err(|error| NnError::source(name, format!("is not of f32: {error:?}")))?;
+        let band = height.saturating_mul(columns).max(1);
+        values.chunks(band).for_each(take);
+        Ok(())
+    }
 }
 
 /// Calls `visit` with the canonical name and the shape of each parameter of a network.

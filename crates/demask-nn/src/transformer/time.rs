@@ -60,6 +60,11 @@ impl TimeEmbedding {
             .reshape([batch * length, width])
     }
 
+    /// Bytes of the packed weights.
+    pub(super) fn packed_bytes(&self) -> usize {
+        self.input.packed_bytes() + self.output.packed_bytes()
+    }
+
     pub(super) fn packed(self, dtype: Dtype) -> Self {
         let dtype = dtype.of_condition();
         Self {
@@ -100,6 +105,11 @@ impl AdaLn {
 
     pub(super) fn forward(&self, cond: Tensor<2>) -> Modulation {
         self.linear.forward(cond).chunk(self.parts, 1)
+    }
+
+    /// Bytes of the packed weight.
+    pub(super) fn packed_bytes(&self) -> usize {
+        self.linear.packed_bytes()
     }
 
     pub(super) fn packed(self, dtype: Dtype) -> Self {

@@ -3,10 +3,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use demask_kernels::Precision;
+use demask_kernels::rowwise::Scored;
 
 use super::loader::Loader;
 use super::lora::{Attach, Lora};
-use crate::ops::{self, BranchLinear, PackedWeight};
+use crate::ops::{self, BranchLinear, PackedWeight, Scoring};
 use crate::{Dtype, NnError};
 
 /// The matrix of a linear.
@@ -37,19 +38,19 @@ impl Linear {
         bias: bool,
         loader: &mut Loader<'_>,
     ) -> Result<Self, NnError> {
-        let weight = loader.param(&format!("{name}.weight"), [outputs, inputs])?;
+        let (weight, dims) = (format!("{name}.weight"), [outputs, inputs]);
+        let weight = match loader.pack {
+            Some(dtype) => Weight::Packed(loader.packed(&weight, dims, dtype)?),
+            None => Weight::Dense(loader.param(&weight, dims)?),
+        };
         let bias = bias
             .then(|| loader.param(&format!("{name}.bias"), [outputs]))
             .transpose()?;
-        let linear = Self {
-            weight: Weight::Dense(weight),
+        Ok(Self {
+            weight,
             bias,
             lora: None,
             precision: Precision::F32,
-        };
-        Ok(match loader.pack {
-            Some(dtype) => linear.packed(dtype),
-            None => linear,
         })
     }
 
@@ -69,6 +70,14 @@ impl Linear {
         match added {
             Some(added) => y + added,
             None => y,
+        }
+    }
+
+    /// The scores of each row of [`forward`](Self::forward).
+    pub(super) fn scores(&self, x: Tensor<2>, scoring: &Scoring<'_>) -> Vec<Scored> {
+        match self.plain() {
+            Some(weight) => weight.scores(x, self.bias.as_ref().map(Param::val), scoring),
+            None => ops::scores(self.forward(x), scoring),
         }
     }
 
@@ -177,6 +186,14 @@ impl Linear {
         Self { precision, ..self }
     }
 
+    /// Bytes of the packed weight, if it is one.
+    pub(super) fn packed_bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Packed(weight) => weight.bytes(),
+            Weight::Dense(_) => 0,
+        }
+    }
+
     pub(super) fn is_packed(&self) -> bool {
         matches!(self.weight, Weight::Packed(_))
     }
@@ -194,10 +211,10 @@ impl Linear {
 }
 
 impl Linear {
-    /// A head that reads the embedding matrix.
-    pub(super) fn tied(weight: Tensor<2>, bias: Option<Param<Tensor<1>>>) -> Self {
+    /// A head with the values of the embedding matrix.
+    pub(super) fn tied(weight: Weight, bias: Option<Param<Tensor<1>>>) -> Self {
         Self {
-            weight: Weight::Dense(Param::from_tensor(weight)),
+            weight,
             bias,
             lora: None,
             precision: Precision::F32,

@@ -26,7 +26,7 @@ impl ParamSource for RandomSource {
             _ if ZERO.iter().any(|end| name.ends_with(end)) => vec![0.0; n],
             [filters, ..] => {
                 let bound = (3.0 * *filters as f64 / n as f64).sqrt();
-                let mut uniform = uniforms(self.seed, name);
+                let mut uniform = uniforms(self.seed, name, 0);
                 (0..n)
                     .map(|_| ((2.0 * uniform() - 1.0) * bound) as f32)
                     .collect()

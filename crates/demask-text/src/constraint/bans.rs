@@ -1,13 +1,23 @@
 //! Tokens that are never written.
 
+use demask_kernels::rowwise::TokenSet;
+
 use super::Constraint;
 use crate::canvas::Row;
 
 /// Forbids the same tokens everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bans {
-    /// The ids that are never written.
-    pub ids: Vec<u32>,
+    ids: TokenSet,
+}
+
+impl Bans {
+    /// Of the ids that are never written.
+    pub fn new(ids: Vec<u32>) -> Self {
+        Self {
+            ids: TokenSet::new(ids),
+        }
+    }
 }
 
 impl Constraint for Bans {
@@ -15,11 +25,7 @@ impl Constraint for Bans {
         "bans"
     }
 
-    fn forbid(&mut self, _row: &Row, _cell: usize, logits: &mut [f32]) {
-        for &id in &self.ids {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
+    fn forbid(&mut self, _row: &Row, _cell: usize, forbidden: &mut Vec<TokenSet>) {
+        forbidden.push(self.ids.clone());
     }
 }

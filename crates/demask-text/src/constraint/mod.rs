@@ -11,6 +11,7 @@ pub mod fixed;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use demask_kernels::rowwise::TokenSet;
 use serde::{Deserialize, Serialize};
 
 use crate::TextError;
@@ -33,9 +34,9 @@ pub trait Constraint: Debug + Send {
         Ok(())
     }
 
-    /// Forbids tokens in one cell of the row: sets their logits, `[vocab]`, to minus infinity.
-    fn forbid(&mut self, row: &Row, cell: usize, logits: &mut [f32]) {
-        let _ = (row, cell, logits);
+    /// Adds to `forbidden` the sets of tokens that must not be written into one cell of the row in this step.
+    fn forbid(&mut self, row: &Row, cell: usize, forbidden: &mut Vec<TokenSet>) {
+        let _ = (row, cell, forbidden);
     }
 }
 
@@ -80,7 +81,7 @@ impl ConstraintConfig {
         Ok(match self {
             Self::Bans { ids } => {
                 check("bans", Box::new(ids.iter().copied()))?;
-                Box::new(Bans { ids: ids.clone() })
+                Box::new(Bans::new(ids.clone()))
             }
             Self::Fixed { cells } => {
                 check("fixed", Box::new(cells.values().copied()))?;

@@ -14,6 +14,8 @@ use crate::uniforms::Numbers;
 pub struct Reading {
     /// The token that is drawn; 0 where none is possible.
     pub token: u32,
+    /// Its logit.
+    pub logit: f32,
     /// The softmax without temperature or filters.
     pub plain: Softmax,
     drawn_from: DrawnFrom,
@@ -45,7 +47,7 @@ impl Draw {
         let filters = self.filters(vocab);
         let draws = self.temperature > 0.0;
         let noise: Vec<Noise<'_>> = numbers.iter().map(Numbers::noise).collect();
-        let by_kernel = draws && !filters && self.kind == DrawKind::Gumbel;
+        let by_kernel = draws && self.is_scored(vocab);
         let asked = Asked {
             temperature: self.temperature,
             tempered: chances || filters || draws && !by_kernel,
@@ -63,6 +65,22 @@ impl Draw {
         })
     }
 
+    /// Whether the scores of a row are all that is read of it: its logits need not be stored. With filters a row is
+    /// looked at again, and an inverse of the distribution function is, too.
+    pub(crate) fn is_scored(&self, vocab: usize) -> bool {
+        let at_once = self.temperature == 0.0 || self.kind == DrawKind::Gumbel;
+        at_once && !self.filters(vocab)
+    }
+
+    /// What the kernels are asked for where [scores are enough](Self::is_scored).
+    pub(crate) fn asked(&self, chances: bool) -> Asked {
+        Asked {
+            temperature: self.temperature,
+            tempered: chances,
+            largest: 0,
+        }
+    }
+
     /// The reading of a row. `noise`: its random numbers, if the token is still to be drawn.
     fn one(
         &self,
@@ -71,7 +89,11 @@ impl Draw {
         noise: Option<&Noise<'_>>,
         filters: bool,
     ) -> Reading {
-        let (mut token, mut drawn_from) = (scored.drawn, DrawnFrom::All(scored.tempered));
+        let Reading {
+            mut token,
+            mut drawn_from,
+            ..
+        } = Reading::of(scored);
         if filters {
             let kept = self.kept_of(logits, scored);
             token = match noise {
@@ -84,6 +106,7 @@ impl Draw {
         }
         Reading {
             token,
+            logit: logits[token as usize],
             plain: scored.plain,
             drawn_from,
         }
@@ -111,6 +134,16 @@ impl Draw {
 }
 
 impl Reading {
+    /// The reading of a row whose token the kernels have drawn.
+    pub fn of(scored: &RowScore) -> Self {
+        Self {
+            token: scored.drawn,
+            logit: scored.logit,
+            plain: scored.plain,
+            drawn_from: DrawnFrom::All(scored.tempered),
+        }
+    }
+
     /// Refuses a row that no token can be drawn from. `place`: cell and step of the row.
     ///
     /// # Errors
@@ -119,10 +152,10 @@ impl Reading {
         check(&self.plain, place)
     }
 
-    /// Probability of the drawn token, after temperature and filters. `logit`: its own.
-    pub fn drawn(&self, logit: f32) -> f64 {
+    /// Probability of the drawn token, after temperature and filters.
+    pub fn drawn(&self) -> f64 {
         match &self.drawn_from {
-            DrawnFrom::All(softmax) => softmax.probability(logit),
+            DrawnFrom::All(softmax) => softmax.probability(self.logit),
             DrawnFrom::Kept(kept) => {
                 let own = kept.iter().find(|(token, _)| *token == self.token);
                 own.map_or(0.0, |(_, p)| *p)

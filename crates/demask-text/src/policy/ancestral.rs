@@ -54,9 +54,14 @@ impl Policy for Ancestral {
             let hit = |&cell: &usize| step.uniform(Use::Reveal, cell) < chance;
             step.open.iter().copied().filter(hit).collect()
         };
-        Ask {
+        let ask = Ask {
             cells,
             level: Some(t),
+            ..Ask::default()
+        };
+        match self.uniform.is_some() || Self::is_last(step) {
+            true => ask,
+            false => ask.scored(Score::Drawn),
         }
     }
 

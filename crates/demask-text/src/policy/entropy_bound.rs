@@ -14,7 +14,7 @@ pub struct EntropyBound {
 
 impl Policy for EntropyBound {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        Ask::all(step)
+        Ask::all(step).scored(Score::Probability)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

@@ -33,7 +33,9 @@ impl Policy for FirstHitting {
         Ask {
             cells: vec![cell],
             level: Some(self.level),
+            ..Ask::default()
         }
+        .scored(Score::Drawn)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

@@ -171,6 +171,7 @@ impl Policy for Leap {
         Ask {
             cells: step.open.to_vec(),
             level: Some(-(-sigma).exp_m1()),
+            ..Ask::default()
         }
     }
 

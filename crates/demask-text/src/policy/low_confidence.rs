@@ -11,7 +11,7 @@ pub struct LowConfidence;
 
 impl Policy for LowConfidence {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        Ask::if_due(step)
+        Ask::if_due(step).scored(Score::Probability)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

@@ -13,7 +13,7 @@ pub struct MaskgitPlus {
 
 impl Policy for MaskgitPlus {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        Ask::if_due(step)
+        Ask::if_due(step).scored(Score::Drawn)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

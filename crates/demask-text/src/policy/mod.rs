@@ -101,15 +101,40 @@ pub struct Ask {
     /// The noise level of the block; by default its open share. A network that sees later blocks
     /// too is given the level of all that it sees.
     pub level: Option<f64>,
+    /// What is read of the predictions.
+    pub reads: Reads,
+}
+
+/// What a policy reads of a prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// Its logits.
+    #[default]
+    Logits,
+    /// A drawn token and how sure it is ([`Candidates::read`]). Where nothing else needs the logits, they are
+    /// then never stored: a row of them is as long as the vocabulary.
+    Scores {
+        /// Whether more than the plain softmax is read ([`Draw::read`]).
+        chances: bool,
+    },
 }
 
 /// The predictions of the asked cells.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates<'a> {
     cells: &'a [usize],
-    logits: &'a [f32],
-    vocab: usize,
-    unguided: Option<(&'a [f32], f64)>,
+    of: Of<'a>,
+}
+
+/// What is known of each cell.
+#[derive(Debug, Clone, Copy)]
+enum Of<'a> {
+    Logits {
+        own: &'a [f32],
+        vocab: usize,
+        unguided: Option<(&'a [f32], f64)>,
+    },
+    Readings(&'a [Reading]),
 }
 
 /// What a policy decided.
@@ -154,7 +179,7 @@ impl Step<'_> {
     }
 
     /// What a token of `cell` is drawn with; nothing at temperature 0.
-    fn numbers(&self, cell: usize, vocab: usize) -> Option<Numbers> {
+    pub(crate) fn numbers(&self, cell: usize, vocab: usize) -> Option<Numbers> {
         let n = self.draw.uniforms(vocab);
         let at = At {
             sample: self.sample,
@@ -171,7 +196,15 @@ impl Ask {
     pub fn all(step: &Step<'_>) -> Self {
         Self {
             cells: step.open.to_vec(),
-            level: None,
+            ..Self::default()
+        }
+    }
+
+    /// The same for a policy that reads nothing but the proposals of `score`.
+    pub fn scored(self, score: Score) -> Self {
+        Self {
+            reads: score.reads(),
+            ..self
         }
     }
 
@@ -192,32 +225,51 @@ impl<'a> Candidates<'a> {
     /// When the two do not fit.
     pub fn new(cells: &'a [usize], logits: &'a [f32], vocab: usize) -> Self {
         assert_eq!(cells.len() * vocab, logits.len(), "logits of each cell");
-        Self {
-            cells,
-            logits,
+        let of = Of::Logits {
+            own: logits,
             vocab,
             unguided: None,
-        }
+        };
+        Self { cells, of }
+    }
+
+    /// The cells and their readings, for a policy whose [`Ask::reads`] is [`Reads::Scores`].
+    ///
+    /// # Panics
+    /// When there is not one for each.
+    pub fn scored(cells: &'a [usize], readings: &'a [Reading]) -> Self {
+        assert_eq!(cells.len(), readings.len(), "a reading of each cell");
+        let of = Of::Readings(readings);
+        Self { cells, of }
     }
 
     /// The same with the logits of a second prediction of each cell.
     ///
     /// # Panics
-    /// When they do not fit.
+    /// When they do not fit, or the cells have none.
     pub fn with_unguided(self, logits: &'a [f32], gamma: f64) -> Self {
-        assert_eq!(self.logits.len(), logits.len(), "logits of each cell");
-        Self {
+        let (own, vocab) = self.all_logits();
+        assert_eq!(own.len(), logits.len(), "logits of each cell");
+        let of = Of::Logits {
+            own,
+            vocab,
             unguided: Some((logits, gamma)),
-            ..self
-        }
+        };
+        Self { of, ..self }
     }
 
     /// The logits of the second prediction of the `index`-th cell and the exponent of the first one,
     /// where a guide asks for the posteriors of the two to be mixed:
     /// `q ∝ q_first^gamma q_second^(1 - gamma)`.
     pub fn unguided(&self, index: usize) -> Option<(&'a [f32], f64)> {
-        let (logits, gamma) = self.unguided?;
-        Some((&logits[index * self.vocab..][..self.vocab], gamma))
+        match self.of {
+            Of::Logits {
+                vocab,
+                unguided: Some((logits, gamma)),
+                ..
+            } => Some((&logits[index * vocab..][..vocab], gamma)),
+            _ => None,
+        }
     }
 
     /// Draws a token for each cell and reads how sure it is ([`Draw::read`]).
@@ -225,12 +277,17 @@ impl<'a> Candidates<'a> {
     /// # Errors
     /// Predictions that are not numbers or leave no token.
     pub fn read(&self, step: &Step<'_>, chances: bool) -> Result<Vec<Reading>, TextError> {
-        let numbers = self
-            .cells
-            .iter()
-            .filter_map(|&cell| step.numbers(cell, self.vocab));
-        let numbers: Vec<Numbers> = numbers.collect();
-        let read = step.draw.read(self.logits, self.vocab, &numbers, chances);
+        let read = match self.of {
+            Of::Readings(readings) => readings.to_vec(),
+            Of::Logits { own, vocab, .. } => {
+                let numbers = self
+                    .cells
+                    .iter()
+                    .filter_map(|&cell| step.numbers(cell, vocab));
+                let numbers: Vec<Numbers> = numbers.collect();
+                step.draw.read(own, vocab, &numbers, chances)
+            }
+        };
         for (reading, &cell) in read.iter().zip(self.cells) {
             reading.check((cell, step.total))?;
         }
@@ -242,25 +299,61 @@ impl<'a> Candidates<'a> {
     /// # Errors
     /// Predictions, of the guide too, that are not numbers or leave no token.
     pub fn softmaxes(&self, step: &Step<'_>) -> Result<Vec<Softmax>, TextError> {
-        let of = |logits: &[f32]| -> Result<Vec<Softmax>, TextError> {
-            let scores = rowwise::score(logits, self.vocab, &Asked::default(), &[]);
-            for (score, &cell) in scores.iter().zip(self.cells) {
-                reading::check(&score.plain, (cell, step.total))?;
+        let check = |softmaxes: Vec<Softmax>| -> Result<Vec<Softmax>, TextError> {
+            for (softmax, &cell) in softmaxes.iter().zip(self.cells) {
+                reading::check(softmax, (cell, step.total))?;
             }
-            Ok(scores.into_iter().map(|score| score.plain).collect())
+            Ok(softmaxes)
         };
-        if let Some((unguided, _)) = self.unguided {
+        let (own, vocab, unguided) = match self.of {
+            Of::Readings(readings) => return check(readings.iter().map(|r| r.plain).collect()),
+            Of::Logits {
+                own,
+                vocab,
+                unguided,
+            } => (own, vocab, unguided),
+        };
+        let of = |logits: &[f32]| {
+            let scores = rowwise::score(logits, vocab, &Asked::default(), &[]);
+            check(scores.into_iter().map(|score| score.plain).collect())
+        };
+        if let Some((unguided, _)) = unguided {
             of(unguided)?;
         }
-        of(self.logits)
+        of(own)
+    }
+
+    /// The cells, rising.
+    pub fn cells(&self) -> &'a [usize] {
+        self.cells
+    }
+
+    /// The logits of the `index`-th cell.
+    ///
+    /// # Panics
+    /// For a policy whose [`Ask::reads`] is [`Reads::Scores`] there may be none.
+    pub fn logits(&self, index: usize) -> &'a [f32] {
+        let (logits, vocab) = self.all_logits();
+        &logits[index * vocab..][..vocab]
     }
 
     /// Each cell with its logits, rising.
+    ///
+    /// # Panics
+    /// As for [`logits`](Self::logits).
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'a [f32])> + use<'a> {
+        let (logits, vocab) = self.all_logits();
         self.cells
             .iter()
             .copied()
-            .zip(self.logits.chunks_exact(self.vocab.max(1)))
+            .zip(logits.chunks_exact(vocab.max(1)))
+    }
+
+    fn all_logits(&self) -> (&'a [f32], usize) {
+        match self.of {
+            Of::Logits { own, vocab, .. } => (own, vocab),
+            Of::Readings(_) => panic!("a policy that asked for scores reads logits"),
+        }
     }
 }
 

@@ -28,8 +28,9 @@ impl Policy for Origin {
         let hit = |&cell: &usize| chance >= 1.0 || step.uniform(Use::Reveal, cell) < chance;
         Ask {
             cells: step.open.iter().copied().filter(hit).collect(),
-            level: None,
+            ..Ask::default()
         }
+        .scored(Score::Drawn)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

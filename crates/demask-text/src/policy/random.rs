@@ -22,13 +22,14 @@ impl Policy for Random {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
         if !step.held_back.last.is_empty() {
             // Which cells come last depends on their tokens.
-            return Ask::if_due(step);
+            return Ask::if_due(step).scored(Score::Probability);
         }
         let chosen = select::top(&Self::scores(step, step.open), step.quota);
         Ask {
             cells: chosen.into_iter().map(|i| step.open[i]).collect(),
-            level: None,
+            ..Ask::default()
         }
+        .scored(Score::Probability)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

@@ -2,7 +2,7 @@
 
 use demask_kernels::rowwise::{self, Asked};
 
-use super::{Candidates, Step};
+use super::{Candidates, Reads, Step};
 use crate::TextError;
 use crate::draw::Reading;
 use crate::eos::HeldBack;
@@ -48,23 +48,39 @@ impl Score {
         candidates: &Candidates<'_>,
     ) -> Result<Vec<Proposal>, TextError> {
         let readings = candidates.read(step, self != Self::Probability)?;
-        let rows = readings.iter().zip(candidates.iter());
+        let rows = readings.iter().zip(candidates.cells()).enumerate();
         Ok(rows
-            .map(|(reading, (cell, logits))| self.one(step.held_back, cell, logits, reading))
+            .map(|(i, (reading, &cell))| {
+                let logits = || candidates.logits(i);
+                self.one(step.held_back, cell, reading, logits)
+            })
             .collect())
     }
 
-    fn one(self, held: &HeldBack, cell: usize, logits: &[f32], reading: &Reading) -> Proposal {
+    /// What the scores of a step are asked for with.
+    pub(super) fn reads(self) -> Reads {
+        Reads::Scores {
+            chances: self != Self::Probability,
+        }
+    }
+
+    /// `logits`: those of the cell, where the softmax is to be taken of some of them.
+    fn one<'a>(
+        self,
+        held: &HeldBack,
+        cell: usize,
+        reading: &Reading,
+        logits: impl Fn() -> &'a [f32],
+    ) -> Proposal {
         let token = reading.token;
-        let logit = logits[token as usize];
-        let probability = reading.plain.probability(logit);
+        let probability = reading.plain.probability(reading.logit);
         let score = if held.last.contains(&token) {
             f64::NEG_INFINITY
         } else {
             match self {
                 Self::Probability if held.left_out.is_empty() => probability,
-                Self::Probability => without(logits, token, &held.left_out),
-                Self::Drawn => reading.drawn(logit),
+                Self::Probability => without(logits(), token, &held.left_out),
+                Self::Drawn => reading.drawn(),
                 Self::Margin => reading.margin(),
                 Self::NegEntropy => reading.neg_entropy(),
             }

@@ -79,11 +79,15 @@ fn writes(policy: &str, setting: &Setting) -> Vec<(usize, u32)> {
         sample: 0,
         source: &source,
     };
-    let mut policy = PolicyConfig::parse(policy)
-        .unwrap()
-        .build(&target(ModelKind::Masked, Predicts::Clean, 3))
-        .unwrap();
-    let ask = policy.ask(&step);
+    let build = || {
+        let config = PolicyConfig::parse(policy).unwrap();
+        let mut policy = config
+            .build(&target(ModelKind::Masked, Predicts::Clean, 3))
+            .unwrap();
+        let ask = policy.ask(&step);
+        (policy, ask)
+    };
+    let (mut policy, ask) = build();
     let logits: Vec<f32> = ask
         .cells
         .iter()
@@ -92,6 +96,16 @@ fn writes(policy: &str, setting: &Setting) -> Vec<(usize, u32)> {
     let choice = policy
         .choose(&step, &Candidates::new(&ask.cells, &logits, 3))
         .unwrap();
+    if let Reads::Scores { chances } = ask.reads
+        && step.held_back.left_out.is_empty()
+    {
+        // What it reads is enough.
+        let numbers = ask.cells.iter().filter_map(|&cell| step.numbers(cell, 3));
+        let numbers: Vec<Numbers> = numbers.collect();
+        let readings = step.draw.read(&logits, 3, &numbers, chances);
+        let candidates = Candidates::scored(&ask.cells, &readings);
+        assert_eq!(build().0.choose(&step, &candidates).unwrap(), choice);
+    }
     choice.write.iter().map(|w| (w.cell, w.token)).collect()
 }
 

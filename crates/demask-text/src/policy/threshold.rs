@@ -13,7 +13,7 @@ pub struct Threshold {
 
 impl Policy for Threshold {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        Ask::all(step)
+        Ask::all(step).scored(Score::Probability)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

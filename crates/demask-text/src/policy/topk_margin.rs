@@ -13,7 +13,7 @@ pub struct TopkMargin {
 
 impl Policy for TopkMargin {
     fn ask(&mut self, step: &Step<'_>) -> Ask {
-        Ask::if_due(step)
+        Ask::if_due(step).scored(Score::Margin)
     }
 
     fn choose(&mut self, step: &Step<'_>, c: &Candidates<'_>) -> Result<Choice, TextError> {

@@ -143,10 +143,7 @@ impl Denoiser for Toy {
             let (level, label) = (request.levels[b], request.labels[b]);
             logits.extend(self.logits(row, cell, request.sight, level, label));
         }
-        Ok(Prediction {
-            logits,
-            rows: request.key_lengths.clone(),
-        })
+        Ok(Prediction::of_logits(logits, request.key_lengths.clone()))
     }
 
     fn labels(&self) -> &[String] {

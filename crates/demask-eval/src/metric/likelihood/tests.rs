@@ -363,6 +363,7 @@ impl LanguageModel for Recorded {
             hidden,
             logits,
             losses: None,
+            scores: None,
             taps: Vec::new(),
         })
     }

@@ -337,3 +337,46 @@ fn right_operands_that_differ_are_refused() {
     let a = MatrixRef::new(&[1.0; 3], 1, 3);
     products(a, [((&x).into(), None), ((&y).into(), None)]);
 }
+
+#[test]
+fn parts_are_packed_as_the_whole() {
+    let (k, n) = (77, 3 * Packer::STEP + 5);
+    let weight = Lcg(31).vec(n * k);
+    let formats = [
+        Format::F32,
+        Format::Bf16,
+        Format::Int8 {
+            group: Format::WHOLE,
+        },
+        Format::Int4 { group: 16 },
+    ];
+    for format in formats {
+        let whole = PackedB::pack(MatrixRef::new(&weight, n, k).t(), format);
+        let mut packer = Packer::new(k, n, format);
+        for rows in weight.chunks(2 * Packer::STEP * k) {
+            packer.add(MatrixRef::new(rows, rows.len() / k, k).t());
+        }
+        let parts = packer.finish();
+        let words = |packed: &PackedB| -> Vec<u32> {
+            let len = packed.bytes() / 4;
+            // SAFETY: a packed matrix holds so many words.
+            let words = unsafe { std::slice::from_raw_parts(packed.ptr(), len) };
+            words.iter().map(|word| word.to_bits()).collect()
+        };
+        assert_eq!(words(&parts), words(&whole), "{format:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "a part of 3x65 at column 0 of 3x128")]
+fn parts_that_end_within_a_panel_are_refused() {
+    Packer::new(3, 128, Format::F32).add(MatrixRef::new(&[0.0; 195], 3, 65));
+}
+
+#[test]
+#[should_panic(expected = "64 of 128 columns")]
+fn a_matrix_with_columns_missing_is_refused() {
+    let mut packer = Packer::new(3, 128, Format::F32);
+    packer.add(MatrixRef::new(&[0.0; 192], 3, 64));
+    packer.finish();
+}

@@ -72,6 +72,8 @@ fn largest<S: Simd>(s: S, x: &[f32]) -> f64 {
 pub(super) struct Best {
     score: f64,
     token: u32,
+    /// Its logit.
+    z: f64,
 }
 
 impl Best {
@@ -79,12 +81,13 @@ impl Best {
         Self {
             score: f64::NEG_INFINITY,
             token: 0,
+            z: f64::NEG_INFINITY,
         }
     }
 
-    /// The token, if any was possible.
-    pub fn token(&self) -> Option<u32> {
-        (self.score > f64::NEG_INFINITY).then_some(self.token)
+    /// The token and its logit, if any was possible.
+    pub fn token(&self) -> Option<(u32, f64)> {
+        (self.score > f64::NEG_INFINITY).then_some((self.token, self.z))
     }
 
     /// The better of the two; of equals the lower token.
@@ -158,7 +161,7 @@ impl Best {
         }
         let score = z - temperature * (-noise.uniform(token).ln()).ln();
         if score > self.score || score == self.score && (token as u32) < self.token {
-            (self.score, self.token) = (score, token as u32);
+            (self.score, self.token, self.z) = (score, token as u32, z);
         }
     }
 }

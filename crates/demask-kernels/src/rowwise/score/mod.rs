@@ -6,6 +6,7 @@
 //! | `draw.rs` | a token by Gumbel-max |
 //! | `chacha.rs` | the random bits for it |
 //! | `largest.rs` | the k largest tokens |
+//! | `token_set.rs` | tokens that must not be taken |
 //!
 //! A row is taken in chunks of [`CHUNK`] tokens (online softmax, Milakov & Gimelshein, arXiv 1805.02867), so
 //! `[rows, vocab]` need not exist: whoever has the next chunk of logits gives it to [`State::fold`]. A chunk is read
@@ -21,9 +22,11 @@ mod largest;
 mod softmax;
 #[cfg(test)]
 mod tests;
+mod token_set;
 
 pub use draw::Noise;
 pub use softmax::Softmax;
+pub use token_set::TokenSet;
 
 use super::{get_or, row_count};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -56,6 +59,8 @@ pub struct RowScore {
     /// A draw from softmax(z / T): `argmax z − T·ln(−ln u)`, the lowest of equals. [`Self::token`] at temperature 0 or
     /// without noise, 0 when all logits are −∞.
     pub drawn: u32,
+    /// The logit of [`Self::drawn`].
+    pub logit: f32,
     /// softmax(z).
     pub plain: Softmax,
     /// softmax(z / T) if it was asked for, otherwise as `plain`.
@@ -77,14 +82,28 @@ pub struct RowScore {
 /// When the shapes do not fit together, or `vocab` is 2³² or more.
 pub fn score(logits: &[f32], vocab: usize, asked: &Asked, noise: &[Noise<'_>]) -> Vec<RowScore> {
     let rows = row_count("score", logits.len(), vocab);
-    assert!(
-        u32::try_from(vocab).is_ok(),
-        "score: {vocab} tokens are too many"
-    );
+    check(vocab, noise.iter());
     assert!(
         noise.is_empty() || noise.len() == rows,
         "score: {rows} rows but {} noises",
         noise.len()
+    );
+    let isa = Isa::detect();
+    threads::map(rows, logits.len().saturating_mul(30), |row| {
+        let whole = Row {
+            logits: &logits[row * vocab..][..vocab],
+            asked,
+            noise: noise.get(row),
+        };
+        dispatch(isa, whole)
+    })
+}
+
+/// Panics unless rows of `vocab` tokens can be scored with such noise.
+pub(crate) fn check<'a>(vocab: usize, noise: impl Iterator<Item = &'a Noise<'a>>) {
+    assert!(
+        u32::try_from(vocab).is_ok(),
+        "score: {vocab} tokens are too many"
     );
     for noise in noise {
         if let Noise::Table(u) = noise {
@@ -95,15 +114,61 @@ pub fn score(logits: &[f32], vocab: usize, asked: &Asked, noise: &[Noise<'_>]) -
             );
         }
     }
-    let isa = Isa::detect();
-    threads::map(rows, logits.len().saturating_mul(30), |row| {
-        let whole = Row {
-            logits: &logits[row * vocab..][..vocab],
-            asked,
-            noise: noise.get(row),
-        };
-        dispatch(isa, whole)
-    })
+}
+
+/// What a row is scored with besides its logits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowAsked<'a> {
+    /// The random numbers of its draw, if a token is drawn.
+    pub noise: Option<Noise<'a>>,
+    /// Tokens that must not be taken.
+    pub forbidden: &'a [TokenSet],
+}
+
+/// The scores of a row from which tokens were taken away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// Of what was left.
+    pub score: RowScore,
+    /// Whether any of the forbidden tokens was possible.
+    pub forbade: bool,
+}
+
+/// [`score`] of rows from which tokens are taken away first: their logits are overwritten.
+///
+/// # Shapes
+/// `logits`: `[rows, vocab]`; `rows`: `[rows]`, with noise in all of them or in none.
+///
+/// # Panics
+/// As for [`score`].
+pub fn score_allowed(
+    logits: &mut [f32],
+    vocab: usize,
+    asked: &Asked,
+    rows: &[RowAsked<'_>],
+) -> Vec<Scored> {
+    assert_eq!(
+        row_count("score", logits.len(), vocab),
+        rows.len(),
+        "score: rows of logits, and what is asked of them"
+    );
+    let forbade: Vec<bool> = logits
+        .chunks_exact_mut(vocab)
+        .zip(rows)
+        .map(|(logits, row)| forbid(row, logits, 0))
+        .collect();
+    let noise: Vec<Noise<'_>> = rows.iter().filter_map(|row| row.noise).collect();
+    let scores = score(logits, vocab, asked, &noise);
+    let scored = scores.into_iter().zip(forbade);
+    scored
+        .map(|(score, forbade)| Scored { score, forbade })
+        .collect()
+}
+
+/// Takes the forbidden tokens out of the logits from token `first` on. Tells whether any of them was possible.
+pub(crate) fn forbid(row: &RowAsked<'_>, logits: &mut [f32], first: usize) -> bool {
+    let forbid = |any, set: &TokenSet| set.forbid(logits, first) | any;
+    row.forbidden.iter().fold(false, forbid)
 }
 
 struct Row<'a> {
@@ -226,10 +291,6 @@ impl State {
     ///
     /// # Panics
     /// When it is not the next one or more than one.
-    #[allow(
-        dead_code,
-        reason = "for a head that scores what it multiplies; tested"
-    )]
     pub fn merge(&mut self, later: &Self) {
         assert!(
             later.begin == self.end && later.end - later.begin <= SEGMENT,
@@ -259,7 +320,8 @@ impl State {
         let drawn = self.best.token();
         RowScore {
             token: self.token,
-            drawn: drawn.unwrap_or(self.token),
+            drawn: drawn.map_or(self.token, |(token, _)| token),
+            logit: drawn.map_or(self.plain.before.top(), |(_, z)| z as f32),
             plain: self.plain.before,
             tempered: self.tempered.unwrap_or(self.plain).before,
             largest: self.largest.into_list(),

@@ -120,6 +120,7 @@ fn matches_f64_on_every_shape_and_instruction_set() {
                     t => gumbel(&x, t, uniform),
                 };
                 assert_eq!(found.drawn, drawn, "{what}");
+                assert_eq!(found.logit, x[drawn as usize], "{what}");
             });
         }
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault};
 use burn::tensor::{Device, Tensor};
-use demask_kernels::gemm::{self, Beta, MatrixMut, MatrixRef, PackedB, Rhs};
+use demask_kernels::gemm::{self, Beta, MatrixMut, MatrixRef, PackedB, Packer, Rhs};
+use demask_kernels::rowwise::Scored;
 use tracing::span::EnteredSpan;
 
 use super::storage::{Contiguous, give, take, tensor};
+use crate::ops::Scoring;
 use crate::{Dtype, span};
 
 /// A weight `[out, in]` packed for the CPU kernels in some number format.
@@ -16,6 +18,36 @@ use crate::{Dtype, span};
 /// them.
 #[derive(Clone, Debug)]
 pub struct PackedWeight(Arc<PackedB>);
+
+/// A weight on its way: packed from bands of its rows, which as a whole are nowhere in memory.
+pub struct WeightPacker {
+    packer: Packer,
+    inner: usize,
+}
+
+impl WeightPacker {
+    /// Rows of a band are a multiple of this, but for the last one.
+    pub const STEP: usize = Packer::STEP;
+
+    /// For a weight `[out, in]`.
+    pub fn new([out, inner]: [usize; 2], dtype: Dtype) -> Self {
+        Self {
+            packer: Packer::new(inner, out, dtype.format()),
+            inner,
+        }
+    }
+
+    /// Packs the next rows, `[any, in]` row-major.
+    pub fn add(&mut self, band: &[f32]) {
+        let rows = band.len() / self.inner;
+        self.packer.add(MatrixRef::new(band, rows, self.inner).t());
+    }
+
+    /// The packed weight, all rows of which have been added.
+    pub fn finish(self) -> PackedWeight {
+        PackedWeight(Arc::new(self.packer.finish()))
+    }
+}
 
 /// The input of a product, `[rows, in]`, and where its result is to live.
 struct Input {
@@ -51,10 +83,9 @@ fn contiguous(bias: Option<Tensor<1>>) -> Option<Contiguous> {
 impl PackedWeight {
     /// Packs `weight` `[out, in]`, which must live on the CPU.
     pub fn pack(weight: Tensor<2>, dtype: Dtype) -> Self {
-        let [out, inner] = weight.dims();
-        let weight = Contiguous::new(&take(weight));
-        let weight = MatrixRef::new(weight.values(), out, inner);
-        Self(Arc::new(PackedB::pack(weight.t(), dtype.format())))
+        let mut packer = WeightPacker::new(weight.dims(), dtype);
+        packer.add(Contiguous::new(&take(weight)).values());
+        packer.finish()
     }
 
     /// `x Wᵀ + b` for `x` `[rows, in]`.
@@ -111,6 +142,23 @@ impl PackedWeight {
             bias.as_ref().map(Contiguous::values),
         );
         give(onto.into_tensor(), &x.device)
+    }
+
+    /// The scores of each row of `x Wᵀ + b`, which is never stored: a row of a head is as long as the vocabulary. The
+    /// same bits as [`ops::scores`](crate::ops::scores) of [`forward`](Self::forward).
+    pub fn scores(
+        &self,
+        x: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        scoring: &Scoring<'_>,
+    ) -> Vec<Scored> {
+        let x = Input::new(x);
+        let (weight, bias) = (&*self.0, contiguous(bias));
+        let work = 2 * x.rows * weight.cols() * weight.rows();
+        let _span = span::product("scored head", weight.format().name(), work);
+        let bias = bias.as_ref().map(Contiguous::values);
+        let x = x.matrix(weight.rows());
+        gemm::scores(x, weight, bias, &scoring.asked, scoring.rows)
     }
 
     /// Whether both are packed in one format, so that they can share a call.

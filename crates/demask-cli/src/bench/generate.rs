@@ -1,0 +1,178 @@
+//! `demask bench generate`: whole texts, as `demask generate` writes them.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use anyhow::Result;
+use demask::nn::Dtype;
+use demask::text::{DecodeConfig, Decoder, Prompt, StepEvent, Written};
+use serde_json::{Value, json};
+
+use super::dtype;
+use super::report::Row;
+use super::subject::Subject;
+use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs};
+use crate::args::decode::DecodeArgs;
+use crate::args::value;
+use crate::error::Interrupted;
+use crate::terminal::interrupt;
+use crate::writing::explain;
+
+/// Measure whole texts: every step from the masks to the last token, as `demask generate` takes them
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Every text is written to its full length. `forwards` counts the forward passes of a text, `step` is
+the time of one with all that belongs to it. Texts of one run (--samples) are written side by side
+and share their passes.
+
+Examples:
+  demask bench generate --shape llada-0.2b --length 128 --steps 64 --block 32
+  demask bench generate --shape dream-0.5b --dtype bf16,int8 --policy threshold:tau=0.9
+  demask bench generate --model story --prompt 8 --temperature 0.8 --json
+  demask bench generate --shape llada-0.2b --peer 'python bench/peers/torch_peer.py --dtype bf16'")]
+pub struct Generate {
+    #[command(flatten)]
+    networks: NetworkArgs,
+
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value = "64", value_parser = value::cells)]
+    prompt: usize,
+
+    /// New tokens
+    #[arg(short, long, value_name = "N", value_parser = value::count, allow_negative_numbers = true, help_heading = "Decoding")]
+    length: Option<usize>,
+
+    #[command(flatten)]
+    decode: DecodeArgs,
+
+    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    dtype: Vec<Dtype>,
+
+    #[command(flatten)]
+    peers: PeerArgs,
+
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+impl Generate {
+    /// Measures and prints.
+    pub fn run(&self) -> Result<()> {
+        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        for &dtype in &self.dtype {
+            for wanted in self.networks.all() {
+                let subject = wanted.subject(dtype)?;
+                self.one(&mut bench, dtype, &subject)?;
+            }
+        }
+        bench.finish()
+    }
+
+    /// The configuration of a text: what the model recommends, then the flags. A text that could end early would be
+    /// less work, so it does not.
+    fn config(&self, subject: &Subject) -> Result<DecodeConfig> {
+        let base = DecodeConfig::for_model(subject.spec()).map_err(explain)?;
+        let changes = self.decode.changes(self.length);
+        let mut config = base.with(&changes).map_err(explain)?;
+        config.eos.early_stop = false;
+        Ok(config)
+    }
+
+    fn one(&self, bench: &mut Bench, dtype: Dtype, subject: &Subject) -> Result<()> {
+        let config = self.config(subject)?;
+        let shape = subject.shape();
+        let row = Row::new(
+            "generate",
+            dtype,
+            said(&shape.name, self.prompt, &config),
+            "tokens/s",
+        );
+        let prompt = Prompt::new(subject.prompt(self.prompt));
+        let decoder = Decoder::new(subject, config.clone()).map_err(explain)?;
+        let decoder = decoder.with_batch(config.samples);
+        let job = Job {
+            for_peers: job(&row, &shape.name, subject, self.prompt, &config)?,
+            row,
+            work: (config.length * config.samples) as f64,
+            // How many cells are predicted differs from step to step.
+            operations: None,
+        };
+        let forwards = Cell::new(0);
+        let ours = || {
+            let begin = Instant::now();
+            let written = write(&decoder, &prompt)?;
+            let seconds = begin.elapsed().as_secs_f64();
+            let passes = written.iter().map(|text| text.forwards).max();
+            forwards.set(passes.unwrap_or(0));
+            Ok(seconds)
+        };
+        bench.row(job, ours, |row, _| {
+            let forwards = forwards.get() as f64;
+            row.part("forwards", forwards);
+            if let Some(median) = row.median_s {
+                row.part("step_s", median / forwards.max(1.0));
+            }
+            row.memory(subject.network());
+        })
+    }
+}
+
+/// Writes the texts once, unless the user asks to stop.
+fn write(decoder: &Decoder<'_>, prompt: &Prompt) -> Result<Vec<Written>> {
+    let mut observer = |_: &StepEvent| interrupt::flow();
+    let written = decoder
+        .run(std::slice::from_ref(prompt), &mut observer)
+        .map_err(explain)?;
+    match interrupt::pressed() {
+        true => Err(Interrupted.into()),
+        false => Ok(written),
+    }
+}
+
+/// What a row is called.
+fn said(name: &str, prompt: usize, config: &DecodeConfig) -> String {
+    let (length, steps) = (config.length, config.steps);
+    let mut said = format!("{name} {prompt}+{length}, {steps} steps");
+    if let Some(block) = config.plan.block() {
+        said += &format!(", block {block}");
+    }
+    if config.samples > 1 {
+        said += &format!(", {} texts", config.samples);
+    }
+    format!("{said}, {}", config.policy)
+}
+
+/// What a peer is told.
+fn job(
+    row: &Row,
+    name: &str,
+    subject: &Subject,
+    prompt: usize,
+    config: &DecodeConfig,
+) -> Result<Value> {
+    Ok(json!({
+        "kind": "generate", "dtype": row.dtype, "threads": row.threads,
+        "shape": name, "network": subject.shape().config, "mask": subject.spec().ids.mask,
+        "prompt": prompt, "length": config.length, "steps": config.steps, "samples": config.samples,
+        "block": config.plan.block(), "decode": serde_json::to_value(config)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_what_is_written() {
+        let mut config = DecodeConfig {
+            length: 32,
+            steps: 8,
+            ..DecodeConfig::default()
+        };
+        assert_eq!(said("x", 4, &config), "x 4+32, 8 steps, low_confidence");
+        config.plan = config.plan.with_block(16);
+        config.samples = 2;
+        let wanted = "x 4+32, 8 steps, block 16, 2 texts, low_confidence";
+        assert_eq!(said("x", 4, &config), wanted);
+    }
+}

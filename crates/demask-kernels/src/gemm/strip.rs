@@ -1,0 +1,237 @@
+//! The products of some tiles of rows with a strip of columns, the step that every task repeats.
+
+use super::format::{Format, Layout};
+use super::micro::{Groups, Inner, Lhs, Tile};
+use super::pack::{self, Rows, SLACK};
+use super::tiled;
+use crate::mem::Ptr;
+use crate::simd::{Simd, amx};
+
+/// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
+/// first-level cache.
+const KC: usize = 512;
+/// The same for a tile unit, which is so fast that its operands may well come from the second-level cache, and sums put
+/// down half-done cost more than they save.
+const TILED_KC: usize = 1024;
+/// Words of B in a strip: 384 KiB of second-level cache.
+const STRIP: usize = 96 << 10;
+/// The same for a tile unit, whose machines have 2 MiB of it.
+const TILED_STRIP: usize = 256 << 10;
+/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
+const FEW: usize = 3;
+
+/// The right operand as the tasks see it.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    Strided { ptr: Ptr, strides: (usize, usize) },
+    Panels { ptr: Ptr, scales: Ptr },
+}
+
+/// Where tile `t`, which begins at row `r0`, lies in the packed A.
+#[inline(always)]
+pub(super) fn place(layout: &Layout, tiled: bool, r0: usize, t: usize) -> usize {
+    r0 * lhs_row(layout, tiled) + t * SLACK
+}
+
+/// Words of a packed row of A.
+#[inline(always)]
+pub(super) fn lhs_row(layout: &Layout, tiled: bool) -> usize {
+    if tiled {
+        pack::tiles_width(layout) + 2 * layout.groups
+    } else {
+        layout.lhs_row()
+    }
+}
+
+/// Where the sums of a strip of columns go.
+pub(super) struct Destination {
+    /// Column `j0` of row 0.
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub bias: *const f32,
+    pub load_c: bool,
+}
+
+/// Some tiles of rows of a packed A.
+pub(super) struct Left<'a> {
+    pub layout: &'a Layout,
+    /// They are packed for the tile unit.
+    pub tiled: bool,
+    /// All tiles.
+    pub a: *const f32,
+    pub rows: Rows,
+    /// The first of these, and the one after the last.
+    pub tiles: (usize, usize),
+}
+
+impl Left<'_> {
+    /// The first row, and the one after the last.
+    #[inline(always)]
+    pub fn rows(&self) -> (usize, usize) {
+        (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1))
+    }
+
+    /// Panels of a strip, of as many right operands as are multiplied strip by strip.
+    #[inline(always)]
+    pub fn strip_panels(&self, nr: usize, operands: usize) -> usize {
+        let words = if self.tiled { TILED_STRIP } else { STRIP };
+        match self.tiles.1 - self.tiles.0 <= FEW {
+            true => 1,
+            false => (words / (self.longest() * nr) / operands).clamp(1, 16),
+        }
+    }
+
+    /// The tile unit, if these tiles are for it; to be held as long as strips are multiplied.
+    #[inline(always)]
+    pub fn unit<S: Simd>(&self, _: S) -> Option<amx::Tiles> {
+        // SAFETY: tiles are packed for the unit where the instruction set of the call has it; a task runs on one thread,
+        // and nothing inside it begins another.
+        (S::UNIT && self.tiled).then(|| unsafe { amx::Tiles::begin() })
+    }
+
+    /// Parts into which the inner dimension is cut.
+    fn blocks(&self) -> usize {
+        match self.layout.format {
+            Format::F32 | Format::Bf16 => {
+                let most = if self.tiled { TILED_KC } else { KC };
+                self.layout.words.div_ceil(most)
+            }
+            Format::Int8 { .. } | Format::Int4 { .. } => 1,
+        }
+    }
+
+    /// The words of a part: in whole tiles but for the last.
+    fn words(&self, block: usize) -> (usize, usize) {
+        let (words, blocks) = (self.layout.words, self.blocks());
+        let unit = if self.tiled { amx::WORDS } else { 1 };
+        let start = |block: usize| (words.div_ceil(unit) * block / blocks * unit).min(words);
+        (start(block), start(block + 1))
+    }
+
+    /// Words of the longest of them.
+    pub fn longest(&self) -> usize {
+        let words = |block| self.words(block).1 - self.words(block).0;
+        (0..self.blocks()).map(words).max().unwrap_or(0)
+    }
+
+    /// Multiplies the rows by a strip of columns of `b`, with [their unit](Self::unit).
+    #[inline(always)]
+    pub fn strip<S: Simd>(
+        &self,
+        s: S,
+        unit: Option<&amx::Tiles>,
+        b: &Source,
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+        to: &Destination,
+    ) {
+        let (layout, blocks) = (self.layout, self.blocks());
+        for block in 0..blocks {
+            let (w0, w1) = self.words(block);
+            let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
+            let (first, last) = (block == 0, block + 1 == blocks);
+            for t in self.tiles.0..self.tiles.1 {
+                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+                let h = r1 - r0;
+                let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
+                // Rows of the panel, and its words.
+                let (height, width) = match self.tiled {
+                    true => (h.next_multiple_of(amx::ROWS), pack::tiles_width(layout)),
+                    false => (h, layout.words * layout.lhs),
+                };
+                for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
+                    let tile = Tile {
+                        kc: w1 - w0,
+                        a: a.wrapping_add(w0 * height * layout.lhs),
+                        b: panels.wrapping_add(p * distance),
+                        ldb: S::NR,
+                        c: to.c.wrapping_add(r0 * to.ldc + j),
+                        ldc: to.ldc,
+                        cols: S::NR.min(j1 - j0 - j),
+                        load_c: to.load_c || !first,
+                        bias: if last && !to.bias.is_null() {
+                            to.bias.wrapping_add(j)
+                        } else {
+                            std::ptr::null()
+                        },
+                        groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
+                    };
+                    // SAFETY: packed panels are whole; the tile lies inside this task's block
+                    // of C or its scratch, which no other task touches.
+                    unsafe {
+                        match unit {
+                            Some(unit) if S::UNIT => {
+                                tiled::multiply(s, unit, layout.format, h, &tile)
+                            }
+                            _ => s.micro(inner(layout.format), h, &tile),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The panels of a strip of B and the distance between two of them; packs them if need be.
+    #[inline(always)]
+    fn panels<S: Simd>(
+        &self,
+        s: S,
+        b: &Source,
+        (w0, w1): (usize, usize),
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+    ) -> (*const f32, usize) {
+        match b {
+            Source::Panels { ptr, .. } => {
+                let words = self.layout.words;
+                let at = j0 / S::NR * S::NR * words + w0 * S::NR;
+                (ptr.get().wrapping_add(at), S::NR * words)
+            }
+            Source::Strided { ptr, strides } => {
+                // Values of the block; only the last one of the dimension may hold an odd one.
+                let values = if self.layout.format == Format::Bf16 {
+                    2
+                } else {
+                    1
+                };
+                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
+                let part = Layout::new(self.layout.format, k1 - k0);
+                let distance = S::NR * (w1 - w0);
+                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
+                    let cols = S::NR.min(j1 - j);
+                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
+                    unsafe {
+                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
+                        let dst = b_pack.add(p * distance);
+                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
+                    }
+                }
+                (b_pack, distance)
+            }
+        }
+    }
+
+    /// The scales of a panel of rows, at `a`, and of the panel at column `j`.
+    #[inline(always)]
+    fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
+        let layout = self.layout;
+        match b {
+            Source::Panels { scales, .. } if layout.groups > 0 => Groups {
+                count: layout.groups,
+                words: layout.group_words,
+                a,
+                b: scales.get().wrapping_add(j * layout.groups),
+            },
+            _ => Groups::NONE,
+        }
+    }
+}
+
+fn inner(format: Format) -> Inner {
+    match format {
+        Format::F32 => Inner::F32(Lhs::Panel),
+        Format::Bf16 => Inner::Bf16(Lhs::Panel),
+        Format::Int8 { .. } => Inner::Int8,
+        Format::Int4 { .. } => Inner::Int4,
+    }
+}

@@ -1,0 +1,122 @@
+//! A table whose rows are stored in bf16: half the memory of a table of `f32`.
+
+use crate::mem::MutPtr;
+use crate::simd::round_to_bf16;
+use crate::threads;
+
+/// A table `[rows, width]` of bf16, filled row by row and read by row number.
+///
+/// A value is the nearest bf16, ties to even, on every instruction set; reading widens it exactly.
+///
+/// ```
+/// use demask_kernels::rowwise::Bf16Rows;
+///
+/// let mut table = Bf16Rows::with_capacity(2, 2);
+/// table.push(&[1.0, 2.0, 0.5, 1.0 + 2f32.powi(-9)]);
+/// let mut y = [0.0; 4];
+/// table.gather(&[1, 0], &mut y);
+/// assert_eq!(y, [0.5, 1.0, 1.0, 2.0]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bf16Rows {
+    values: Vec<u16>,
+    width: usize,
+}
+
+impl Bf16Rows {
+    /// An empty table that has room for `rows` rows of `width` values.
+    ///
+    /// # Panics
+    /// When the width is 0, or the rows do not fit in the address space.
+    pub fn with_capacity(rows: usize, width: usize) -> Self {
+        assert!(width > 0, "bf16 rows: rows of no values");
+        let values = rows.checked_mul(width);
+        let values = values
+            .unwrap_or_else(|| panic!("bf16 rows: {rows} rows of {width} values are too many"));
+        Self {
+            values: Vec::with_capacity(values),
+            width,
+        }
+    }
+
+    /// Adds rows, `[any, width]`.
+    ///
+    /// # Panics
+    /// When they are not whole rows.
+    pub fn push(&mut self, rows: &[f32]) {
+        let (width, found) = (self.width, rows.len());
+        assert!(
+            found.is_multiple_of(width),
+            "bf16 rows: {found} values are not whole rows of {width}"
+        );
+        self.values.extend(rows.iter().map(|&x| round_to_bf16(x)));
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Values of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<u16>()
+    }
+
+    /// `y[i] = table[ids[i]]`.
+    ///
+    /// # Shapes
+    /// `ids`: `[n]`; `y`: `[n, width]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit together or an id lies outside the table.
+    pub fn gather(&self, ids: &[u32], y: &mut [f32]) {
+        let (width, rows) = (self.width, self.rows());
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+            panic!("bf16 rows: id {id} is not one of the {rows} rows");
+        }
+        assert_eq!(y.len(), ids.len() * width, "bf16 rows: the output's size");
+        let y = MutPtr(y.as_mut_ptr());
+        threads::over_rows(ids.len(), ids.len() * width, |a, b| {
+            for (i, &id) in ids.iter().enumerate().take(b).skip(a) {
+                // SAFETY: row i belongs to this part alone.
+                let y = unsafe { y.slice(i * width, width) };
+                let row = &self.values[id as usize * width..][..width];
+                for (y, &x) in y.iter_mut().zip(row) {
+                    *y = f32::from_bits(u32::from(x) << 16);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_nearest_bf16() {
+        let mut table = Bf16Rows::with_capacity(3, 2);
+        // Halfway between 1 and 1 + 2⁻⁷ the even neighbour is 1, from the next one on it is 1 + 2⁻⁶.
+        table.push(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8)]);
+        table.push(&[f32::NEG_INFINITY, -0.0, 3.0, f32::NAN]);
+        assert_eq!((table.rows(), table.width(), table.bytes()), (3, 2, 12));
+        let mut y = [0.0; 6];
+        table.gather(&[2, 0, 1], &mut y);
+        assert!(y[0] == 3.0 && y[1].is_nan());
+        assert_eq!(y[2..5], [1.0, 1.0 + 2f32.powi(-6), f32::NEG_INFINITY]);
+        assert!(y[5] == 0.0 && y[5].is_sign_negative());
+    }
+
+    #[test]
+    #[should_panic(expected = "id 2 is not one of the 2 rows")]
+    fn ids_outside_the_table_are_named() {
+        let mut table = Bf16Rows::with_capacity(2, 1);
+        table.push(&[0.0; 2]);
+        table.gather(&[2], &mut [0.0]);
+    }
+}
