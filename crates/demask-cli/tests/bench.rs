@@ -88,6 +88,8 @@ fn a_u_net_is_measured_with_its_layers_both_ways() {
         let rate = row["rate"].as_f64();
         assert!(rate.is_some_and(|rate| rate > 0.0), "{row}");
     }
+    let stderr = at.refused(1, "bench conv --size 6".split(' '));
+    assert!(stderr.contains("a multiple of 4"), "{stderr}");
 }
 
 #[test]

@@ -33,10 +33,11 @@ pub enum Part {
 /// Measure a U-Net of 3.0 million parameters and its convolutions and group norms, forward and backward
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
-The network has three levels of 64, 64 and 128 channels, one residual block each (two on the way up)
-and attention in the middle. Operations are those of direct products; minimal filtering makes do with
-fewer, so the share of the peak may be above 100 %. Filters are prepared in the measured time, as a
-training has to. The backward pass of a layer gives the gradients of its input, its filters and its bias.
+The network has three levels of 64, 64 and 128 channels, one residual block each (two on the way
+up) and attention in the middle. Operations are those of direct products; minimal filtering makes
+do with fewer, so the share of the peak may be above 100 %. Filters are prepared in the measured
+time, as a training has to. The backward pass of a layer gives the gradients of its input, its
+filters and its bias.
 
 Examples:
   demask bench conv

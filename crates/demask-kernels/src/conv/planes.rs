@@ -274,8 +274,11 @@ pub(super) unsafe fn sum<S: Simd>(s: S, a: *const f32, b: *const f32, dst: *mut 
     for i in (0..n).step_by(LANES) {
         // SAFETY: n − i values are left.
         unsafe {
-            let load = |p: *const f32| s.load_part(p.add(i), n - i, 0.0);
-            s.store_part(dst.add(i), n - i, s.add(load(a), load(b)));
+            let (a, b) = (
+                s.load_part(a.add(i), n - i, 0.0),
+                s.load_part(b.add(i), n - i, 0.0),
+            );
+            s.store_part(dst.add(i), n - i, s.add(a, b));
         }
     }
 }
