@@ -117,6 +117,13 @@ fn targets_that_do_not_fit_are_refused() {
     assert!(barred.contains("token 3 is a target"), "{barred}");
 }
 
+#[test]
+fn a_packed_network_keeps_its_format() {
+    let packed = Transformer::packed_init(&llama(), 3, Dtype::Int8).unwrap();
+    let error = packed.in_precision(Precision::Bf16).unwrap_err();
+    assert!(error.to_string().contains("packed"), "{error}");
+}
+
 /// Every product rounds its operands to eight bits; two blocks and a head let losses stray by about a hundredth and
 /// gradients by some of them.
 #[test]
@@ -124,7 +131,7 @@ fn bf16_is_near_f32_and_not_f32() {
     for config in shapes() {
         let network = Transformer::init(&config, 3, &Device::flex().autodiff()).unwrap();
         let exact = trained(&network);
-        let rounded = trained(&network.in_precision(Precision::Bf16));
+        let rounded = trained(&network.in_precision(Precision::Bf16).unwrap());
         assert!(strays(&rounded.0, &exact.0) < 0.01);
         assert!(strays(&rounded.1, &exact.1) < 0.05);
         assert!(rounded.0 != exact.0 && rounded.1 != exact.1);
@@ -135,7 +142,7 @@ fn bf16_is_near_f32_and_not_f32() {
 fn threads_change_no_bit_of_a_gradient() {
     let network = Transformer::init(&llama(), 3, &Device::flex().autodiff()).unwrap();
     for precision in [Precision::F32, Precision::Bf16] {
-        let network = network.clone().in_precision(precision);
+        let network = network.clone().in_precision(precision).unwrap();
         let with = |n| demask_kernels::threads::with_threads(n, || trained(&network));
         assert!(with(1) == with(3));
     }

@@ -78,7 +78,7 @@ impl Train {
                 };
                 let device = OpenOptions::default().device.autodiff();
                 let network = Transformer::init(&shape.config, 1, &device)?;
-                let network = network.in_precision(dtype.precision());
+                let network = network.in_precision(dtype.precision())?;
                 let mut training = Rehearsal::new(network, shape.ids(cells), [batch, length]);
                 let ours = || {
                     let (seconds, loss) = timed(|| training.step());

@@ -358,19 +358,26 @@ impl Transformer {
 
     /// The same network for a training whose products are computed in `precision`: those of the linears of its blocks,
     /// of its head and of attention, forward and backward. Parameters, their gradients and everything between the
-    /// products stay f32. Nothing changes in a [`packed`](Self::packed) network, or on devices other than the CPU,
-    /// which multiply in f32.
-    pub fn in_precision(self, precision: Precision) -> Self {
+    /// products stay f32.
+    ///
+    /// # Errors
+    /// [`NnError::Config`] for a [`packed`](Self::packed) network, whose weights have a format of their own, and for bf16
+    /// on another device than the CPU.
+    pub fn in_precision(self, precision: Precision) -> Result<Self, NnError> {
+        let refuse = |reason| Err(NnError::config("dtype", reason));
         if self.is_packed() {
-            return self;
+            return refuse("is for a network that is trained, and this one is packed");
+        }
+        if precision != Precision::F32 && !ops::on_cpu(&self.device()) {
+            return refuse("bf16 is for trainings on the CPU; others multiply in f32");
         }
         let layers = self.layers.into_iter();
-        Self {
+        Ok(Self {
             layers: layers.map(|block| block.in_precision(precision)).collect(),
             head: self.head.map(|head| head.in_precision(precision)),
             precision,
             ..self
-        }
+        })
     }
 
     /// The number format of the [`packed`](Self::packed) weights; f32 for others.

@@ -147,7 +147,7 @@ impl Session {
                 (network, params, window, counts, seconds)
             }
         };
-        let network = network.in_precision(parts.recipe.run.dtype.precision());
+        let network = network.in_precision(parts.recipe.run.dtype.precision())?;
         run.write_recipe(&parts.recipe)?;
         run.write_roots(&options.roots)?;
         let metrics = MetricsFile::open(run.path(), step)?;
