@@ -186,7 +186,9 @@ mod tests {
             .iter()
             .filter_map(|system| system.command.strip_prefix("demask train "));
         let mut seen = 0;
-        for recipe in recipes {
+        for command in recipes {
+            // Flags may follow it.
+            let recipe = command.split(' ').next().unwrap_or(command);
             let path = std::path::Path::new(root).join(recipe);
             assert!(path.is_file(), "{recipe} is not there");
             seen += 1;
