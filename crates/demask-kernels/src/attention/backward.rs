@@ -316,19 +316,16 @@ impl Unit<'_> {
                     }
                     let cols = panels(width);
                     let steps = m.div_ceil(values);
-                    // A panel of P or dS: its columns as they lie or, for the unit, packed.
                     let over_rows = Layout::new(format, m);
-                    let across = |joined: *mut f32, plain: *mut f32, j: usize, h: usize| {
-                        if tiled {
-                            pack::tiles(s, &over_rows, plain.add(j), (1, TILE), h, of_tiles);
-                            return (inner(Lhs::Panel), of_tiles.cast_const(), h);
-                        }
-                        (inner(Lhs::Cols), joined.add(j).cast_const(), h)
-                    };
                     for t in 0..cols.tiles {
                         let (j, h) = (cols.start(t), cols.start(t + 1) - cols.start(t));
                         let at = r0 / values * padded;
-                        let left = across(p_over, weight, j, h);
+                        // Columns of P and dS as they lie or, for the unit, packed.
+                        let mut left = (inner(Lhs::Cols), p_over.add(j).cast_const(), h);
+                        if tiled {
+                            pack::tiles(s, &over_rows, weight.add(j), (1, TILE), h, of_tiles);
+                            left = (inner(Lhs::Panel), of_tiles.cast_const(), h);
+                        }
                         let to = (dv_sum.add(j * padded), padded, padded);
                         multiply(
                             s,
@@ -338,7 +335,11 @@ impl Unit<'_> {
                             to,
                             true,
                         );
-                        let left = across(ds_over, dscore, j, h);
+                        let mut left = (inner(Lhs::Cols), ds_over.add(j).cast_const(), h);
+                        if tiled {
+                            pack::tiles(s, &over_rows, dscore.add(j), (1, TILE), h, of_tiles);
+                            left = (inner(Lhs::Panel), of_tiles.cast_const(), h);
+                        }
                         let to = (dk_sum.add(j * padded), padded, padded);
                         multiply(
                             s,

@@ -100,32 +100,49 @@ unsafe fn joined<S: Simd>(
     k0: usize,
     to: *mut f32,
 ) {
-    // SAFETY: step k of each row is readable.
+    // SAFETY: the caller's promises.
     unsafe {
-        let step = |k: usize| {
-            if k >= layout.k {
-                return s.splat(0.0);
-            }
-            let p = src.add(k * cs);
-            if rs == 1 && rows == ROWS {
-                return s.load(p);
-            }
-            if rs == 1 {
-                return s.load_part(p, rows, 0.0);
-            }
-            let mut lanes = [0.0; LANES];
-            for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
-                *lane = *p.add(i * rs);
-            }
-            s.load(lanes.as_ptr())
-        };
+        let from = (src, (rs, cs), rows);
         let mut words = [s.splat(0.0); LANES];
         for (w, word) in words.iter_mut().enumerate() {
-            *word = s.join_bf16(step(k0 + 2 * w), step(k0 + 2 * w + 1));
+            let (low, high) = (k0 + 2 * w, k0 + 2 * w + 1);
+            *word = s.join_bf16(step(s, layout.k, from, low), step(s, layout.k, from, high));
         }
         for (i, row) in s.transpose(words).into_iter().enumerate() {
             s.store(to.add(i * WORDS), row);
         }
     }
     const { assert!(LANES == ROWS && LANES == WORDS) };
+}
+
+/// Step `k` of at most 16 rows; 0 from step `end` on. A function, as a closure that is not compiled into its caller would
+/// be compiled without the caller's instruction set.
+///
+/// # Safety
+/// Steps below `end` of each row are readable.
+#[inline(always)]
+unsafe fn step<S: Simd>(
+    s: S,
+    end: usize,
+    (src, (rs, cs), rows): (*const f32, (usize, usize), usize),
+    k: usize,
+) -> S::V {
+    if k >= end {
+        return s.splat(0.0);
+    }
+    let p = src.wrapping_add(k * cs);
+    // SAFETY: the caller's promises.
+    unsafe {
+        if rs == 1 && rows == ROWS {
+            return s.load(p);
+        }
+        if rs == 1 {
+            return s.load_part(p, rows, 0.0);
+        }
+        let mut lanes = [0.0; LANES];
+        for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
+            *lane = *p.add(i * rs);
+        }
+        s.load(lanes.as_ptr())
+    }
 }
