@@ -282,15 +282,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn join_bf16(self, low: Pair, high: Pair) -> Pair {
-        op!({
-            let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
-            let join = |low, high| {
-                let low = _mm256_srli_epi32::<16>(bf16_bits(low));
-                let high = _mm256_and_si256(bf16_bits(high), mask);
-                _mm256_castsi256_ps(_mm256_or_si256(low, high))
-            };
-            (join(low.0, high.0), join(low.1, high.1))
-        })
+        op!((join_bf16(low.0, high.0), join_bf16(low.1, high.1)))
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Pair) {
@@ -334,6 +326,22 @@ unsafe fn bf16_bits(v: __m256) -> __m256i {
         let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
         let quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x40_0000));
         _mm256_blendv_epi8(_mm256_add_epi32(x, up), quiet, nan)
+    }
+}
+
+/// Rounds both to bf16: `low` into the lower halves, `high` into the upper ones. A function, as a closure that is not
+/// compiled into its caller would be compiled without the instruction set.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn join_bf16(low: __m256, high: __m256) -> __m256 {
+    // SAFETY: the caller promises AVX2; registers only.
+    unsafe {
+        let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
+        let low = _mm256_srli_epi32::<16>(bf16_bits(low));
+        let high = _mm256_and_si256(bf16_bits(high), mask);
+        _mm256_castsi256_ps(_mm256_or_si256(low, high))
     }
 }
 
