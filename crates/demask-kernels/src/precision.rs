@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn bf16_rounds_both_operands() {
-        // 1 + 2⁻⁹ has nine significant bits: in bf16 it is 1.
+        // 1 + 2⁻⁹ has ten significant bits: in bf16 it is 1.
         let fine = [1.0 + 2f32.powi(-9)];
         let b = MatrixRef::new(&fine, 1, 1);
         let exact = product(b, Precision::F32.rhs(b), None);

@@ -33,9 +33,9 @@ impl Reused {
     /// `len` values of unspecified contents.
     pub fn take(len: usize) -> Self {
         let kept = FREE.with_borrow_mut(|free| {
-            // The smallest one that is large enough.
+            // The smallest one that is large enough, unless most of it would lie idle.
             let best = (0..free.len())
-                .filter(|&i| free[i].len() >= len)
+                .filter(|&i| (len..=len.saturating_mul(2)).contains(&free[i].len()))
                 .min_by_key(|&i| free[i].len());
             best.map(|i| free.swap_remove(i))
         });
@@ -96,8 +96,9 @@ mod tests {
         drop((small, large));
         let first = Reused::take(8);
         assert_eq!((first.as_ptr(), first.len()), (at_small, 8));
-        let second = Reused::take(9);
-        assert_eq!((second.as_ptr(), &second[..]), (at_large, &[2.0; 9][..]));
+        assert_ne!(Reused::take(9).as_ptr(), at_large);
+        let second = Reused::take(900);
+        assert_eq!((second.as_ptr(), &second[..]), (at_large, &[2.0; 900][..]));
     }
 
     #[test]

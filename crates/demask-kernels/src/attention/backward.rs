@@ -183,8 +183,9 @@ impl Unit<'_> {
         let spare = |len: usize| scratch(if BF16 { len } else { 0 });
         let pairs = n.div_ceil(2);
         let (mut q_pairs, mut g_pairs) = (spare(pairs * padded), spare(pairs * padded));
-        let (mut p_pairs, mut ds_pairs) = (spare(TILE / 2 * TILE), spare(TILE / 2 * TILE));
-        let mut ds_rows = spare(TILE * TILE);
+        let joined = |len: usize| spare(if tiled { 0 } else { len });
+        let (mut p_pairs, mut ds_pairs) = (joined(TILE / 2 * TILE), joined(TILE / 2 * TILE));
+        let mut ds_rows = joined(TILE * TILE);
         // A panel of P or dS, or of their columns, as tiles.
         let mut of_tiles = scratch(if tiled { tile::MR * TILE / 2 } else { 0 });
         let of_tiles = of_tiles.as_mut_ptr();

@@ -30,6 +30,7 @@ pub(super) fn takes(layout: &Layout) -> bool {
 /// As for the tiles in [`super::micro`].
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, format: Format, rows: usize, t: &Tile) {
+    const { assert!(!S::UNIT || S::NR == NR) };
     // SAFETY: the caller's promises.
     unsafe {
         match format {

@@ -267,10 +267,11 @@ impl Tiles {
     /// Multiplies 16 rows, or 32 with `wide`.
     ///
     /// # Safety
-    /// `a` is readable for `tiles` steps of one or two tiles, `b` for `tiles · 16` rows of 32 words, `c` is readable
-    /// and writable for 16 or 32 rows of 32 words at a distance of `ldc`, and nobody else touches it.
+    /// `tiles` is at least 1; `a` is readable for `tiles` steps of one or two tiles, `b` for `tiles · 16` rows of 32
+    /// words at a distance of `ldb`, `c` is readable and writable for 16 or 32 rows of 32 words at a distance of `ldc`, and nobody else touches it.
     #[inline(always)]
     pub unsafe fn multiply(&self, words: Words, wide: bool, p: &Product) {
+        debug_assert!(p.tiles > 0);
         // SAFETY: the caller's promises.
         unsafe {
             match (words, wide) {

@@ -68,7 +68,7 @@ mod tests {
                     (y.inner(), dx, dw, b.map(|b| b.grad(&grads).unwrap()))
                 };
                 let slow = run(&portable);
-                // In bf16 each operand is off by up to 2⁻⁹ of its size.
+                // In bf16 each operand is off by up to 2⁻⁸ of its size.
                 for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 8e-3)] {
                     let fast = run(&|x, w, b| cpu::linear(x, w, b, precision));
                     close(fast.0, slow.0.clone(), tolerance);

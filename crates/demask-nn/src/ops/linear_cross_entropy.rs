@@ -97,7 +97,7 @@ mod tests {
                 (y.inner(), dx, dw, b.map(|b| b.grad(&grads).unwrap()))
             };
             let slow = run(&|x, w, b| composed(x, w, b, &targets, forbidden));
-            // In bf16 each operand is off by up to 2⁻⁹ of its size.
+            // In bf16 each operand is off by up to 2⁻⁸ of its size.
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
                 let fast = run(&|x, w, b| {
                     cpu::linear_cross_entropy(x, w, b, &targets, forbidden, precision)

@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Products round their operands to eight bits, 2⁻⁹ relative to each: results stray by about that.
+    /// Products round their operands to eight bits, 2⁻⁸ relative to each: results stray by about that.
     #[test]
     fn bf16_strays_by_the_rounding_of_its_operands() {
         for options in ALL {

@@ -71,11 +71,13 @@ fn define(
     out
 }
 
-const FORMATS: [Format; 7] = [
+const FORMATS: [Format; 8] = [
     Format::Bf16,
     Format::Int8 {
         group: Format::WHOLE,
     },
+    // Whole steps of a tile unit.
+    Format::Int8 { group: 64 },
     Format::Int8 { group: 32 },
     Format::Int8 { group: 8 },
     Format::Int4 {
