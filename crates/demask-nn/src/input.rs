@@ -106,6 +106,17 @@ pub enum Asked {
     Rows(Vec<u32>),
 }
 
+impl Asked {
+    /// How many of `cells` cells are asked.
+    pub(crate) fn count(&self, cells: usize) -> usize {
+        match self {
+            Self::All => cells,
+            Self::None => 0,
+            Self::Rows(cells) => cells.len(),
+        }
+    }
+}
+
 /// What the asked cells should hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {

@@ -257,6 +257,14 @@ fn weights_take_the_bytes_of_their_format() {
         bytes(Dtype::Int8),
         matrices + 4 * scales + 2 * table + 4 * norms
     );
+    // The bias of a tied head is there once, in its packed head too.
+    let tied = network(&TransformerConfig {
+        tied_head: true,
+        head_bias: true,
+        ..config
+    });
+    let packed = tied.packed(Dtype::F32).bytes();
+    assert_eq!(packed, 4 * (matrices + table + norms + 128));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn composed(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{close, device, random, strays};
     use super::*;
 
     #[test]
@@ -102,9 +102,14 @@ mod tests {
                 let fast = run(&|x, w, b| {
                     cpu::linear_cross_entropy(x, w, b, &targets, forbidden, precision)
                 });
-                close(fast.0, slow.0.clone(), tolerance);
-                close(fast.1, slow.1.clone(), tolerance);
-                close(fast.2, slow.2.clone(), tolerance);
+                close(fast.0.clone(), slow.0.clone(), tolerance);
+                close(fast.1.clone(), slow.1.clone(), tolerance);
+                close(fast.2.clone(), slow.2.clone(), tolerance);
+                if precision == Precision::Bf16 && rows > 1 {
+                    strays(fast.0, slow.0.clone(), 1e-4);
+                    strays(fast.1, slow.1.clone(), 1e-4);
+                    strays(fast.2, slow.2.clone(), 1e-4);
+                }
                 assert_eq!(fast.3.is_some(), biased);
                 if let (Some(fast), Some(slow)) = (fast.3, slow.3.clone()) {
                     close(fast, slow, tolerance);

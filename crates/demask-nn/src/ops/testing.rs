@@ -28,3 +28,11 @@ pub fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, tolerance: f32) {
         assert!((x - y).abs() <= tolerance * scale, "at {i}: {x} and {y}");
     }
 }
+
+/// Asserts that two tensors differ somewhere by more than `least` of the largest value: what was to be rounded was.
+#[track_caller]
+pub fn strays<const D: usize>(a: Tensor<D>, b: Tensor<D>, least: f32) {
+    let scale = b.clone().abs().max().into_scalar::<f32>().max(1.0);
+    let far = (a - b).abs().max().into_scalar::<f32>();
+    assert!(far > least * scale, "{far} of {scale} is not far");
+}

@@ -1,6 +1,8 @@
 //! The one text transformer.
 
 mod attention;
+mod block;
+mod check;
 mod config;
 mod embedding;
 mod init;
@@ -34,14 +36,12 @@ use demask_kernels::rowwise::Scored;
 
 use crate::ops::{self, BranchLinear, RotaryTable, Scoring};
 use crate::span;
-use crate::{
-    Asked, Dtype, Input, MaskKind, NnError, NoiseLevel, Output, Positions, Rows, Tap, Targets,
-};
-use attention::{Attention, Pass};
+use crate::{Asked, Dtype, Input, NnError, NoiseLevel, Output, Positions, Rows, Tap, Targets};
+use attention::Pass;
+use block::{Block, Dropout, take};
 use embedding::Embedding;
 use label::LabelEmbedding;
-use lora::{Attach, Seeds};
-use mlp::Mlp;
+use lora::Attach;
 use norm::Norm;
 use time::{AdaLn, TimeEmbedding, modulate};
 
@@ -69,15 +69,6 @@ pub struct Transformer {
     /// What attention multiplies in, and the linears that are not packed.
     #[module(skip)]
     precision: Precision,
-}
-
-#[derive(Module, Debug)]
-struct Block {
-    adaln: Option<AdaLn>,
-    attn_norm: Norm,
-    attn: Attention,
-    mlp_norm: Norm,
-    mlp: Mlp,
 }
 
 impl Transformer {
@@ -350,15 +341,17 @@ impl Transformer {
             layers: layers.collect(),
             final_adaln: self.final_adaln.map(|adaln| adaln.packed(dtype)),
             head,
+            // The packed head has it.
+            head_bias: None,
             dtype,
             precision: dtype.precision(),
             ..self
         }
     }
 
-    /// The same network for a training whose products are computed in `precision`: those of the linears of its blocks,
-    /// of its head and of attention, forward and backward. Parameters, their gradients and everything between the
-    /// products stay f32.
+    /// The same network for a training whose products are computed in `precision`: those of attention
+    /// and the MLP of its blocks and of its head, forward and backward. What turns a noise level into shifts and scales,
+    /// parameters, their gradients and everything between the products stay f32.
     ///
     /// # Errors
     /// [`NnError::Config`] for a [`packed`](Self::packed) network, whose weights have a format of their own, and for bf16
@@ -588,146 +581,6 @@ impl Transformer {
             None => ops::scores(self.logits(rows), scoring),
         }
     }
-
-    fn check(&self, input: &Input) -> Result<(), NnError> {
-        let [batch, length] = input.rows.dims();
-        let refuse = |message: String| Err(NnError::Input(message));
-        if batch == 0 || length == 0 {
-            return refuse(format!(
-                "a batch of {batch} sequences of length {length} is empty"
-            ));
-        }
-        match &input.rows {
-            Rows::Ids { ids, .. } => {
-                if ids.len() != batch * length {
-                    return refuse(format!("{} ids for [{batch}, {length}]", ids.len()));
-                }
-                let vocabulary = self.config.vocab_size;
-                if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
-                    return refuse(format!(
-                        "token {id} is outside the vocabulary of {vocabulary}"
-                    ));
-                }
-            }
-            Rows::Vectors(vectors) => {
-                let [.., width] = vectors.dims();
-                if width != self.config.d_model {
-                    let d_model = self.config.d_model;
-                    return refuse(format!(
-                        "vectors of width {width}, the network has {d_model}"
-                    ));
-                }
-            }
-        }
-        if let Positions::Explicit(positions) = &input.positions
-            && positions.len() != batch * length
-        {
-            return refuse(format!(
-                "{} positions for [{batch}, {length}]",
-                positions.len()
-            ));
-        }
-        let levels = match &input.time {
-            None => None,
-            Some(NoiseLevel::PerSequence(v)) => Some((v.len(), batch)),
-            Some(NoiseLevel::PerCell(v)) => Some((v.len(), batch * length)),
-        };
-        if let Some((found, wanted)) = levels
-            && found != wanted
-        {
-            return refuse(format!("{found} noise levels where {wanted} are needed"));
-        }
-        if let Some(labels) = &input.labels {
-            label::check(labels, batch, self.config.labels)?;
-        }
-        if let Some(rotary) = &input.rotary {
-            rotary.validate(self.config.head_dim)?;
-        }
-        if !input.caches.is_empty() {
-            if input.caches.len() != batch {
-                let found = input.caches.len();
-                return refuse(format!(
-                    "{found} caches for {batch} sequences: each has one of its own"
-                ));
-            }
-            if input.mask.key_lengths.is_some() {
-                return refuse("sequences with caches take no padding".into());
-            }
-            let device = self.device();
-            let mut longest = 0;
-            for cache in &input.caches {
-                cache.check(&self.config, &device)?;
-                longest = longest.max(cache.length() + length);
-            }
-            if let MaskKind::BlockCausal { blocks } = &input.mask.kind
-                && blocks.len() != longest
-            {
-                return refuse(format!(
-                    "the mask describes {} cells, the longest sequence has {longest}",
-                    blocks.len()
-                ));
-            }
-        }
-        if let Asked::Rows(cells) = &input.asked
-            && let Some(cell) = cells.iter().find(|&&cell| cell as usize >= batch * length)
-        {
-            return refuse(format!("cell {cell} asked of [{batch}, {length}]"));
-        }
-        if let Some(targets) = &input.targets {
-            self.check_targets(targets, &input.asked, batch * length)?;
-            if input.scoring.is_some() {
-                return refuse("losses or scores of the asked cells, not both".to_owned());
-            }
-        }
-        if let Some(scoring) = &input.scoring {
-            let asked = match &input.asked {
-                Asked::All => batch * length,
-                Asked::None => 0,
-                Asked::Rows(cells) => cells.len(),
-            };
-            if scoring.rows.len() != asked {
-                let found = scoring.rows.len();
-                return refuse(format!("scores of {found} cells where {asked} are asked"));
-            }
-        }
-        if let Some(Tap::Block(i)) = input
-            .taps
-            .iter()
-            .find(|t| matches!(t, Tap::Block(i) if *i >= self.config.n_layers))
-        {
-            return refuse(format!("a tap at block {i} of {}", self.config.n_layers));
-        }
-        Ok(())
-    }
-}
-
-impl Transformer {
-    /// Refuses targets that are not one token of the vocabulary for each asked of `cells` cells.
-    fn check_targets(&self, targets: &Targets, asked: &Asked, cells: usize) -> Result<(), NnError> {
-        let refuse = |message: String| Err(NnError::Input(message));
-        let asked = match asked {
-            Asked::All => cells,
-            Asked::None => 0,
-            Asked::Rows(cells) => cells.len(),
-        };
-        if targets.ids.len() != asked {
-            let found = targets.ids.len();
-            return refuse(format!("{found} targets for {asked} asked cells"));
-        }
-        let vocabulary = self.config.vocab_size;
-        let outside = |id: &&u32| **id as usize >= vocabulary;
-        if let Some(id) = targets.ids.iter().chain(&targets.forbidden).find(outside) {
-            return refuse(format!(
-                "target {id} is outside the vocabulary of {vocabulary}"
-            ));
-        }
-        if let Some(id) = targets.forbidden.filter(|id| targets.ids.contains(id)) {
-            return refuse(format!(
-                "token {id} is a target and forbidden: its loss would be infinite"
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// Positions of `length` new cells after the cached ones of each sequence: those of one sequence when
@@ -739,151 +592,6 @@ fn sequential(cached: &[usize], length: usize) -> Vec<u32> {
         [first, rest @ ..] if rest.iter().all(|other| other == first) => after(*first).collect(),
         _ => cached.iter().flat_map(|&from| after(from)).collect(),
     }
-}
-
-/// Dropout of one forward pass.
-#[derive(Clone, Copy)]
-struct Dropout {
-    p: f64,
-    seed: Option<u64>,
-}
-
-impl Dropout {
-    /// Drops from `x`, the `place`-th of the pass.
-    fn apply(self, x: Tensor<2>, place: usize) -> Tensor<2> {
-        match self.seed {
-            Some(seed) => ops::dropout(x, self.p, seed.wrapping_add((place as u64) << 32)),
-            None => x,
-        }
-    }
-}
-
-impl Block {
-    fn load(
-        name: &str,
-        config: &TransformerConfig,
-        loader: &mut Loader<'_>,
-    ) -> Result<Self, NnError> {
-        let c = config;
-        let adaln = c
-            .time
-            .map(|t| AdaLn::load(&format!("{name}.adaln"), 6, c.d_model, t.cond, loader))
-            .transpose()?;
-        let norm = |part: &str, loader: &mut Loader<'_>| {
-            Norm::load(
-                &format!("{name}.{part}"),
-                c.d_model,
-                c.norm,
-                c.norm_eps,
-                loader,
-            )
-        };
-        Ok(Self {
-            adaln,
-            attn_norm: norm("attn_norm", loader)?,
-            attn: Attention::load(&format!("{name}.attn"), c, loader)?,
-            mlp_norm: norm("mlp_norm", loader)?,
-            mlp: Mlp::load(&format!("{name}.mlp"), c, loader)?,
-        })
-    }
-
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        layer: usize,
-        cond: Option<&Tensor<2>>,
-        pass: &mut Pass,
-        dropout: Dropout,
-    ) -> Tensor<2> {
-        let modulation = match (&self.adaln, cond) {
-            (Some(adaln), Some(cond)) => Some(take::<6>(adaln.forward(cond.clone()))),
-            _ => None,
-        };
-        let seeds = Seeds::new(dropout.seed, layer);
-        let Some([shift_a, scale_a, gate_a, shift_m, scale_m, gate_m]) = modulation else {
-            if dropout.seed.is_none() {
-                let x = self.attention_branch(x, layer, pass);
-                return self.mlp_branch(x, seeds, pass.precision);
-            }
-            let y = self.attn_norm.forward(x.clone());
-            let x = x + dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
-            let y = self
-                .mlp
-                .forward(self.mlp_norm.forward(x.clone()), None, seeds);
-            return x + dropout.apply(y, 2 * layer + 1);
-        };
-        let y = modulate(self.attn_norm.forward(x.clone()), shift_a, scale_a);
-        let x = x + gate_a * dropout.apply(self.attn.forward(y, None, layer, pass), 2 * layer);
-        let y = modulate(self.mlp_norm.forward(x.clone()), shift_m, scale_m);
-        x + gate_m * dropout.apply(self.mlp.forward(y, None, seeds), 2 * layer + 1)
-    }
-
-    /// `x` and what attention adds to it, as one operation where nothing else takes part.
-    fn attention_branch(&self, x: Tensor<2>, layer: usize, pass: &mut Pass) -> Tensor<2> {
-        if pass.caches.is_empty()
-            && let Some(branch) = self.attn.branch(&self.attn_norm)
-        {
-            let (mask, rotary) = (&pass.masks[0], pass.rotary.as_ref());
-            return ops::attention_branch(x, branch, mask, rotary, pass.dims, pass.precision);
-        }
-        let y = self.attn_norm.forward(x.clone());
-        self.attn.forward(y, Some(x), layer, pass)
-    }
-
-    /// `x` and what the MLP adds to it, as one operation where nothing else takes part.
-    fn mlp_branch(&self, x: Tensor<2>, seeds: Seeds, precision: Precision) -> Tensor<2> {
-        match self.mlp.branch(&self.mlp_norm) {
-            Some(branch) => ops::mlp_branch(x, branch, precision),
-            None => self
-                .mlp
-                .forward(self.mlp_norm.forward(x.clone()), Some(x), seeds),
-        }
-    }
-
-    fn in_precision(self, precision: Precision) -> Self {
-        Self {
-            attn: self.attn.in_precision(precision),
-            mlp: self.mlp.in_precision(precision),
-            ..self
-        }
-    }
-
-    fn adapted(self, name: &str, attach: &mut Attach) -> Result<Self, NnError> {
-        Ok(Self {
-            attn: self.attn.adapted(&format!("{name}.attn"), attach)?,
-            mlp: self.mlp.adapted(&format!("{name}.mlp"), attach)?,
-            ..self
-        })
-    }
-
-    fn merged(self) -> Self {
-        Self {
-            attn: self.attn.merged(),
-            mlp: self.mlp.merged(),
-            ..self
-        }
-    }
-
-    /// Bytes of the packed weights.
-    fn packed_bytes(&self) -> usize {
-        let adaln = self.adaln.as_ref().map_or(0, AdaLn::packed_bytes);
-        adaln + self.attn.packed_bytes() + self.mlp.packed_bytes()
-    }
-
-    fn packed(self, dtype: Dtype) -> Self {
-        Self {
-            adaln: self.adaln.map(|adaln| adaln.packed(dtype)),
-            attn: self.attn.packed(dtype),
-            mlp: self.mlp.packed(dtype),
-            ..self
-        }
-    }
-}
-
-fn take<const N: usize>(parts: Vec<Tensor<2>>) -> [Tensor<2>; N] {
-    parts
-        .try_into()
-        .expect("an adaLN linear is built with its number of parts")
 }
 
 /// Counts the values of tensors.

@@ -80,26 +80,46 @@ unsafe fn joined<S: Simd>(
 ) {
     // SAFETY: step k of each row is readable; a full-width store ends before the slack does.
     unsafe {
-        let step = |k: usize| {
-            if k >= layout.k {
-                return s.splat(0.0);
-            }
-            let p = src.add(k * cs);
-            if rs == 1 {
-                return s.load_part(p, rows, 0.0);
-            }
-            let mut lanes = [0.0; LANES];
-            for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
-                *lane = *p.add(i * rs);
-            }
-            s.load(lanes.as_ptr())
-        };
+        let from = (src, (rs, cs), rows);
         for w in 0..layout.words {
-            let pair = s.join_bf16(step(2 * w), step(2 * w + 1));
+            let (low, high) = (2 * w, 2 * w + 1);
+            let pair = s.join_bf16(step(s, layout.k, from, low), step(s, layout.k, from, high));
             s.store(dst.add(w * rows), pair);
         }
     }
     const { assert!(SLACK >= LANES) };
+}
+
+/// Step `k` of at most 16 rows; 0 from step `end` on. A function, as a closure that is not compiled into its caller would
+/// be compiled without the caller's instruction set.
+///
+/// # Safety
+/// Steps below `end` of each row are readable.
+#[inline(always)]
+pub(super) unsafe fn step<S: Simd>(
+    s: S,
+    end: usize,
+    (src, (rs, cs), rows): (*const f32, (usize, usize), usize),
+    k: usize,
+) -> S::V {
+    if k >= end {
+        return s.splat(0.0);
+    }
+    let p = src.wrapping_add(k * cs);
+    // SAFETY: the caller's promises.
+    unsafe {
+        if rs == 1 && rows == LANES {
+            return s.load(p);
+        }
+        if rs == 1 {
+            return s.load_part(p, rows, 0.0);
+        }
+        let mut lanes = [0.0; LANES];
+        for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
+            *lane = *p.add(i * rs);
+        }
+        s.load(lanes.as_ptr())
+    }
 }
 
 /// Quantises rows group by group to signed bytes, then packs fours.

@@ -1,6 +1,6 @@
 //! A tile of rows of A for a unit that multiplies tiles.
 
-use super::left::RowQuantiser;
+use super::left::{RowQuantiser, step};
 use crate::gemm::format::{Format, Layout};
 use crate::mem::Scratch;
 use crate::simd::amx::{ROWS, WORDS};
@@ -113,36 +113,4 @@ unsafe fn joined<S: Simd>(
         }
     }
     const { assert!(LANES == ROWS && LANES == WORDS) };
-}
-
-/// Step `k` of at most 16 rows; 0 from step `end` on. A function, as a closure that is not compiled into its caller would
-/// be compiled without the caller's instruction set.
-///
-/// # Safety
-/// Steps below `end` of each row are readable.
-#[inline(always)]
-unsafe fn step<S: Simd>(
-    s: S,
-    end: usize,
-    (src, (rs, cs), rows): (*const f32, (usize, usize), usize),
-    k: usize,
-) -> S::V {
-    if k >= end {
-        return s.splat(0.0);
-    }
-    let p = src.wrapping_add(k * cs);
-    // SAFETY: the caller's promises.
-    unsafe {
-        if rs == 1 && rows == ROWS {
-            return s.load(p);
-        }
-        if rs == 1 {
-            return s.load_part(p, rows, 0.0);
-        }
-        let mut lanes = [0.0; LANES];
-        for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
-            *lane = *p.add(i * rs);
-        }
-        s.load(lanes.as_ptr())
-    }
 }
