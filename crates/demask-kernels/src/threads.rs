@@ -5,6 +5,7 @@
 //! no sum is split between them.
 
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Work (in floating-point operations, roughly) below which a kernel stays on the calling thread:
 /// waking a thread costs about as much as this.
@@ -35,6 +36,50 @@ pub fn with_threads<R: Send>(n: usize, f: impl FnOnce() -> R + Send) -> R {
         .expect("threads: the system refuses to start a thread pool")
         .install(f)
 }
+
+/// Runs `f`, a series of kernels, while the other threads wait for their parts awake: a thread that slept takes as
+/// long to come as a small kernel takes. They take any other work of the pool meanwhile, so several callers may wait
+/// at once.
+///
+/// ```
+/// use demask_kernels::threads::awake;
+/// assert_eq!(awake(|| 2 + 2), 4);
+/// ```
+pub fn awake<R>(f: impl FnOnce() -> R) -> R {
+    /// Says that it is over, even when `f` panics.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let Some(caller) = rayon::current_thread_index().filter(|_| count() > 1) else {
+        return f();
+    };
+    let over = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        let over = &over;
+        scope.spawn_broadcast(move |_, thread| {
+            let mut idle = 0u32;
+            while thread.index() != caller && !over.load(Ordering::Acquire) {
+                match rayon::yield_now() {
+                    Some(rayon::Yield::Executed) => idle = 0,
+                    _ => idle = idle.saturating_add(1),
+                }
+                // A thread that has waited long leaves its core to others that want it.
+                match idle {
+                    0..IDLE => std::hint::spin_loop(),
+                    _ => std::thread::yield_now(),
+                }
+            }
+        });
+        let _over = Over(over);
+        f()
+    })
+}
+
+/// How often a waiting thread looks for work before it begins to offer its core to others.
+const IDLE: u32 = 10_000;
 
 /// Calls `f` for every task below `tasks`, in parallel when `work` (operations of all tasks) is worth it.
 pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
@@ -69,7 +114,7 @@ pub(crate) fn over_rows(rows: usize, work: usize, f: impl Fn(usize, usize) + Syn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn every_row_is_visited_once() {

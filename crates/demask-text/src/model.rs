@@ -203,6 +203,8 @@ fn in_order(
     let (mut logits, mut scores) = (Vec::new(), Vec::new());
     for (places, own) in found {
         match own {
+            // A group that asked for nothing.
+            Predicted::Logits(own) if own.is_empty() => {}
             Predicted::Logits(own) => {
                 logits.resize(asked * vocab, 0.0);
                 for (place, row) in places.into_iter().zip(own.chunks_exact(vocab)) {

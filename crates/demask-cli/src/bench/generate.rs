@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use demask::nn::Dtype;
-use demask::text::{DecodeConfig, Decoder, Prompt, StepEvent, Written};
+use demask::text::{DecodeConfig, Decoder, Prompt, StepEvent, Then, Written};
 use serde_json::{Value, json};
 
 use super::dtype;
@@ -69,12 +69,13 @@ impl Generate {
     }
 
     /// The configuration of a text: what the model recommends, then the flags. A text that could end early would be
-    /// less work, so it does not.
+    /// less work, and one that is drawn again would be more, so neither happens.
     fn config(&self, subject: &Subject) -> Result<DecodeConfig> {
         let base = DecodeConfig::for_model(subject.spec()).map_err(explain)?;
         let changes = self.decode.changes(self.length);
         let mut config = base.with(&changes).map_err(explain)?;
         config.eos.early_stop = false;
+        config.repetition.then = Then::Keep;
         Ok(config)
     }
 

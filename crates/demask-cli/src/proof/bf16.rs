@@ -12,7 +12,7 @@ use super::workbench::{self, Workbench};
 use super::{Cost, Finding, Proof};
 use crate::terminal::table::Table;
 
-/// Half of the steps of the order of the objectives: a few minutes for six trainings.
+/// Half of the steps of the order of the objectives: about ten minutes for six trainings.
 const STEPS: &str = "run.steps=750";
 
 /// The formats that are compared, the reference first.

@@ -300,7 +300,7 @@ impl Unit<'_> {
                         let (p, ds) = (weight.add(r * TILE), dscore.add(r * TILE));
                         let of_row = per_row.add(2 * (r0 + r));
                         differentiate(s, p, ds, *of_row, *of_row.add(1));
-                        gaps(self.ranges.of(b, place(r0 + r).1), k0, |from, to| {
+                        gaps::<TILE>(self.ranges.of(b, place(r0 + r).1), k0, |from, to| {
                             std::slice::from_raw_parts_mut(p.add(from), to - from).fill(0.0);
                             std::slice::from_raw_parts_mut(ds.add(from), to - from).fill(0.0);
                         });

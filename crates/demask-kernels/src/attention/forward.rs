@@ -5,7 +5,7 @@ use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::gemm::tiled::{self as tile, Panels};
+use crate::gemm::tiled::{self as tile, Operands};
 use crate::mem::{MutPtr, Scratch};
 use crate::simd::amx;
 use crate::simd::math::exp;
@@ -14,6 +14,10 @@ use crate::threads;
 
 /// Most rows (query × head of one group) of a task.
 const ROWS: usize = 256;
+/// The same for a tile unit, beside which the packing of keys and values weighs more.
+const TILED_ROWS: usize = 1024;
+/// Keys that a tile unit takes at a time: the sums are loaded and stored once for all of them.
+const TILED_KEYS: usize = 128;
 /// Fewest rows worth a task of their own.
 const MIN_ROWS: usize = 56;
 
@@ -61,13 +65,14 @@ pub fn attention_forward(
     let work = 4usize
         .saturating_mul(ranges.pairs(batch))
         .saturating_mul(heads * dim);
-    let mut chunks = rows.div_ceil(ROWS);
+    let isa = Isa::detect();
+    let tiled = isa == Isa::Amx && precision == Precision::Bf16;
+    let mut chunks = rows.div_ceil(if tiled { TILED_ROWS } else { ROWS });
     if work >= threads::SMALL && threads::count() > 1 {
         while units * chunks < 4 * threads::count() && rows / chunks >= 2 * MIN_ROWS {
             chunks += 1;
         }
     }
-    let isa = Isa::detect();
     let lse = MutPtr(lse.as_mut_ptr());
     threads::parallel(units * chunks, work, |task| {
         let (unit, chunk) = (task / chunks, task % chunks);
@@ -86,7 +91,7 @@ pub fn attention_forward(
             b,
             kv,
             chunk,
-            tiled: isa == Isa::Amx && precision == Precision::Bf16,
+            tiled,
         };
         match precision {
             Precision::F32 => dispatch(isa, InF32(chunk)),
@@ -122,7 +127,7 @@ impl Kernel for InF32<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.0.run::<S, false>(s)
+        self.0.run::<S, false, TILE>(s)
     }
 }
 
@@ -130,13 +135,17 @@ impl Kernel for InBf16<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.0.run::<S, true>(s)
+        if S::UNIT && self.0.tiled {
+            self.0.run::<S, true, TILED_KEYS>(s)
+        } else {
+            self.0.run::<S, true, TILE>(s)
+        }
     }
 }
 
 impl Chunk<'_> {
     #[inline(always)]
-    fn run<S: Simd, const BF16: bool>(self, s: S) {
+    fn run<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
         let (r0, r1) = self.chunk;
@@ -171,10 +180,10 @@ impl Chunk<'_> {
 
         let mut line = Scratch::take(MOST * padded);
         let mut q_pack = Scratch::take(room * q_words + rows.tiles * SLACK);
-        let mut k_pack = Scratch::take(words * TILE);
-        let mut v_pack = Scratch::take(TILE * padded);
-        let mut score = Scratch::take(MOST * TILE);
-        let mut weight = Scratch::take(if BF16 { MOST * TILE } else { 0 });
+        let mut k_pack = Scratch::take(words * KEYS);
+        let mut v_pack = Scratch::take(KEYS * padded);
+        let mut score = Scratch::take(MOST * KEYS);
+        let mut weight = Scratch::take(if BF16 { MOST * KEYS } else { 0 });
         let mut sum = Scratch::take(room * padded);
         let mut state = Scratch::take(2 * n);
         let (line, q_pack) = (line.as_mut_ptr(), q_pack.as_mut_ptr());
@@ -209,8 +218,8 @@ impl Chunk<'_> {
                     false => pack::left(s, &layout, line, (dim, 1), z - a, to),
                 }
             }
-            for k0 in (0..k_len).step_by(TILE) {
-                let width = TILE.min(k_len - k0);
+            for k0 in (0..k_len).step_by(KEYS) {
+                let width = KEYS.min(k_len - k0);
                 let mut packed = false;
                 // The inner dimension of the sums: the keys of a tile.
                 let keys = Layout::new(format, width);
@@ -238,7 +247,7 @@ impl Chunk<'_> {
                         continue;
                     }
                     if !packed {
-                        for j in k0 + TILE..k_len.min(k0 + 2 * TILE) {
+                        for j in k0 + KEYS..k_len.min(k0 + 2 * KEYS) {
                             ask(s, self.k.row(b, j, kv), dim);
                             ask(s, self.v.row(b, j, kv), dim);
                         }
@@ -256,20 +265,20 @@ impl Chunk<'_> {
                         unit.as_ref(),
                         (inner(Lhs::Panel), q_pack.add(q_place(t)), z - a),
                         (k_pack, S::NR, words * S::NR, words),
-                        (score, TILE, width),
+                        (score, KEYS, width),
                         false,
                     );
                     let mut fade = [0.0f32; MOST];
                     for r in a..z {
-                        let (row, list) = (score.add((r - a) * TILE), visible(r));
-                        let any = gaps(list, k0, |from, to| {
+                        let (row, list) = (score.add((r - a) * KEYS), visible(r));
+                        let any = gaps::<KEYS>(list, k0, |from, to| {
                             std::slice::from_raw_parts_mut(row.add(from), to - from)
                                 .fill(f32::NEG_INFINITY);
                         });
                         if any {
-                            fade[r - a] = soften(s, row, &mut highest[r]);
+                            fade[r - a] = soften::<_, KEYS>(s, row, &mut highest[r]);
                         } else {
-                            std::slice::from_raw_parts_mut(row, TILE).fill(0.0);
+                            std::slice::from_raw_parts_mut(row, KEYS).fill(0.0);
                         }
                         if BF16 {
                             // Where the pairs from key `v` on go: to rows, or to tiles.
@@ -280,14 +289,14 @@ impl Chunk<'_> {
                                     let row = tile * amx::ROWS + i % amx::ROWS;
                                     row * amx::WORDS + v / 2 % amx::WORDS
                                 }
-                                false => (r - a) * TILE + v / 2,
+                                false => (r - a) * KEYS + v / 2,
                             };
-                            for v in (0..TILE).step_by(LANES) {
+                            for v in (0..KEYS).step_by(LANES) {
                                 s.store_bf16(weight.add(to(v)).cast(), s.load(row.add(v)));
                             }
                         }
                     }
-                    rescale(
+                    rescale::<_, KEYS>(
                         s,
                         &mut fade,
                         sum.add(a * padded),
@@ -343,14 +352,14 @@ fn ask<S: Simd>(s: S, row: *const f32, n: usize) {
 /// the difference by which the earlier sums must fade.
 ///
 /// # Safety
-/// `row` holds `TILE` values.
+/// `row` holds `KEYS` values.
 #[inline(always)]
-unsafe fn soften<S: Simd>(s: S, row: *mut f32, highest: &mut f32) -> f32 {
+unsafe fn soften<S: Simd, const KEYS: usize>(s: S, row: *mut f32, highest: &mut f32) -> f32 {
     let before = *highest;
-    // SAFETY: four vectors are the TILE values of the row.
+    // SAFETY: these vectors are the KEYS values of the row.
     unsafe {
         let mut top = s.load(row);
-        for v in 1..TILE / LANES {
+        for v in 1..KEYS / LANES {
             top = s.max(top, s.load(row.add(LANES * v)));
         }
         let top = s.max_lane(top);
@@ -363,7 +372,7 @@ unsafe fn soften<S: Simd>(s: S, row: *mut f32, highest: &mut f32) -> f32 {
         } else {
             *highest
         };
-        for v in 0..TILE / LANES {
+        for v in 0..KEYS / LANES {
             let x = s.sub(s.load(row.add(LANES * v)), s.splat(shift));
             s.store(row.add(LANES * v), exp(s, x));
         }
@@ -374,9 +383,9 @@ unsafe fn soften<S: Simd>(s: S, row: *mut f32, highest: &mut f32) -> f32 {
 /// Multiplies the earlier sums of a panel by `exp(fade)` and adds the rows of weights to the totals.
 ///
 /// # Safety
-/// `sum` holds `total.len()` rows of `padded` values, `score` as many of `TILE`.
+/// `sum` holds `total.len()` rows of `padded` values, `score` as many of `KEYS`.
 #[inline(always)]
-unsafe fn rescale<S: Simd>(
+unsafe fn rescale<S: Simd, const KEYS: usize>(
     s: S,
     fade: &mut [f32; MOST],
     sum: *mut f32,
@@ -391,11 +400,16 @@ unsafe fn rescale<S: Simd>(
             s.store(some.as_mut_ptr(), factor);
         }
         for (i, total) in total.iter_mut().enumerate() {
-            let row = score.add(i * TILE);
-            let low = s.add(s.load(row), s.load(row.add(LANES)));
-            let high = s.add(s.load(row.add(2 * LANES)), s.load(row.add(3 * LANES)));
+            let row = score.add(i * KEYS);
+            let mut all = s.splat(0.0);
+            for v in (0..KEYS).step_by(4 * LANES) {
+                let row = row.add(v);
+                let low = s.add(s.load(row), s.load(row.add(LANES)));
+                let high = s.add(s.load(row.add(2 * LANES)), s.load(row.add(3 * LANES)));
+                all = s.add(all, s.add(low, high));
+            }
             let factor = fade[i];
-            *total = *total * factor + s.sum(s.add(low, high));
+            *total = *total * factor + s.sum(all);
             if factor != 1.0 {
                 for j in (0..padded).step_by(LANES) {
                     let p = sum.add(i * padded + j);
@@ -517,7 +531,7 @@ pub(super) unsafe fn multiply<S: Simd>(
     for p in 0..cols.div_ceil(S::NR) {
         if let (true, Some(unit)) = (S::UNIT, unit) {
             let b = b.wrapping_add(p * panel);
-            let panels = Panels {
+            let operands = Operands {
                 a,
                 b,
                 ldb,
@@ -525,7 +539,7 @@ pub(super) unsafe fn multiply<S: Simd>(
             };
             let c = (c.wrapping_add(p * S::NR), ldc);
             // SAFETY: the caller's promises.
-            unsafe { tile::sums(unit, amx::Words::Bf16, rows, panels, c, load_c) };
+            unsafe { tile::sums(unit, amx::Words::Bf16, rows, operands, c, load_c) };
             continue;
         }
         let tile = Tile {

@@ -62,25 +62,29 @@ fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRange
     heads / kv_heads
 }
 
-/// The intervals of `list` inside the tile `[k0, k0 + TILE)`, relative to it: calls `gap(a, b)` for
+/// The intervals of `list` inside the tile `[k0, k0 + KEYS)`, relative to it: calls `gap(a, b)` for
 /// every stretch of the tile that is *not* visible and returns whether anything is.
 #[inline(always)]
-fn gaps(list: &[(u32, u32)], k0: usize, mut gap: impl FnMut(usize, usize)) -> bool {
+fn gaps<const KEYS: usize>(
+    list: &[(u32, u32)],
+    k0: usize,
+    mut gap: impl FnMut(usize, usize),
+) -> bool {
     let first = list.partition_point(|&(_, end)| end as usize <= k0);
     let (mut done, mut any) = (0, false);
     for &(start, end) in &list[first..] {
         let (start, end) = (start as usize, end as usize);
-        if start >= k0 + TILE {
+        if start >= k0 + KEYS {
             break;
         }
-        let (a, b) = (start.max(k0) - k0, end.min(k0 + TILE) - k0);
+        let (a, b) = (start.max(k0) - k0, end.min(k0 + KEYS) - k0);
         if a > done {
             gap(done, a);
         }
         (done, any) = (b, true);
     }
-    if done < TILE {
-        gap(done, TILE);
+    if done < KEYS {
+        gap(done, KEYS);
     }
     any
 }

@@ -125,20 +125,28 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         let unit = self.left.unit(s);
         let both = 1 + usize::from(self.gated.is_some());
-        let strip = self.left.strip_panels(S::NR, both) * S::NR;
+        let strip = self.left.strip_panels(S::NR, &self.b, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let mut b_pack = Scratch::take(match self.b {
             Source::Strided { .. } => width * self.left.longest(),
             Source::Panels { .. } => 0,
         });
         let b_pack = b_pack.as_mut_ptr();
-        let (r0, r1) = self.left.rows();
-        let part = (r1 - r0) * width;
         let parts = match (&self.gated, self.old) {
             (Some(_), _) => 2,
             (None, Old::Added) => 1,
             _ => 0,
         };
+        // What needs a pass of its own is to stay in the cache until it has one.
+        let most = match (parts, self.left.tiled) {
+            (0, _) | (_, false) => usize::MAX,
+            _ => ROWS / tiled::MR,
+        };
+        let tallest = (self.left.at_most(most))
+            .map(|left| left.rows().1 - left.rows().0)
+            .max()
+            .unwrap_or(0);
+        let part = tallest * width;
         let mut inner = Scratch::take(parts * part);
         let inner = inner.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {
@@ -147,47 +155,49 @@ impl Kernel for Block<'_> {
                 true => self.bias,
                 false => self.bias.wrapping_add(j0),
             };
-            if parts == 0 {
-                let to = Destination {
-                    c: self.c.wrapping_add(j0),
-                    ldc: self.ldc,
-                    bias,
-                    load_c: self.old == Old::Start,
-                };
-                self.left
-                    .strip(s, unit.as_ref(), &self.b, cols, b_pack, &to);
-                continue;
-            }
-            for (i, b) in [Some(&self.b), self.gated.as_ref()]
-                .iter()
-                .flatten()
-                .enumerate()
-            {
-                let to = Destination {
-                    // Row r0 of the block is the first of the scratch.
-                    c: inner.wrapping_add(i * part).wrapping_sub(r0 * width),
-                    ldc: width,
-                    bias,
-                    load_c: false,
-                };
-                self.left.strip(s, unit.as_ref(), b, cols, b_pack, &to);
-            }
-            for r in r0..r1 {
-                for j in (0..cols.1 - j0).step_by(LANES) {
-                    let from = inner.wrapping_add((r - r0) * width + j);
-                    let to = self.c.wrapping_add(r * self.ldc + j0 + j);
-                    let left = cols.1 - j0 - j;
-                    // SAFETY: the scratch parts have whole vectors here, and the row of C has
-                    // the columns that are left.
-                    unsafe {
-                        let mut y = s.load(from);
-                        if parts == 2 {
-                            y = s.mul(s.mul(y, sigmoid(s, y)), s.load(from.add(part)));
+            for left in self.left.at_most(most) {
+                if parts == 0 {
+                    let to = Destination {
+                        c: self.c.wrapping_add(j0),
+                        ldc: self.ldc,
+                        bias,
+                        load_c: self.old == Old::Start,
+                    };
+                    left.strip(s, unit.as_ref(), &self.b, cols, b_pack, &to);
+                    continue;
+                }
+                let (r0, r1) = left.rows();
+                for (i, b) in [Some(&self.b), self.gated.as_ref()]
+                    .iter()
+                    .flatten()
+                    .enumerate()
+                {
+                    let to = Destination {
+                        // Row r0 of the group is the first of the scratch.
+                        c: inner.wrapping_add(i * part).wrapping_sub(r0 * width),
+                        ldc: width,
+                        bias,
+                        load_c: false,
+                    };
+                    left.strip(s, unit.as_ref(), b, cols, b_pack, &to);
+                }
+                for r in r0..r1 {
+                    for j in (0..cols.1 - j0).step_by(LANES) {
+                        let from = inner.wrapping_add((r - r0) * width + j);
+                        let to = self.c.wrapping_add(r * self.ldc + j0 + j);
+                        let left = cols.1 - j0 - j;
+                        // SAFETY: the scratch parts have whole vectors here, and the row of C has
+                        // the columns that are left.
+                        unsafe {
+                            let mut y = s.load(from);
+                            if parts == 2 {
+                                y = s.mul(s.mul(y, sigmoid(s, y)), s.load(from.add(part)));
+                            }
+                            if self.old == Old::Added {
+                                y = s.add(s.load_part(to, left, 0.0), y);
+                            }
+                            s.store_part(to, left, y);
                         }
-                        if self.old == Old::Added {
-                            y = s.add(s.load_part(to, left, 0.0), y);
-                        }
-                        s.store_part(to, left, y);
                     }
                 }
             }

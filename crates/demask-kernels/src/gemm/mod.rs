@@ -23,6 +23,7 @@ mod matrix;
 pub(crate) mod micro;
 pub(crate) mod pack;
 mod packed;
+mod parts;
 mod products;
 mod scores;
 mod strip;

@@ -137,7 +137,7 @@ impl Kernel for Segment<'_> {
         let unit = self.left.unit(s);
         let (r0, r1) = self.left.rows();
         // Whole strips fill a chunk.
-        let panels = self.left.strip_panels(S::NR, 1);
+        let panels = self.left.strip_panels(S::NR, b, 1);
         let strip = (S::NR << panels.ilog2()).min(CHUNK);
         let mut chunk = Scratch::take((r1 - r0) * CHUNK);
         let chunk = chunk.as_mut_ptr();

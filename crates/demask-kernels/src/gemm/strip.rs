@@ -3,7 +3,7 @@
 use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
-use super::tiled;
+use super::{parts, tiled};
 use crate::mem::Ptr;
 use crate::simd::{Simd, amx};
 
@@ -12,7 +12,7 @@ use crate::simd::{Simd, amx};
 const KC: usize = 512;
 /// The same for a tile unit, which is so fast that its operands may well come from the second-level cache, and sums put
 /// down half-done cost more than they save.
-const TILED_KC: usize = 1024;
+const TILED_KC: usize = 2048;
 /// Words of B in a strip: 384 KiB of second-level cache.
 const STRIP: usize = 96 << 10;
 /// The same for a tile unit, whose machines have 2 MiB of it.
@@ -53,6 +53,7 @@ pub(super) struct Destination {
 }
 
 /// Some tiles of rows of a packed A.
+#[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub layout: &'a Layout,
     /// They are packed for the tile unit.
@@ -71,9 +72,22 @@ impl Left<'_> {
         (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1))
     }
 
+    /// The same tiles, at most so many at a time.
+    #[inline(always)]
+    pub fn at_most(self, most: usize) -> impl Iterator<Item = Self> {
+        let (first, end) = self.tiles;
+        (first..end).step_by(most).map(move |t| Self {
+            tiles: (t, end.min(t.saturating_add(most))),
+            ..self
+        })
+    }
+
     /// Panels of a strip, of as many right operands as are multiplied strip by strip.
     #[inline(always)]
-    pub fn strip_panels(&self, nr: usize, operands: usize) -> usize {
+    pub fn strip_panels(&self, nr: usize, b: &Source, operands: usize) -> usize {
+        if self.in_parts(b) {
+            return parts::PANELS;
+        }
         let words = if self.tiled { TILED_STRIP } else { STRIP };
         match self.tiles.1 - self.tiles.0 <= FEW {
             true => 1,
@@ -87,6 +101,16 @@ impl Left<'_> {
         // SAFETY: tiles are packed for the unit where the instruction set of the call has it; a task runs on one thread,
         // and nothing inside it begins another.
         (S::UNIT && self.tiled).then(|| unsafe { amx::Tiles::begin() })
+    }
+
+    /// Whether the unit multiplies part by part of a long inner dimension; see [`Left::parts`].
+    #[inline(always)]
+    fn in_parts(&self, b: &Source) -> bool {
+        self.tiled
+            && matches!(b, Source::Panels { .. })
+            && self.tiles.1 - self.tiles.0 > FEW
+            && self.layout.groups <= 1
+            && self.layout.words > 2 * parts::WORDS
     }
 
     /// Parts into which the inner dimension is cut.
@@ -126,6 +150,9 @@ impl Left<'_> {
         to: &Destination,
     ) {
         let (layout, blocks) = (self.layout, self.blocks());
+        if let (true, Some(unit)) = (S::UNIT && self.in_parts(b), unit) {
+            return self.parts(s, unit, b, (j0, j1), to);
+        }
         for block in 0..blocks {
             let (w0, w1) = self.words(block);
             let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
@@ -213,7 +240,7 @@ impl Left<'_> {
 
     /// The scales of a panel of rows, at `a`, and of the panel at column `j`.
     #[inline(always)]
-    fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
+    pub(super) fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
         let layout = self.layout;
         match b {
             Source::Panels { scales, .. } if layout.groups > 0 => Groups {

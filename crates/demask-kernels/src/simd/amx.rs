@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 pub(crate) const ROWS: usize = 16;
 /// Words of 32 bits in a row of a tile register.
 pub(crate) const WORDS: usize = 16;
+/// Words of a cache line.
+pub(crate) const LINE: usize = 16;
 
 /// Whether this machine has the unit, with products of bf16 and of bytes, and the system lets us use it.
 pub(super) fn available() -> bool {
@@ -232,6 +234,35 @@ macro_rules! products {
 
 products!(wide_bf16, narrow_bf16, "tdpbf16ps");
 products!(wide_bytes, narrow_bytes, "tdpbsud");
+
+/// Asks for `lines` cache lines that will be read soon, into the second-level cache: what the unit takes from there
+/// would push them out of the first.
+#[inline(always)]
+pub(crate) fn will_read(from: *const f32, lines: usize) {
+    for line in 0..lines {
+        let at = from.wrapping_add(line * LINE);
+        // SAFETY: a prefetch changes nothing, wherever it points.
+        unsafe { asm!("prefetcht1 [{}]", in(reg) at, options(nostack, readonly, preserves_flags)) }
+    }
+}
+
+/// Asks for the lines of `rows` rows of 32 words at a distance of `ldc`, which will be written: the unit would wait
+/// for each of them at the end of a product.
+#[inline(always)]
+pub(crate) fn will_write(c: *mut f32, ldc: usize, rows: usize) {
+    for i in 0..rows {
+        let row = c.wrapping_add(i * ldc);
+        // SAFETY: a prefetch changes nothing, wherever it points; every machine with the unit has this one.
+        unsafe {
+            asm!(
+                "prefetchw [{0}]",
+                "prefetchw [{0} + 64]",
+                in(reg) row,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+    }
+}
 
 impl Tiles {
     /// Sixteen dot products on registers alone, `n` times: what the unit can do.

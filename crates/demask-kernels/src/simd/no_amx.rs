@@ -2,6 +2,7 @@
 
 pub(crate) const ROWS: usize = 16;
 pub(crate) const WORDS: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// There is no value of it.
 pub(crate) enum Tiles {}
@@ -23,6 +24,12 @@ pub(crate) struct Product {
     pub ldc: usize,
     pub load: bool,
 }
+
+/// Nobody multiplies without a unit.
+pub(crate) fn will_read(_: *const f32, _: usize) {}
+
+/// The same.
+pub(crate) fn will_write(_: *mut f32, _: usize, _: usize) {}
 
 impl Tiles {
     /// # Safety

@@ -253,13 +253,14 @@ mod tests {
             let fast = run(cpu::attention_branch, options, Precision::Bf16);
             let composed = run(composed, options, Precision::Bf16);
             let exact = run(super::composed, options, Precision::F32);
-            let mut strays = false;
+            let mut alike = 0;
             for ((fast, composed), exact) in fast.into_iter().zip(composed).zip(exact) {
-                strays |= fast.to_data() != exact.to_data();
+                alike += usize::from(fast.to_data() == exact.to_data());
                 close(fast.clone(), exact, 0.03);
                 close(fast, composed, 0.02);
             }
-            assert!(strays, "bf16 must not be f32");
+            // No product enters the gradient of the last bias.
+            assert!(alike <= 1, "bf16 must not be f32, but {alike} results are");
         }
     }
 

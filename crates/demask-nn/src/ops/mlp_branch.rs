@@ -146,12 +146,13 @@ mod tests {
         for options in ALL {
             let fast = run(cpu::mlp_branch, options, Precision::Bf16);
             let exact = run(composed, options, Precision::F32);
-            let mut strays = false;
+            let mut alike = 0;
             for (fast, exact) in fast.into_iter().zip(exact) {
-                strays |= fast.to_data() != exact.to_data();
+                alike += usize::from(fast.to_data() == exact.to_data());
                 close(fast, exact, 0.03);
             }
-            assert!(strays, "bf16 must not be f32");
+            // No product enters the gradient of the last bias.
+            assert!(alike <= 1, "bf16 must not be f32, but {alike} results are");
         }
     }
 

@@ -389,6 +389,10 @@ impl Transformer {
     /// [`NnError::Input`] when the request does not fit the network or itself.
     pub fn forward(&self, input: Input) -> Result<Output, NnError> {
         let _span = span::part("forward");
+        demask_kernels::threads::awake(|| self.pass(input))
+    }
+
+    fn pass(&self, input: Input) -> Result<Output, NnError> {
         let [batch, length] = input.rows.dims();
         self.check(&input)?;
         let device = self.device();

@@ -134,12 +134,15 @@ pub fn train(
     recipe.validate()?;
     let run = RunDir::open(run)?;
     let whole = || Session::start(recipe, run, options, observer)?.run(observer);
-    match recipe.run.threads {
-        None => whole(),
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| TrainError::recipe(format!("run.threads = {threads}: {e}")))?
-            .install(whole),
-    }
+    // In the pool, where the thread that trains works beside the others instead of waiting for them.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(recipe.run.threads.unwrap_or(0))
+        .build()
+        .map_err(|e| match recipe.run.threads {
+            Some(threads) => TrainError::recipe(format!("run.threads = {threads}: {e}")),
+            None => TrainError::recipe(format!(
+                "cannot start a thread for every core: {e}; set run.threads"
+            )),
+        })?
+        .install(whole)
 }

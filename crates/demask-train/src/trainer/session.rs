@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use demask_diffusion::objective::variance::Window;
 use demask_diffusion::{Noise, Objective};
+use demask_kernels::threads;
 use demask_models::{Model, ModelSpec, SaveDtype};
 use demask_nn::{Transformer, span};
 
@@ -197,7 +198,7 @@ impl Session {
             self.publish()?;
         }
         while self.step < config.steps && !stopped {
-            let mut metrics = self.one_step()?;
+            let mut metrics = threads::awake(|| self.one_step())?;
             let last = self.step == config.steps;
             if last || (config.eval_every > 0 && self.step.is_multiple_of(config.eval_every)) {
                 metrics.valid = self.validate()?;
