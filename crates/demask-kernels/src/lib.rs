@@ -26,7 +26,7 @@
 //! ## What packing is
 //!
 //! A core can multiply far faster than it can fetch. A matrix product escapes because each value
-//! is used many times: a *register tile* of 14 rows by 32 columns of C stays in registers while one
+//! is used many times: a *register tile*, with AVX-512 of 14 rows by 32 columns of C, stays in registers while one
 //! column of A and one row of B after the other are multiplied into it, 46 values read for 448
 //! multiplications. For that the column and the row should lie next to each other in memory and in
 //! a cache that is near, so operands are first *packed*: B into panels 32 columns wide, A into panels
@@ -61,13 +61,14 @@
 //! - Attention cuts keys at multiples of a fixed width. A masked key adds an exact zero, so skipping
 //!   a masked tile, or appending masked keys, cannot be seen.
 //!
-//! Bits may differ between instruction sets: one without fused multiply-add rounds twice, and the dot products of
-//! bf16 take numbers below 2⁻¹²⁶ for 0.
+//! Bits may differ between instruction sets: one without fused multiply-add rounds twice, the dot products of bf16 take
+//! numbers below 2⁻¹²⁶ for 0, and that of NEON adds the two products of a word before it adds them to the sum, and rounds
+//! to odd.
 //!
 //! ## How the path is chosen
 //!
-//! Kernels are generic over a vector of sixteen lanes: one AVX-512 register, two AVX2 registers or
-//! an array. An operation asks once, on the calling thread, what the machine has
+//! Kernels are generic over a vector of sixteen lanes: one AVX-512 register, two AVX2 registers, four
+//! NEON registers or an array. An operation asks once, on the calling thread, what the machine has
 //! ([`Isa::detect`]; the standard library caches the answer) and enters a function compiled for it, into which the
 //! generic code is inlined. There is one source for all paths, and the tests run every path that
 //! the machine has.

@@ -9,8 +9,8 @@
 //! | probe | AVX-512 | AVX2 | NEON | others |
 //! |---|---|---|---|---|
 //! | [`f32_fma`] | `vfmadd zmm` | `vfmadd ymm` | `fmla` | what the compiler makes of it |
-//! | [`bf16_dot`] | `tdpbf16ps tmm` or `vdpbf16ps zmm` | none | none | none |
-//! | [`int8_dot`] | `tdpbsud tmm` or `vpdpbusd zmm` | `vpdpbusd ymm`, or `vpmaddubsw` and two more | none | none |
+//! | [`bf16_dot`] | `tdpbf16ps tmm` or `vdpbf16ps zmm` | none | `bfdot` if there is one | none |
+//! | [`int8_dot`] | `tdpbsud tmm` or `vpdpbusd zmm` | `vpdpbusd ymm`, or `vpmaddubsw` and two more | `sdot` if there is one | none |
 //! | [`MemoryProbe`] | reads of a large buffer, one stream a thread | | | |
 
 use std::hint::black_box;
@@ -72,6 +72,10 @@ pub fn bf16_dot() -> Option<Probe> {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
         return Some(probe("vdpbf16ps zmm", 64, x86::bf16_avx512));
     }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("bf16") {
+        return Some(probe("bfdot 4s", 16, neon::bf16_neon));
+    }
     None
 }
 
@@ -91,6 +95,10 @@ pub fn int8_dot() -> Option<Probe> {
         if is_x86_feature_detected!("avx2") {
             return Some(probe("vpmaddubsw ymm", 64, x86::int8_avx2));
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("dotprod") {
+        return Some(probe("sdot 4s", 32, neon::int8_neon));
     }
     None
 }
@@ -238,20 +246,31 @@ mod neon {
     use std::hint::black_box;
 
     use super::CHAINS;
+    use crate::simd::neon_dots;
 
-    pub(super) fn f32_neon(iterations: u64) {
-        // SAFETY: NEON is part of every aarch64 machine that Rust's targets name.
-        unsafe {
-            let x = black_box(vdupq_n_f32(0.5));
-            let mut sums = black_box([vdupq_n_f32(1.0); CHAINS]);
-            for _ in 0..iterations {
-                for sum in &mut sums {
-                    *sum = vfmaq_f32(x, *sum, x);
+    /// A loop of one instruction over [`CHAINS`] sums.
+    macro_rules! looped {
+        ($name:ident, $one:literal, |$sum:ident, $x:ident| $step:expr) => {
+            pub(super) fn $name(iterations: u64) {
+                // SAFETY: NEON is part of every aarch64 machine that Rust's targets name, and a probe with a dot
+                // product is only made after it was detected.
+                unsafe {
+                    let $x = black_box(vdupq_n_f32($one));
+                    let mut sums = black_box([vdupq_n_f32(1.0); CHAINS]);
+                    for _ in 0..iterations {
+                        for $sum in &mut sums {
+                            *$sum = $step;
+                        }
+                    }
+                    black_box(sums);
                 }
             }
-            black_box(sums);
-        }
+        };
     }
+
+    looped!(f32_neon, 0.5, |sum, x| vfmaq_f32(x, *sum, x));
+    looped!(bf16_neon, 0.5, |sum, x| neon_dots::bf16(*sum, x, x));
+    looped!(int8_neon, 0.5, |sum, x| neon_dots::bytes(*sum, x, x));
 }
 
 #[cfg(test)]

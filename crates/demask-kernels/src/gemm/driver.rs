@@ -205,10 +205,13 @@ impl Kernel for Block<'_> {
     }
 }
 
-/// Most rows of a register tile of this format: the halves of a vector of half bytes take two registers more.
-fn tallest(format: Format) -> usize {
-    match format {
-        Format::Int4 { .. } => 13,
+/// Most rows of a register tile of this format: the halves of a vector of half bytes take two registers more, and where
+/// NEON has no dot product those of a vector of bytes or bf16 take four.
+fn tallest(isa: Isa, format: Format) -> usize {
+    match (isa, format) {
+        (Isa::Neon, Format::Bf16 | Format::Int8 { .. } | Format::Int4 { .. })
+        | (Isa::NeonDot, Format::Bf16) => 5,
+        (_, Format::Int4 { .. }) => 13,
         _ => usize::MAX,
     }
 }
@@ -349,7 +352,10 @@ impl<'a> PackedLeft<'a> {
             let height = (m1 - m0).next_multiple_of(amx::ROWS);
             (Rows::of_units(m1 - m0, tiled::MR, amx::ROWS), height)
         } else {
-            (Rows::new(m1 - m0, mr.min(tallest(layout.format))), m1 - m0)
+            (
+                Rows::new(m1 - m0, mr.min(tallest(isa, layout.format))),
+                m1 - m0,
+            )
         };
         let mut words = Scratch::take(height * lhs_row(layout, tiled) + rows.tiles * SLACK);
         let to = MutPtr(words.as_mut_ptr());

@@ -31,7 +31,7 @@ pub(crate) enum Inner {
     F32(Lhs),
     /// `c ← c + a₁·b₁ + a₀·b₀` for pairs of bf16.
     Bf16(Lhs),
-    /// Signed bytes of A by unsigned bytes of B, grouped.
+    /// Signed bytes of A by bytes of B (signed or not, as the instruction set wants them), grouped.
     Int8,
     /// The same; a byte of B holds two unsigned values of four bits, the lower half for the first word of A.
     Int4,
@@ -170,12 +170,12 @@ pub(crate) unsafe fn floats<S: Simd, const PAIRS: bool, const MR: usize, const N
                 s.prefetch(b.wrapping_add(AHEAD + 16 * v));
             }
             for (i, row) in acc.iter_mut().enumerate() {
-                let x = s.splat(*a.add(i * ars));
+                let x = *a.add(i * ars);
                 for v in 0..NV {
                     row[v] = if PAIRS {
-                        s.dot_bf16(row[v], x, bv[v])
+                        s.dot_bf16_by(row[v], x, bv[v])
                     } else {
-                        s.fma(x, bv[v], row[v])
+                        s.fma_by(x, bv[v], row[v])
                     };
                 }
             }
@@ -221,14 +221,14 @@ pub(crate) unsafe fn bytes<S: Simd, const NIBBLES: bool, const MR: usize, const 
                     }
                 }
                 for (i, row) in acc.iter_mut().enumerate() {
-                    let x = s.splat(*a.add(i));
+                    let x = *a.add(i);
                     for v in 0..NV {
-                        row[v] = s.dot_i8(row[v], x, bv[v]);
+                        row[v] = s.dot_i8_by(row[v], x, bv[v]);
                     }
                     if NIBBLES {
-                        let x = s.splat(*a.add(MR + i));
+                        let x = *a.add(MR + i);
                         for v in 0..NV {
-                            row[v] = s.dot_i8(row[v], x, upper[v]);
+                            row[v] = s.dot_i8_by(row[v], x, upper[v]);
                         }
                     }
                 }

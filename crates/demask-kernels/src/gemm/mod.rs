@@ -14,8 +14,8 @@
 //! | scores | `scores.rs` | what a sampler asks of each row of a product that is never stored |
 //!
 //! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
-//! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time, in the integer formats one step a
-//! group. It depends on row i of A and column j of B alone.
+//! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time (or the sum of two products, where NEON has an
+//! instruction for it), in the integer formats one step a group. It depends on row i of A and column j of B alone.
 
 mod driver;
 pub(crate) mod format;

@@ -2,7 +2,7 @@
 //!
 //! A kernel is written once, generic over [`Simd`]; [`dispatch`] runs it inside a function that has
 //! the instruction set switched on. All sets present *sixteen* lanes (one AVX-512 register, two AVX
-//! registers, an array), so that a reduction folds the same lanes in the same order everywhere.
+//! registers, four NEON registers, an array), so that a reduction folds the same lanes in the same order everywhere.
 //!
 //! | name | file | needs |
 //! |---|---|---|
@@ -10,6 +10,9 @@
 //! | AVX-512 with bf16 | `avx512.rs` | those of AVX-512, `avx512bf16`, `avx512vnni` |
 //! | AVX-512 | `avx512.rs` | `avx512f`, `avx512vl`, `avx512dq`, `avx512bw` |
 //! | AVX2 | `avx2.rs` | `avx2`, `fma` |
+//! | NEON with bf16 | `neon.rs`, `neon_dots.rs` | `neon`, `dotprod`, `bf16` |
+//! | NEON with dot products | `neon.rs`, `neon_dots.rs` | `neon`, `dotprod` |
+//! | NEON | `neon.rs` | `neon`, which every aarch64 machine has |
 //! | portable | `portable.rs` | nothing; the compiler vectorises what it can |
 
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_amx.rs")]
@@ -19,6 +22,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_dots;
 mod portable;
 
 pub(crate) use portable::bf16 as round_to_bf16;
@@ -40,6 +47,12 @@ pub enum Isa {
     Avx512,
     /// 256-bit vectors with fused multiply-add (x86-64).
     Avx2,
+    /// 128-bit vectors with dot products of int8 and bf16 (aarch64: Neoverse V1 and N2, Apple M2 and later).
+    NeonBf16,
+    /// 128-bit vectors with dot products of int8 (aarch64: Cortex-A76, Neoverse N1, Apple M1 and later).
+    NeonDot,
+    /// 128-bit vectors (aarch64).
+    Neon,
     /// Plain Rust, for every other machine.
     Portable,
 }
@@ -84,16 +97,34 @@ impl Isa {
                 return &[Self::Avx2, Self::Portable];
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected;
+            let neon = is_aarch64_feature_detected!("neon");
+            let dots = is_aarch64_feature_detected!("dotprod");
+            if neon && dots && is_aarch64_feature_detected!("bf16") {
+                return &[Self::NeonBf16, Self::NeonDot, Self::Neon, Self::Portable];
+            }
+            if neon && dots {
+                return &[Self::NeonDot, Self::Neon, Self::Portable];
+            }
+            if neon {
+                return &[Self::Neon, Self::Portable];
+            }
+        }
         &[Self::Portable]
     }
 
-    /// A short lower-case name: `amx`, `avx512bf16`, `avx512`, `avx2` or `portable`.
+    /// A short lower-case name: `amx`, `avx512bf16`, `avx512`, `avx2`, `neonbf16`, `neondot`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
+            Self::NeonBf16 => "neonbf16",
+            Self::NeonDot => "neondot",
+            Self::Neon => "neon",
             Self::Portable => "portable",
         }
     }
@@ -126,6 +157,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const NV: usize;
     /// Whether machines with this instruction set may have a tile unit beside it ([`amx`]).
     const UNIT: bool = false;
+    /// What is added to the signed bytes of an int8 B so that [`Simd::dot_i8`] takes them: 128 where the machine
+    /// wants unsigned bytes, as a tile unit does, 0 where it wants signed ones.
+    const ZERO: u8 = 128;
     /// Columns of the register tile, and the width of a packed panel of B.
     const NR: usize = LANES * Self::NV;
 
@@ -156,6 +190,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `a · b + c`, rounded once where the machine can.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The same with one value in all lanes of `a`, which some machines can take from a single lane.
+    #[inline(always)]
+    fn fma_by(self, a: f32, b: Self::V, c: Self::V) -> Self::V {
+        self.fma(self.splat(a), b, c)
+    }
     /// `a > b ? a : b` in each lane (so a NaN in `b` survives).
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a < b ? a : b` in each lane (so a NaN in `b` survives).
@@ -188,11 +227,22 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn splat_word(self, x: i32) -> Self::V {
         self.splat(f32::from_bits(x as u32))
     }
-    /// `acc + a₁·b₁ + a₀·b₀` in each lane, in this order, for bf16 pairs `a` and `b`.
+    /// `acc + a₁·b₁ + a₀·b₀` in each lane, in this order, for bf16 pairs `a` and `b`; the
+    /// instruction of NEON adds the two products first and rounds to odd.
     fn dot_bf16(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
-    /// `acc + Σ aᵢ·bᵢ` in each lane, for whole numbers `acc`, four signed bytes `a` and four unsigned
-    /// bytes `b`.
+    /// The same with one pair in all lanes of `a`.
+    #[inline(always)]
+    fn dot_bf16_by(self, acc: Self::V, a: f32, b: Self::V) -> Self::V {
+        self.dot_bf16(acc, self.splat(a), b)
+    }
+    /// `acc + Σ aᵢ·bᵢ` in each lane, for whole numbers `acc`, four signed bytes `a` other than −128, and four bytes
+    /// `b`, which are unsigned if [`Simd::ZERO`] is 128 and signed if it is 0 (0..=127 are the same in both).
     fn dot_i8(self, acc: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// The same with one word in all lanes of `a`.
+    #[inline(always)]
+    fn dot_i8_by(self, acc: Self::V, a: f32, b: Self::V) -> Self::V {
+        self.dot_i8(acc, self.splat(a), b)
+    }
     /// The lower and the upper halves of the four bytes of each lane, each as four bytes.
     fn nibbles(self, v: Self::V) -> (Self::V, Self::V);
     /// Sums of whole numbers, which wrap around.
@@ -254,6 +304,15 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::enter(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonBf16 => unsafe { neon::enter_bf16(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonDot => unsafe { neon::enter_dots(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::Neon => unsafe { neon::enter(kernel) },
         _ => kernel.run(portable::Portable),
     }
 }
@@ -351,8 +410,133 @@ mod tests {
         }
     }
 
+    /// The operations on words that hold narrower values.
+    struct Narrow;
+    impl Kernel for Narrow {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let word = |bytes: [i8; 4]| f32::from_bits(u32::from_le_bytes(bytes.map(|x| x as u8)));
+            let mut out = [0.0f32; 16];
+            // All ends of both ranges, and what is different in each lane.
+            let left = |i: usize| [[127, -127, 3, -1], [-127; 4], [i as i8, 127, -9, 127]][i % 3];
+            let right =
+                |i: usize| [[-128, 127, -128, i as i8], [-128; 4], [127; 4], [-1; 4]][i % 4];
+            let dot = |acc: i32, a: [i8; 4], b: [i8; 4]| {
+                let term = |(a, b): (i8, i8)| i32::from(a) * (i32::from(b) + i32::from(S::ZERO));
+                acc + a.into_iter().zip(b).map(term).sum::<i32>()
+            };
+            let a: [f32; 16] = std::array::from_fn(|i| word(left(i)));
+            let b: [f32; 16] = std::array::from_fn(|i| word(right(i).map(|x| x ^ S::ZERO as i8)));
+            // SAFETY: every pointer has as many values behind it as the operation asks for.
+            unsafe {
+                let (va, vb) = (s.load(a.as_ptr()), s.load(b.as_ptr()));
+                s.store(out.as_mut_ptr(), s.dot_i8(s.splat_word(-5000), va, vb));
+                for (i, x) in out.iter().enumerate() {
+                    assert_eq!(x.to_bits() as i32, dot(-5000, left(i), right(i)), "{i}");
+                }
+                for (j, &one) in a.iter().enumerate() {
+                    s.store(out.as_mut_ptr(), s.dot_i8_by(s.splat_word(70), one, vb));
+                    for (i, x) in out.iter().enumerate() {
+                        assert_eq!(x.to_bits() as i32, dot(70, left(j), right(i)), "{i}");
+                    }
+                }
+                let sum = s.add_whole(s.splat_word(-7), s.splat_word(1 << 20));
+                s.store(out.as_mut_ptr(), s.to_float(sum));
+                assert_eq!(out, [1_048_569.0; 16]);
+                let (low, high) = s.nibbles(s.splat_word(0x1f2e_3d4c));
+                s.store(out.as_mut_ptr(), low);
+                assert_eq!(out[3].to_bits(), 0x0f0e_0d0c);
+                s.store(out.as_mut_ptr(), high);
+                assert_eq!(out[15].to_bits(), 0x0102_0304);
+
+                let x = [
+                    -1e6, -128.5, -127.5, -1.5, -0.5, 0.5, 1.5, 2.5, 126.5, 127.5, 1e6, 0.0, 1.0,
+                    -1.0, 63.0, 64.0,
+                ];
+                let mut bytes = [0i8; 16];
+                s.store_i8(bytes.as_mut_ptr(), s.load(x.as_ptr()));
+                let want = [
+                    -128, -128, -128, -2, 0, 0, 2, 2, 126, 127, 127, 0, 1, -1, 63, 64,
+                ];
+                assert_eq!(bytes, want);
+
+                // Ties between two bf16, just beside them, and what is no number.
+                let half = f32::from_bits(0x3f80_8000);
+                let mut x = [0.0f32; 16];
+                x[..8].copy_from_slice(&[
+                    1.0,
+                    half,
+                    f32::from_bits(0x3f80_8001),
+                    f32::from_bits(0x3f81_8000),
+                    -half,
+                    f32::INFINITY,
+                    f32::NAN,
+                    f32::from_bits(0x7f80_0001),
+                ]);
+                let v = s.load(x.as_ptr());
+                let mut narrow = [0u16; 16];
+                s.store_bf16(narrow.as_mut_ptr(), v);
+                let want = [0x3f80, 0x3f80, 0x3f81, 0x3f82, 0xbf80, 0x7f80];
+                assert_eq!(narrow[..6], want);
+                let number = |x: u16| f32::from_bits(u32::from(x) << 16);
+                assert!(number(narrow[6]).is_nan() && number(narrow[7]).is_nan());
+                s.store(out.as_mut_ptr(), s.join_bf16(v, s.splat(3.0)));
+                for (x, &low) in out.iter().zip(&narrow) {
+                    assert_eq!(x.to_bits(), 0x4040_0000 | u32::from(low));
+                }
+
+                // Whole numbers, so that the order of a sum does not show.
+                let pair = |low: f32, high: f32| s.join_bf16(s.splat(low), s.splat(high));
+                let (a, b) = (pair(3.0, -5.0), pair(7.0, 11.0));
+                s.store(out.as_mut_ptr(), s.dot_bf16(s.splat(0.5), a, b));
+                assert_eq!(out, [0.5 + 21.0 - 55.0; 16]);
+                s.store(out.as_mut_ptr(), a);
+                let one = out[0];
+                s.store(out.as_mut_ptr(), s.dot_bf16_by(s.splat(0.5), one, b));
+                assert_eq!(out, [0.5 + 21.0 - 55.0; 16]);
+                s.store(out.as_mut_ptr(), s.fma_by(2.0, s.splat(3.0), s.splat(1.0)));
+                assert_eq!(out, [7.0; 16]);
+            }
+        }
+    }
+
     #[test]
     fn every_instruction_set_does_what_the_trait_says() {
-        with_every_isa(|isa| dispatch(isa, Check));
+        with_every_isa(|isa| {
+            dispatch(isa, Check);
+            dispatch(isa, Narrow);
+        });
+    }
+
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn neon_is_chosen_with_the_dot_products_that_the_machine_has() {
+        use std::arch::is_aarch64_feature_detected as detected;
+        struct Name;
+        impl Kernel for Name {
+            type Output = &'static str;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> &'static str {
+                std::any::type_name::<S>()
+            }
+        }
+        let mut names = Vec::new();
+        with_every_isa(|isa| names.push((isa.name(), dispatch(isa, Name))));
+        let path = |name| {
+            let found = names.iter().find(|(isa, _)| *isa == name);
+            found.map(|(_, path)| path.rsplit("::").next().expect("a path has a last part"))
+        };
+        let (dots, bf16) = (detected!("dotprod"), detected!("bf16"));
+        assert_eq!(path("neonbf16"), (dots && bf16).then_some("Neon<2>"));
+        assert_eq!(path("neondot"), dots.then_some("Neon<1>"));
+        assert_eq!(path("neon"), Some("Neon<0>"));
+        assert_eq!(path("portable"), Some("Portable"));
+        let best = match (dots, bf16) {
+            (true, true) => Isa::NeonBf16,
+            (true, false) => Isa::NeonDot,
+            _ => Isa::Neon,
+        };
+        assert_eq!(Isa::detect(), best);
     }
 }

@@ -26,7 +26,9 @@ pub(crate) unsafe fn left<S: Simd>(
             Format::F32 => lhs_panel(s, src, (rs, cs), rows, layout.k, dst),
             Format::Bf16 if cs == 1 => pairs(s, layout, src, rs, rows, dst),
             Format::Bf16 => joined(s, layout, src, (rs, cs), rows, dst),
-            Format::Int8 { .. } => quantised(s, layout, src, (rs, cs), rows, dst, 128),
+            Format::Int8 { .. } => {
+                quantised(s, layout, src, (rs, cs), rows, dst, i32::from(S::ZERO));
+            }
             Format::Int4 { .. } => quantised(s, layout, src, (rs, cs), rows, dst, 8),
         }
     }

@@ -158,7 +158,7 @@ unsafe fn quantised<S: Simd>(
                     let out = bytes.as_mut_ptr().add(from).cast();
                     let scale = quantise::int8(s, x.add(from), n, out);
                     for byte in &mut bytes[from..from + n] {
-                        *byte ^= 0x80;
+                        *byte ^= S::ZERO;
                     }
                     scale
                 };

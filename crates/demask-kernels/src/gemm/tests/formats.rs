@@ -183,6 +183,48 @@ proptest! {
     }
 }
 
+/// Bits and their order, in a number (FNV-1a).
+fn fingerprint(x: &[f32]) -> u64 {
+    x.iter()
+        .flat_map(|x| x.to_bits().to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+}
+
+/// Signed and unsigned bytes, dot products and tiles: sums of whole numbers have the same bits on every machine.
+#[test]
+fn whole_numbers_give_the_same_bits_on_every_machine() {
+    let (m, n, k) = (29, 70, 201);
+    let mut rng = Lcg(12);
+    let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+    let (whole, groups) = (Format::WHOLE, 64);
+    let formats = [
+        Format::Int8 { group: whole },
+        Format::Int4 { group: whole },
+        Format::Int8 { group: groups },
+        Format::Int4 { group: groups },
+    ];
+    with_every_isa(|isa| {
+        let found = formats.map(|format| {
+            let packed = PackedB::pack(MatrixRef::new(&b, k, n), format);
+            fingerprint(&product(MatrixRef::new(&a, m, k), &packed, None))
+        });
+        // Groups are added with fused steps, which the portable path has on aarch64 only.
+        let fused = isa != Isa::Portable || cfg!(target_arch = "aarch64");
+        let known = if fused { 4 } else { 2 };
+        assert_eq!(found[..known], WHOLE_NUMBERS[..known], "{}", isa.name());
+    });
+}
+
+/// As first found with AMX, AVX-512 and AVX2.
+const WHOLE_NUMBERS: [u64; 4] = [
+    0x5b18_159e_4d22_3fd3,
+    0x5350_a142_2152_a4d9,
+    0xa79a_6172_9bdf_1596,
+    0xe5c1_f792_f3a9_2e44,
+];
+
 #[test]
 fn int8_by_hand() {
     // Scales 1/127·127 = 1 and 2: everything is exact.
