@@ -117,6 +117,30 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
+    fn threads_that_wait_awake_do_the_same_work() {
+        let sum = |threads: usize| {
+            with_threads(threads, || {
+                awake(|| {
+                    // A second caller inside, as a forward pass inside a step of training.
+                    awake(|| map(100, usize::MAX, |i| i).iter().sum::<usize>())
+                })
+            })
+        };
+        assert_eq!([1, 2, 3].map(sum), [4950; 3]);
+        // Outside a pool there is nobody to keep awake.
+        assert_eq!(awake(|| 7), 7);
+    }
+
+    #[test]
+    fn a_panic_lets_the_others_sleep_again() {
+        with_threads(2, || {
+            let fell = std::panic::catch_unwind(|| awake(|| panic!("fell")));
+            assert!(fell.is_err());
+            assert_eq!(map(10, usize::MAX, |i| i).len(), 10);
+        });
+    }
+
+    #[test]
     fn every_row_is_visited_once() {
         for (rows, threads) in [(0, 2), (1, 2), (7, 3), (1000, 2)] {
             let seen: Vec<AtomicUsize> = (0..rows).map(|_| AtomicUsize::new(0)).collect();

@@ -17,7 +17,7 @@ const TILED_KC: usize = 2048;
 const STRIP: usize = 96 << 10;
 /// The same for a tile unit, whose machines have 2 MiB of it.
 const TILED_STRIP: usize = 256 << 10;
-/// At most so many tiles of rows, a task takes B panel by panel, in the order in which it lies in memory.
+/// Most tiles of rows for which a task takes B panel by panel.
 const FEW: usize = 3;
 
 /// The right operand as the tasks see it.
@@ -89,10 +89,16 @@ impl Left<'_> {
             return parts::PANELS;
         }
         let words = if self.tiled { TILED_STRIP } else { STRIP };
-        match self.tiles.1 - self.tiles.0 <= FEW {
+        match self.in_order() {
             true => 1,
             false => (words / (self.longest() * nr) / operands).clamp(1, 16),
         }
+    }
+
+    /// Whether there are so few rows that B is taken panel by panel, in the order in which it lies in memory.
+    #[inline(always)]
+    fn in_order(&self) -> bool {
+        self.tiles.1 - self.tiles.0 <= FEW
     }
 
     /// The tile unit, if these tiles are for it; to be held as long as strips are multiplied.
@@ -108,7 +114,7 @@ impl Left<'_> {
     fn in_parts(&self, b: &Source) -> bool {
         self.tiled
             && matches!(b, Source::Panels { .. })
-            && self.tiles.1 - self.tiles.0 > FEW
+            && !self.in_order()
             && self.layout.groups <= 1
             && self.layout.words > 2 * parts::WORDS
     }
@@ -183,6 +189,12 @@ impl Left<'_> {
                         },
                         groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
                     };
+                    if S::UNIT && self.tiled && self.in_order() && t == self.tiles.0 {
+                        // Panels are taken as they lie in memory, which is where the time goes: the next one is asked
+                        // for before this one is waited for.
+                        let next = tile.b.wrapping_add((w1 - w0) * S::NR);
+                        amx::will_read(next, (w1 - w0) * S::NR / amx::LINE);
+                    }
                     // SAFETY: packed panels are whole; the tile lies inside this task's block
                     // of C or its scratch, which no other task touches.
                     unsafe {

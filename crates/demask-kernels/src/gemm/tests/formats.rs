@@ -165,6 +165,8 @@ fn odd_and_prime_shapes_match_the_definition() {
         (5, 19, 1601),
         // More than one panel of rows, part and strip on every instruction set.
         (49, 70, 2101),
+        // Enough rows for the parts of a tile unit, and more than one of them in every format.
+        (131, 70, 1101),
     ]
     .iter()
     .enumerate()
@@ -249,7 +251,8 @@ fn int8_by_hand() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_batch_on_any_threads() {
-    let (m, n, k) = (301, 163, 801);
+    // More than one part of the inner dimension on a tile unit, in pairs and in bytes.
+    let (m, n, k) = (301, 163, 1101);
     let mut rng = Lcg(9);
     let (a, b) = (rng.vec(m * k), rng.vec(k * n));
     for format in FORMATS {
@@ -328,48 +331,56 @@ fn packed_weights_are_as_small_as_their_format() {
 
 #[test]
 fn products_of_one_call_have_the_bits_of_each_alone() {
-    let (m, k) = (67, 201);
+    for format in FORMATS.into_iter().chain([Format::F32]) {
+        products_are_those_of_each_alone(format, (67, 201));
+    }
+    // Several groups of rows whose sums wait for another pass, in parts on a tile unit.
+    let group = Format::WHOLE;
+    for format in [Format::Bf16, Format::Int8 { group }] {
+        products_are_those_of_each_alone(format, (300, 1101));
+    }
+}
+
+fn products_are_those_of_each_alone(format: Format, (m, k): (usize, usize)) {
     let mut rng = Lcg(10);
     let a = rng.vec(m * k);
     let a = MatrixRef::new(&a, m, k);
-    for format in FORMATS.into_iter().chain([Format::F32]) {
-        with_every_isa(|isa| {
-            let [wide, narrow, up] = [130, 33, 130].map(|n| {
-                let b = rng.vec(k * n);
-                PackedB::pack(MatrixRef::new(&b, k, n), format)
-            });
-            let bias = rng.vec(33);
-            let want = [
-                product(a, &wide, None),
-                product(a, &narrow, Some(&bias)),
-                product(a, &up, None),
-            ];
-            // Added at the end: the bits of a sum of two matrices.
-            let old = rng.vec(m * 33);
-            let mut found = old.clone();
-            let c = MatrixMut::new(&mut found, m, 33);
-            gemm(c, Beta::Add, a, &narrow, Some(&bias));
-            let sum: Vec<f32> = old.iter().zip(&want[1]).map(|(x, y)| x + y).collect();
-            assert!(found == sum, "{format:?} on {}", isa.name());
-            let mut gated = vec![0.0; m * 130];
-            crate::rowwise::swiglu(&want[0], &want[2], &mut gated);
-            for threads in [1, 3] {
-                with_threads(threads, || {
-                    let found = products(
-                        a,
-                        [
-                            ((&wide).into(), None),
-                            ((&narrow).into(), Some(&bias[..])),
-                            ((&up).into(), None),
-                        ],
-                    );
-                    assert!(found == want, "{format:?} on {}", isa.name());
-                    let found = gated_product(a, (&wide).into(), (&up).into());
-                    assert!(found == gated, "{format:?} on {}", isa.name());
-                });
-            }
+    with_every_isa(|isa| {
+        let [wide, narrow, up] = [130, 33, 130].map(|n| {
+            let b = rng.vec(k * n);
+            PackedB::pack(MatrixRef::new(&b, k, n), format)
         });
-    }
+        let bias = rng.vec(33);
+        let want = [
+            product(a, &wide, None),
+            product(a, &narrow, Some(&bias)),
+            product(a, &up, None),
+        ];
+        // Added at the end: the bits of a sum of two matrices.
+        let old = rng.vec(m * 33);
+        let mut found = old.clone();
+        let c = MatrixMut::new(&mut found, m, 33);
+        gemm(c, Beta::Add, a, &narrow, Some(&bias));
+        let sum: Vec<f32> = old.iter().zip(&want[1]).map(|(x, y)| x + y).collect();
+        assert!(found == sum, "{format:?} on {}", isa.name());
+        let mut gated = vec![0.0; m * 130];
+        crate::rowwise::swiglu(&want[0], &want[2], &mut gated);
+        for threads in [1, 3] {
+            with_threads(threads, || {
+                let found = products(
+                    a,
+                    [
+                        ((&wide).into(), None),
+                        ((&narrow).into(), Some(&bias[..])),
+                        ((&up).into(), None),
+                    ],
+                );
+                assert!(found == want, "{format:?} on {}", isa.name());
+                let found = gated_product(a, (&wide).into(), (&up).into());
+                assert!(found == gated, "{format:?} on {}", isa.name());
+            });
+        }
+    });
 }
 
 #[test]
