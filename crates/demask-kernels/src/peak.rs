@@ -82,10 +82,16 @@ pub fn bf16_dot() -> Option<Probe> {
 /// The dot product of four bytes, summed in 32 bits; `None` on a machine without one.
 pub fn int8_dot() -> Option<Probe> {
     #[cfg(target_arch = "x86_64")]
+    if crate::Isa::available().contains(&crate::Isa::Amx) {
+        return Some(probe("tdpbsud tmm", 2 * 16 * 16 * 64, x86::int8_amx));
+    }
+    int8_vector_dot()
+}
+
+/// The same on vectors, whatever else there is: products of half bytes are made of it.
+pub fn int8_vector_dot() -> Option<Probe> {
+    #[cfg(target_arch = "x86_64")]
     {
-        if crate::Isa::available().contains(&crate::Isa::Amx) {
-            return Some(probe("tdpbsud tmm", 2 * 16 * 16 * 64, x86::int8_amx));
-        }
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
             return Some(probe("vpdpbusd zmm", 128, x86::int8_avx512));
         }

@@ -1,11 +1,14 @@
 //! `demask bench forward`: a whole forward pass.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use demask::nn::{Asked, Dtype, Input};
 use serde_json::json;
 
 use super::dtype;
+use super::growth::Growth;
 use super::measure::timed;
 use super::report::Row;
 use super::shapes::Pass;
@@ -27,6 +30,7 @@ pub enum Logits {
 Examples:
   demask bench forward --shape blocks-2048 --logits none
   demask bench forward --shape dream-0.5b --tokens 512
+  demask bench forward --shape llada-0.2b --tokens 128,256,512,1024,2048,4096 --plot growth.svg
   demask bench forward --model story --tokens 128 --batch 4 --json
   demask bench forward --shape blocks-2048 --peer 'python bench/peers/torch_peer.py'")]
 pub struct Forward {
@@ -48,6 +52,10 @@ pub struct Forward {
     #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
+    /// Plot how the time of a token grows with the length of a sequence
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+
     #[command(flatten)]
     peers: PeerArgs,
 
@@ -58,6 +66,10 @@ pub struct Forward {
 impl Forward {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
+        let plot = self.plot.as_deref();
+        let mut growth = plot
+            .map(|file| Growth::new(file, &self.tokens))
+            .transpose()?;
         let mut bench = Bench::start(&self.measure, &self.peers)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
@@ -74,6 +86,7 @@ impl Forward {
                         keys: tokens,
                         asked,
                     };
+                    let operations = shape.operations(pass);
                     let what = format!("{} {}x{tokens}", shape.name, self.batch);
                     let row = Row::new("forward", dtype, what, "tokens/s");
                     let job = Job {
@@ -85,7 +98,7 @@ impl Forward {
                         }),
                         row,
                         work: cells as f64,
-                        operations: Some((shape.operations(pass), peak)),
+                        operations: Some((operations, peak)),
                     };
                     let ours = || {
                         let input = Input {
@@ -97,10 +110,15 @@ impl Forward {
                         output?;
                         Ok(seconds)
                     };
-                    bench.row(job, ours, |_, _| {})?;
+                    bench.row(job, ours, |row, _| {
+                        if let Some(growth) = &mut growth {
+                            growth.add(&shape.name, row, [self.batch, tokens], operations);
+                        }
+                    })?;
                 }
             }
         }
-        bench.finish()
+        bench.finish()?;
+        growth.map_or(Ok(()), |growth| growth.write())
     }
 }

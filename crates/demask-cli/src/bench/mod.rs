@@ -13,7 +13,7 @@
 //! [`shapes`] names the networks, [`subject`] lets one write, [`pictures`] is the U-Net, [`dtype`] is where a number
 //! format meets the library, [`measure`]
 //! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
-//! row says.
+//! row says, [`growth`] is the plot of `forward`.
 
 pub mod accuracy;
 pub mod conv;
@@ -21,6 +21,7 @@ pub mod dtype;
 pub mod forward;
 pub mod gemm;
 pub mod generate;
+pub mod growth;
 pub mod measure;
 pub mod peak;
 pub mod peer;

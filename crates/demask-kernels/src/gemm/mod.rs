@@ -8,6 +8,7 @@
 //! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
 //! | tiled | `tiled.rs` | the same on a tile unit (AMX) |
+//! | parts | `parts.rs` | long products on it, cut for its caches |
 //! | strip | `strip.rs` | tiles of rows by a strip of columns |
 //! | driver | `driver.rs` | cache blocks and threads |
 //! | products | `products.rs` | results of their own, several for one left operand, SwiGLU of two |
@@ -15,7 +16,8 @@
 //!
 //! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
 //! in f32 `c ← fma(A[i,k], B[k,j], c)`, in bf16 two such steps a time (or the sum of two products, where NEON has an
-//! instruction for it), in the integer formats one step a group. It depends on row i of A and column j of B alone.
+//! instruction for it; a tile unit sums 32 steps before it adds them to c, the even and the odd ones apart, and takes
+//! denormals as 0, as Intel describes TDPBF16PS), in the integer formats one step a group. It depends on row i of A and column j of B alone.
 
 mod driver;
 pub(crate) mod format;
