@@ -83,6 +83,7 @@ impl World {
             (_, "size") => &["--size", "8"],
             (_, "part") => &["--part", "norms"],
             (_, "logits") => &["--logits", "none"],
+            (_, "plot") => &["--plot", "growth.svg"],
             (_, "peer") => &["--peer", "other"],
             (_, "repeat") => &["--repeat", "3"],
             (_, "seconds") => &["--seconds", "3"],
