@@ -5,7 +5,9 @@
 //! no sum is split between them.
 
 use rayon::prelude::*;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Work (in floating-point operations, roughly) below which a kernel stays on the calling thread:
 /// waking a thread costs about as much as this.
@@ -30,56 +32,78 @@ pub fn count() -> usize {
 /// # Panics
 /// When the system refuses to start the threads.
 pub fn with_threads<R: Send>(n: usize, f: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(n)
-        .build()
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n);
+    // Tests force an instruction set on the threads of a call.
+    #[cfg(test)]
+    let pool = {
+        let forced = crate::simd::forced();
+        pool.start_handler(move |_| crate::simd::force(forced))
+    };
+    pool.build()
         .expect("threads: the system refuses to start a thread pool")
         .install(f)
 }
 
-/// Runs `f`, a series of kernels, while the other threads wait for their parts awake: a thread that slept takes as
-/// long to come as a small kernel takes. They take any other work of the pool meanwhile, so several callers may wait
-/// at once.
+/// Whether somebody keeps the other threads awake. One caller at a time does: what waits for one of them would
+/// otherwise be found waiting for another.
+static KEPT: AtomicBool = AtomicBool::new(false);
+
+/// How long a thread waits awake for work that does not come.
+const IDLE: Duration = Duration::from_millis(1);
+/// From when on it offers its core to others meanwhile.
+const POLITE: Duration = Duration::from_micros(50);
+
+/// Runs `f`, a series of kernels, while the other threads of the pool wait for their parts awake: a thread that slept
+/// takes as long to come as a small kernel takes. A thread that finds no work for a millisecond goes to sleep.
+///
+/// Outside a pool, in a pool of one thread, and inside another call, `f` just runs.
 ///
 /// ```
-/// use demask_kernels::threads::awake;
-/// assert_eq!(awake(|| 2 + 2), 4);
+/// use demask_kernels::threads::{awake, with_threads};
+/// assert_eq!(with_threads(2, || awake(|| 2 + 2)), 4);
 /// ```
 pub fn awake<R>(f: impl FnOnce() -> R) -> R {
     /// Says that it is over, even when `f` panics.
-    struct Over<'a>(&'a AtomicBool);
-    impl Drop for Over<'_> {
+    struct Over(Arc<AtomicBool>);
+    impl Drop for Over {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Release);
+            KEPT.store(false, Ordering::Release);
         }
     }
     let Some(caller) = rayon::current_thread_index().filter(|_| count() > 1) else {
         return f();
     };
-    let over = AtomicBool::new(false);
-    rayon::in_place_scope(|scope| {
-        let over = &over;
-        scope.spawn_broadcast(move |_, thread| {
-            let mut idle = 0u32;
-            while thread.index() != caller && !over.load(Ordering::Acquire) {
-                match rayon::yield_now() {
-                    Some(rayon::Yield::Executed) => idle = 0,
-                    _ => idle = idle.saturating_add(1),
-                }
-                // A thread that has waited long leaves its core to others that want it.
-                match idle {
-                    0..IDLE => std::hint::spin_loop(),
-                    _ => std::thread::yield_now(),
-                }
-            }
-        });
-        let _over = Over(over);
-        f()
-    })
+    if KEPT.swap(true, Ordering::AcqRel) {
+        return f();
+    }
+    let over = Over(Arc::default());
+    let seen = Arc::clone(&over.0);
+    // Nobody waits for these: a thread may be busy elsewhere, or come so late that it is over.
+    rayon::spawn_broadcast(move |thread| {
+        if thread.index() != caller {
+            wait(&seen);
+        }
+    });
+    f()
 }
 
-/// How often a waiting thread looks for work before it begins to offer its core to others.
-const IDLE: u32 = 10_000;
+/// Takes work as it comes, until it is over or none has come for a while. The latter is needed: a thread may come here
+/// while a part of a kernel, lower on its stack, waits for others, who wait for it.
+fn wait(over: &AtomicBool) {
+    let mut idle = Instant::now();
+    while !over.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            idle = Instant::now();
+            continue;
+        }
+        match idle.elapsed() {
+            time if time > IDLE => return,
+            time if time > POLITE => std::thread::yield_now(),
+            _ => std::hint::spin_loop(),
+        }
+    }
+}
 
 /// Calls `f` for every task below `tasks`, in parallel when `work` (operations of all tasks) is worth it.
 pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
@@ -116,27 +140,51 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    #[test]
-    fn threads_that_wait_awake_do_the_same_work() {
-        let sum = |threads: usize| {
-            with_threads(threads, || {
-                awake(|| {
-                    // A second caller inside, as a forward pass inside a step of training.
-                    awake(|| map(100, usize::MAX, |i| i).iter().sum::<usize>())
+    /// Runs `f` on a thread of its own; a test that hangs fails.
+    fn in_time(f: impl FnOnce() + Send + 'static) {
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            f();
+            done.send(()).expect("somebody waits");
+        });
+        let outcome = finished.recv_timeout(Duration::from_secs(120));
+        outcome.expect("it neither hangs nor panics");
+    }
+
+    /// Kernels of many small tasks, some of which call others.
+    fn series(rounds: usize) {
+        for round in 0..rounds {
+            let sums = awake(|| {
+                map(16, usize::MAX, |i| {
+                    awake(|| map(8, usize::MAX, |j| i * j).iter().sum::<usize>())
                 })
-            })
-        };
-        assert_eq!([1, 2, 3].map(sum), [4950; 3]);
-        // Outside a pool there is nobody to keep awake.
+            });
+            let wanted: Vec<usize> = (0..16).map(|i| 28 * i).collect();
+            assert_eq!(sums, wanted, "round {round}");
+        }
+    }
+
+    #[test]
+    fn callers_that_keep_threads_awake_never_wait_for_each_other() {
+        for threads in [1, 2, 3, 8] {
+            in_time(move || {
+                with_threads(threads, || {
+                    rayon::join(|| series(500), || series(500));
+                });
+            });
+        }
+        // Outside a pool.
         assert_eq!(awake(|| 7), 7);
     }
 
     #[test]
-    fn a_panic_lets_the_others_sleep_again() {
-        with_threads(2, || {
-            let fell = std::panic::catch_unwind(|| awake(|| panic!("fell")));
-            assert!(fell.is_err());
-            assert_eq!(map(10, usize::MAX, |i| i).len(), 10);
+    fn a_panic_lets_the_others_go() {
+        in_time(|| {
+            with_threads(2, || {
+                let fell = std::panic::catch_unwind(|| awake(|| panic!("fell")));
+                assert!(fell.is_err());
+                series(10);
+            });
         });
     }
 

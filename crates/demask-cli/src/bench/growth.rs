@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use plotters::prelude::*;
 
 use super::report::Row;
@@ -108,6 +108,10 @@ impl Growth {
                     }
                 };
                 let point = [tokens as f64, seconds / cells * 1e6, operations / cells];
+                // A peer that does the same beside each of our formats has one line.
+                if lines[at].points.iter().any(|p| p[0] == point[0]) {
+                    continue;
+                }
                 lines[at].points.push(point);
                 lines[at].points.sort_by(|a, b| a[0].total_cmp(&b[0]));
             }
@@ -117,8 +121,11 @@ impl Growth {
     /// Writes the plot.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When nothing was measured, or the file cannot be written.
     pub fn write(&self) -> Result<()> {
+        if self.lines.iter().all(Vec::is_empty) {
+            bail!("nothing was measured, so there is nothing to plot");
+        }
         let mut svg = String::new();
         self.draw(&mut svg)
             .map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
@@ -183,23 +190,37 @@ impl Growth {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use demask::nn::Dtype;
 
+    use super::super::report::PeerResult;
+    use super::*;
+
     #[test]
-    fn a_plot_has_a_line_for_each_format_and_what_was_to_be_expected() {
+    fn a_plot_has_a_line_for_each_format_and_peer_and_what_was_to_be_expected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("growth.svg");
         let mut growth = Growth::new(&file, &[128, 256]).unwrap();
-        for (tokens, seconds, operations) in [(256, 0.6, 3e9), (128, 0.2, 1e9)] {
-            let mut row = Row::new("forward", Dtype::Int8, String::new(), "tokens/s");
-            row.median_s = Some(seconds);
-            growth.add("tiny", &row, [1, tokens], operations);
+        for dtype in [Dtype::Int8, Dtype::Bf16] {
+            for (tokens, seconds, operations) in [(256, 0.9, 3e9), (128, 0.2, 1e9)] {
+                let mut row = Row::new("forward", dtype, String::new(), "tokens/s");
+                row.median_s = Some(seconds);
+                let peer = PeerResult::skipped("it", String::new());
+                row.peers = vec![PeerResult {
+                    name: Some("somebody".into()),
+                    median_s: Some(2.0 * seconds),
+                    ..peer
+                }];
+                growth.add("tiny", &row, [1, tokens], operations);
+            }
         }
-        let line = &growth.lines[0][0];
-        // 0.2 s / 128 = 1,562.5 µs; a token of the longer sequence takes 1.5 times as many operations.
-        assert_eq!(line.measured(), [(128.0, 1562.5), (256.0, 2343.75)]);
-        assert_eq!(line.expected(), [(128.0, 1562.5), (256.0, 2343.75)]);
+        let [ours, peers] = &growth.lines;
+        let names = |lines: &[Line]| lines.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(ours), ["tiny, demask int8", "tiny, demask bf16"]);
+        assert_eq!(names(peers), ["tiny, somebody"]);
+        assert_eq!(peers[0].measured(), [(128.0, 3125.0), (256.0, 7031.25)]);
+        // 0.2 s / 128 = 1,562.5 µs; a token of the longer sequence takes 1.5 times as many operations, and more time.
+        assert_eq!(ours[0].measured(), [(128.0, 1562.5), (256.0, 3515.625)]);
+        assert_eq!(ours[0].expected(), [(128.0, 1562.5), (256.0, 2343.75)]);
         growth.write().unwrap();
         let svg = std::fs::read_to_string(file).unwrap();
         for word in [
@@ -209,6 +230,12 @@ mod tests {
         ] {
             assert!(svg.contains(word), "{word}");
         }
+    }
+
+    #[test]
+    fn nothing_measured_is_no_plot() {
+        let growth = Growth::new(Path::new("never.svg"), &[128, 256]).unwrap();
+        assert!(growth.write().is_err());
     }
 
     #[test]

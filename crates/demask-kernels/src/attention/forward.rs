@@ -146,6 +146,7 @@ impl Kernel for InBf16<'_> {
 impl Chunk<'_> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {
+        const { assert!(KEYS.is_multiple_of(4 * LANES) && KEYS.is_multiple_of(S::NR)) };
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
         let (r0, r1) = self.chunk;
@@ -446,7 +447,7 @@ pub(super) unsafe fn copy_scaled<S: Simd>(
 /// Packs the transposed keys (or values) of a tile as panels `[words of head_dim][NR]`.
 ///
 /// # Safety
-/// The rows exist; `dst` holds `words · TILE` words.
+/// The rows exist; `dst` holds `words` words for each of `width` keys, rounded up to whole panels.
 #[inline(always)]
 pub(super) unsafe fn pack_keys<S: Simd>(
     s: S,

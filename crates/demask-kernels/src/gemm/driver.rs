@@ -16,6 +16,7 @@ use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, amx, dispatch, tile_shape};
 use crate::threads;
+use std::iter;
 
 /// Words of A that are packed at a time, half of a small third-level cache, if that is not too few rows.
 const LEFT: usize = 2 << 20;
@@ -127,9 +128,12 @@ impl Kernel for Block<'_> {
         let both = 1 + usize::from(self.gated.is_some());
         let strip = self.left.strip_panels(S::NR, &self.b, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
-        let mut b_pack = Scratch::take(match self.b {
-            Source::Strided { .. } => width * self.left.longest(),
-            Source::Panels { .. } => 0,
+        let mut sources = iter::once(&self.b).chain(&self.gated);
+        let packs = sources.any(|source| matches!(source, Source::Strided { .. }));
+        let mut b_pack = Scratch::take(if packs {
+            width * self.left.longest()
+        } else {
+            0
         });
         let b_pack = b_pack.as_mut_ptr();
         let parts = match (&self.gated, self.old) {
@@ -142,11 +146,11 @@ impl Kernel for Block<'_> {
             (0, _) | (_, false) => usize::MAX,
             _ => ROWS / tiled::MR,
         };
-        let tallest = (self.left.at_most(most))
+        let height = (self.left.at_most(most))
             .map(|left| left.rows().1 - left.rows().0)
             .max()
             .unwrap_or(0);
-        let part = tallest * width;
+        let part = height * width;
         let mut inner = Scratch::take(parts * part);
         let inner = inner.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {

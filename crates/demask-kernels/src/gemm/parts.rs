@@ -89,7 +89,9 @@ impl Left<'_> {
                                 true => panel(p + 1).wrapping_add(w * S::NR),
                                 false => panel(0).wrapping_add((w + WORDS) * S::NR),
                             };
-                            ask(a, height, (p, count));
+                            if w + WORDS < words {
+                                ask(a, height, (p, count));
+                            }
                             ask(b, S::NR, (t - t0, t1 - t0));
                             let part = (w, (w + WORDS).min(words));
                             tiled::part(unit, format, rows, &tile, part, sums);

@@ -253,6 +253,8 @@ mod tests {
             (17, 64, 1025),
             (5, 600, 8192),
             (75, 48, 2 * SEGMENT + 1031),
+            // Enough of both for the parts of a tile unit.
+            (130, 600, SEGMENT + 33),
         ] {
             let (x, weight) = (rng.vec(m * d), rng.vec(vocab * d));
             let bias = rng.vec(vocab);

@@ -135,8 +135,21 @@ thread_local! {
     static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
 }
 
+/// The instruction set that is forced on this thread.
+#[cfg(test)]
+pub(crate) fn forced() -> Option<Isa> {
+    FORCED.get()
+}
+
+/// Forces it.
+#[cfg(test)]
+pub(crate) fn force(isa: Option<Isa>) {
+    FORCED.set(isa);
+}
+
 /// Runs `f` once with every instruction set of this machine (the choice is made on the calling
-/// thread of an operation, so forcing it there is enough).
+/// thread of an operation, so forcing it there is enough; the threads of
+/// [`with_threads`](crate::threads::with_threads) inherit it).
 #[cfg(test)]
 pub(crate) fn with_every_isa(mut f: impl FnMut(Isa)) {
     for &isa in Isa::available() {

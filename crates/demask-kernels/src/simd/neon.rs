@@ -114,6 +114,10 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_part(self, p: *const f32, n: usize, fill: f32) -> Quads {
+        if n >= LANES {
+            // SAFETY: the caller promises 16 readable values.
+            return unsafe { self.load(p) };
+        }
         let mut lanes = [fill; LANES];
         // SAFETY: the caller promises min(n, 16) readable values; `lanes` holds 16.
         unsafe {
@@ -123,6 +127,10 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn store_part(self, p: *mut f32, n: usize, v: Quads) {
+        if n >= LANES {
+            // SAFETY: the caller promises 16 writable values.
+            return unsafe { self.store(p, v) };
+        }
         let mut lanes = [0.0; LANES];
         // SAFETY: the caller promises min(n, 16) writable values; `lanes` holds 16.
         unsafe {

@@ -134,15 +134,20 @@ pub fn train(
     recipe.validate()?;
     let run = RunDir::open(run)?;
     let whole = || Session::start(recipe, run, options, observer)?.run(observer);
-    // In the pool, where the thread that trains works beside the others instead of waiting for them.
+    // In a pool, where the thread that trains works beside the others instead of waiting for them: the caller's, or one
+    // of all cores.
+    if recipe.run.threads.is_none() && rayon::current_thread_index().is_some() {
+        return whole();
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(recipe.run.threads.unwrap_or(0))
         .build()
-        .map_err(|e| match recipe.run.threads {
-            Some(threads) => TrainError::recipe(format!("run.threads = {threads}: {e}")),
-            None => TrainError::recipe(format!(
-                "cannot start a thread for every core: {e}; set run.threads"
-            )),
+        .map_err(|e| {
+            let asked = match recipe.run.threads {
+                Some(threads) => format!("run.threads = {threads}"),
+                None => "a thread for every core (run.threads sets another number)".into(),
+            };
+            TrainError::recipe(format!("{asked}: {e}"))
         })?
         .install(whole)
 }

@@ -164,7 +164,7 @@ fn odd_and_prime_shapes_match_the_definition() {
         (29, 300, 31),
         (5, 19, 1601),
         // More than one panel of rows, part and strip on every instruction set.
-        (49, 70, 2101),
+        (49, 70, 4201),
         // Enough rows for the parts of a tile unit, and more than one of them in every format.
         (131, 70, 1101),
     ]
@@ -251,8 +251,9 @@ fn int8_by_hand() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_batch_on_any_threads() {
-    // More than one part of the inner dimension on a tile unit, in pairs and in bytes.
-    let (m, n, k) = (301, 163, 1101);
+    // On a tile unit more than one part of the inner dimension, in pairs and in bytes, more panels of rows than are
+    // multiplied at a time, and more than one strip.
+    let (m, n, k) = (601, 300, 1101);
     let mut rng = Lcg(9);
     let (a, b) = (rng.vec(m * k), rng.vec(k * n));
     for format in FORMATS {
@@ -273,7 +274,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_on_any_threads() {
         let all = product(1, 0..m);
         assert_eq!(all, product(2, 0..m));
         assert_eq!(all, product(5, 0..m));
-        for i in [0, 13, 200, 300] {
+        for i in [0, 13, 200, 511, 512, 600] {
             assert_eq!(
                 product(1, i..i + 1),
                 all[i * n..(i + 1) * n],
