@@ -163,8 +163,6 @@ impl Left<'_> {
             let (w0, w1) = self.words(block);
             let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
             let (first, last) = (block == 0, block + 1 == blocks);
-            // A strip of one panel, which the next one follows in memory.
-            let alone = matches!(b, Source::Panels { .. }) && self.in_order() && j1 - j0 <= S::NR;
             for t in self.tiles.0..self.tiles.1 {
                 let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
                 let h = r1 - r0;
@@ -191,12 +189,6 @@ impl Left<'_> {
                         },
                         groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
                     };
-                    if S::UNIT && self.tiled && alone && t == self.tiles.0 {
-                        // Panels are taken as they lie in memory, which is where the time goes: the next one is asked
-                        // for before this one is waited for.
-                        let next = tile.b.wrapping_add((w1 - w0) * S::NR);
-                        amx::will_read(next, (w1 - w0) * S::NR / amx::LINE);
-                    }
                     // SAFETY: packed panels are whole; the tile lies inside this task's block
                     // of C or its scratch, which no other task touches.
                     unsafe {
