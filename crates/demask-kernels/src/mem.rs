@@ -26,7 +26,8 @@ impl Buffer {
     /// # Panics
     /// When `len` values do not fit in the address space.
     pub fn zeroed(len: usize) -> Self {
-        let bytes = len.next_multiple_of(16).checked_mul(size_of::<f32>());
+        let bytes =
+            (len.checked_next_multiple_of(16)).and_then(|n| n.checked_mul(size_of::<f32>()));
         let bytes = bytes.unwrap_or_else(|| panic!("memory: {len} values are too many"));
         let align = if bytes >= 2 * HUGE { HUGE } else { 64 };
         let layout = Layout::from_size_align(bytes, align)
@@ -94,6 +95,19 @@ unsafe fn huge_pages(ptr: *mut u8, bytes: usize) {
     let _ = (ptr, bytes);
 }
 
+/// Room for `len` values, on huge pages where it is large, as far as it covers them.
+pub(crate) fn room(len: usize) -> Vec<f32> {
+    let mut values = Vec::<f32>::with_capacity(len);
+    let bytes = len * size_of::<f32>();
+    let before = values.as_mut_ptr().cast::<u8>().align_offset(HUGE);
+    if bytes >= before.saturating_add(HUGE) {
+        let whole = (bytes - before) / HUGE * HUGE;
+        // SAFETY: these bytes lie in the vector.
+        unsafe { huge_pages(values.as_mut_ptr().cast::<u8>().add(before), whole) };
+    }
+    values
+}
+
 /// Scratch above this many values is given back to the system (16 MiB).
 const KEEP: usize = 4 << 20;
 
@@ -157,7 +171,7 @@ impl Drop for Scratch {
 /// # Safety
 /// `write` initialises all `len` values behind the pointer it is given, without reading any before.
 pub(crate) unsafe fn written(len: usize, write: impl FnOnce(MutPtr)) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
+    let mut values = room(len);
     write(MutPtr(values.as_mut_ptr()));
     // SAFETY: the caller's promise.
     unsafe { values.set_len(len) };
@@ -204,6 +218,16 @@ impl MutPtr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_what_is_written() {
+        for len in [0, 1, 1000, HUGE / 4 + 7, HUGE] {
+            let mut values = room(len);
+            assert!(values.is_empty() && values.capacity() >= len);
+            values.resize(len, 1.0);
+            assert_eq!(values.iter().sum::<f32>(), len as f32);
+        }
+    }
 
     #[test]
     fn scratch_is_reused_and_nests() {

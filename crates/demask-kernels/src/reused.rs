@@ -3,8 +3,12 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Values that a thread keeps at most (512 MiB); what is given back beyond that is freed.
+use crate::mem::room;
+
+/// Values that a thread keeps at most (512 MiB); beyond that what has lain longest is freed.
 const KEEP: usize = 128 << 20;
+/// Buffers that it keeps at most.
+const BUFFERS: usize = 256;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
@@ -37,10 +41,14 @@ impl Reused {
             let best = (0..free.len())
                 .filter(|&i| (len..=len.saturating_mul(2)).contains(&free[i].len()))
                 .min_by_key(|&i| free[i].len());
-            best.map(|i| free.swap_remove(i))
+            best.map(|i| free.remove(i))
         });
         Self {
-            values: kept.unwrap_or_else(|| vec![0.0; len]),
+            values: kept.unwrap_or_else(|| {
+                let mut values = room(len);
+                values.resize(len, 0.0);
+                values
+            }),
             len,
         }
     }
@@ -74,9 +82,13 @@ impl Drop for Reused {
         // The thread may be ending, in which case the memory is simply freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
-            let kept: usize = free.iter().map(Vec::len).sum();
-            if !values.is_empty() && kept + values.len() <= KEEP {
-                free.push(values);
+            if values.is_empty() || values.len() > KEEP {
+                return;
+            }
+            free.push(values);
+            let mut kept: usize = free.iter().map(Vec::len).sum();
+            while kept > KEEP || free.len() > BUFFERS {
+                kept -= free.remove(0).len();
             }
         });
     }
@@ -99,6 +111,17 @@ mod tests {
         assert_ne!(Reused::take(9).as_ptr(), at_large);
         let second = Reused::take(900);
         assert_eq!((second.as_ptr(), &second[..]), (at_large, &[2.0; 900][..]));
+    }
+
+    #[test]
+    fn what_has_lain_longest_makes_room() {
+        // Sizes that grow fill the store with what is too small.
+        let growing: Vec<Reused> = (1..=40).map(|i| Reused::take(i * 200_000)).collect();
+        drop(growing);
+        let wanted = Reused::take(20_000_000);
+        let at = wanted.as_ptr();
+        drop(wanted);
+        assert_eq!(Reused::take(20_000_000).as_ptr(), at);
     }
 
     #[test]

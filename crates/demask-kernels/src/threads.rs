@@ -5,6 +5,7 @@
 //! no sum is split between them.
 
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -48,13 +49,19 @@ pub fn with_threads<R: Send>(n: usize, f: impl FnOnce() -> R + Send) -> R {
 /// otherwise be found waiting for another.
 static KEPT: AtomicBool = AtomicBool::new(false);
 
+thread_local! {
+    /// What will end the wait of the other threads, until they are called.
+    static CALL: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
 /// How long a thread waits awake for work that does not come.
 const IDLE: Duration = Duration::from_millis(1);
 /// From when on it offers its core to others meanwhile.
 const POLITE: Duration = Duration::from_micros(50);
 
 /// Runs `f`, a series of kernels, while the other threads of the pool wait for their parts awake: a thread that slept
-/// takes as long to come as a small kernel takes. A thread that finds no work for a millisecond goes to sleep.
+/// takes as long to come as a small kernel takes. They are called when the first kernel has work for them; a thread that
+/// finds none for a millisecond goes to sleep.
 ///
 /// Outside a pool, in a pool of one thread, and inside another call, `f` just runs.
 ///
@@ -68,24 +75,32 @@ pub fn awake<R>(f: impl FnOnce() -> R) -> R {
     impl Drop for Over {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Release);
+            CALL.take();
             KEPT.store(false, Ordering::Release);
         }
     }
-    let Some(caller) = rayon::current_thread_index().filter(|_| count() > 1) else {
+    if rayon::current_thread_index().is_none() || count() == 1 {
         return f();
-    };
+    }
     if KEPT.swap(true, Ordering::AcqRel) {
         return f();
     }
     let over = Over(Arc::default());
-    let seen = Arc::clone(&over.0);
-    // Nobody waits for these: a thread may be busy elsewhere, or come so late that it is over.
-    rayon::spawn_broadcast(move |thread| {
-        if thread.index() != caller {
-            wait(&seen);
-        }
-    });
+    CALL.set(Some(Arc::clone(&over.0)));
     f()
+}
+
+/// Calls the other threads, if that is still to be done. Nobody waits for them: a thread may be busy elsewhere, or come
+/// so late that it is over.
+fn call() {
+    if let Some(over) = CALL.take() {
+        let caller = rayon::current_thread_index();
+        rayon::spawn_broadcast(move |thread| {
+            if Some(thread.index()) != caller {
+                wait(&over);
+            }
+        });
+    }
 }
 
 /// Takes work as it comes, until it is over or none has come for a while. The latter is needed: a thread may come here
@@ -110,6 +125,7 @@ pub(crate) fn parallel(tasks: usize, work: usize, f: impl Fn(usize) + Sync) {
     if tasks <= 1 || work < SMALL || count() == 1 {
         (0..tasks).for_each(&f);
     } else {
+        call();
         (0..tasks).into_par_iter().with_max_len(1).for_each(&f);
     }
 }
@@ -120,6 +136,7 @@ pub fn map<R: Send>(tasks: usize, work: usize, f: impl Fn(usize) -> R + Sync) ->
     if tasks <= 1 || work < SMALL || count() == 1 {
         (0..tasks).map(&f).collect()
     } else {
+        call();
         (0..tasks).into_par_iter().with_max_len(1).map(&f).collect()
     }
 }
@@ -175,6 +192,25 @@ mod tests {
         }
         // Outside a pool.
         assert_eq!(awake(|| 7), 7);
+    }
+
+    #[test]
+    fn threads_are_called_once_there_is_work_for_them() {
+        let to_call = || CALL.with_borrow(Option::is_some);
+        with_threads(2, || {
+            // No other test's call may be the one at the time.
+            while !awake(to_call) {}
+            while !awake(|| {
+                let before = to_call();
+                map(2, 0, |i| i);
+                let small = to_call();
+                map(2, usize::MAX, |i| i);
+                assert_eq!(before, small);
+                assert!(!to_call());
+                before
+            }) {}
+            assert!(!to_call());
+        });
     }
 
     #[test]

@@ -97,14 +97,24 @@ pub(super) struct Target<'a> {
 }
 
 /// What becomes of the old contents of C.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Old {
     /// They are not read.
     Lost,
     /// The sums begin there.
     Start,
-    /// The finished sums are added to them.
-    Added,
+    /// The finished sums are added to them, or to what lies here, as large as C, and are put into C.
+    Added(Ptr),
+}
+
+impl Old {
+    /// The same from this place of C on.
+    fn from(self, place: usize) -> Self {
+        match self {
+            Self::Added(old) => Self::Added(Ptr(old.get().wrapping_add(place))),
+            old => old,
+        }
+    }
 }
 
 /// One block of C: some tiles of rows and some columns.
@@ -138,7 +148,7 @@ impl Kernel for Block<'_> {
         let b_pack = b_pack.as_mut_ptr();
         let parts = match (&self.gated, self.old) {
             (Some(_), _) => 2,
-            (None, Old::Added) => 1,
+            (None, Old::Added(_)) => 1,
             _ => 0,
         };
         // What needs a pass of its own is to stay in the cache until it has one.
@@ -165,7 +175,7 @@ impl Kernel for Block<'_> {
                         c: self.c.wrapping_add(j0),
                         ldc: self.ldc,
                         bias,
-                        load_c: self.old == Old::Start,
+                        load_c: matches!(self.old, Old::Start),
                     };
                     left.strip(s, unit.as_ref(), &self.b, cols, b_pack, &to);
                     continue;
@@ -188,17 +198,19 @@ impl Kernel for Block<'_> {
                 for r in r0..r1 {
                     for j in (0..cols.1 - j0).step_by(LANES) {
                         let from = inner.wrapping_add((r - r0) * width + j);
-                        let to = self.c.wrapping_add(r * self.ldc + j0 + j);
+                        let at = r * self.ldc + j0 + j;
+                        let to = self.c.wrapping_add(at);
                         let left = cols.1 - j0 - j;
-                        // SAFETY: the scratch parts have whole vectors here, and the row of C has
-                        // the columns that are left.
+                        // SAFETY: the scratch parts have whole vectors here, and the rows of C and of
+                        // what is added have the columns that are left.
                         unsafe {
                             let mut y = s.load(from);
                             if parts == 2 {
                                 y = s.mul(s.mul(y, sigmoid(s, y)), s.load(from.add(part)));
                             }
-                            if self.old == Old::Added {
-                                y = s.add(s.load_part(to, left, 0.0), y);
+                            if let Old::Added(old) = self.old {
+                                let old = old.get().wrapping_add(at);
+                                y = s.add(s.load_part(old, left, 0.0), y);
                             }
                             s.store_part(to, left, y);
                         }
@@ -255,7 +267,7 @@ fn empty_sums(m: usize, target: &Target<'_>) {
     for i in 0..m {
         for j in 0..n {
             let place = target.c.get().wrapping_add(i * n + j);
-            // SAFETY: C is ours alone and has m rows of n values; the bias has n.
+            // SAFETY: C is ours alone, it and what is added have m rows of n values; the bias has n.
             unsafe {
                 let bias = match target.bias.get().is_null() {
                     true => 0.0,
@@ -263,7 +275,8 @@ fn empty_sums(m: usize, target: &Target<'_>) {
                 };
                 *place = match target.old {
                     Old::Lost => bias,
-                    Old::Start | Old::Added => bias + *place,
+                    Old::Start => bias + *place,
+                    Old::Added(old) => bias + *old.get().add(i * n + j),
                 };
             }
         }
@@ -398,11 +411,11 @@ impl<'a> PackedLeft<'a> {
     }
 }
 
-/// Runs products of one left operand whose shapes have been checked. C is written in full where it is not
+/// Runs products of one left operand whose shapes have been [checked](super::products::check). C is written in full where it is not
 /// loaded.
 ///
 /// # Panics
-/// When the right operands are not packed alike, or the sizes are absurd.
+/// When the right operands are not packed alike.
 pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
     let (m, k) = (a.rows(), a.cols());
     let Some(first) = targets.first().filter(|_| m > 0) else {
@@ -413,7 +426,6 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
     }
     let (isa, layout) = self::layout(&first.b);
     for target in targets {
-        check_sizes([m, target.b.cols(), k]);
         let alike = |b: &Rhs<'_>| self::layout(b) == (isa, layout);
         assert!(
             alike(&target.b) && target.gated.as_ref().is_none_or(alike),
@@ -487,7 +499,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
                 c: target.c.get().wrapping_add(m0 * n),
                 ldc: n,
                 bias: target.bias.get(),
-                old: target.old,
+                old: target.old.from(m0 * n),
             };
             dispatch(isa, block);
         });

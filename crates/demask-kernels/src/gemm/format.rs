@@ -81,7 +81,12 @@ impl Layout {
                     group > 0 && (group == Format::WHOLE || group.is_multiple_of(8)),
                     "gemm: a group of {group} values is not a multiple of 8"
                 );
-                let group = group.min(k.next_multiple_of(8)).max(8);
+                let most = match group == Format::WHOLE {
+                    true => MOST_IN_A_GROUP,
+                    false => usize::MAX,
+                };
+                let whole = k.checked_next_multiple_of(8).unwrap_or(k);
+                let group = group.min(most).min(whole).max(8);
                 assert!(
                     group <= MOST_IN_A_GROUP,
                     "gemm: a group of {group} whole numbers may overflow; at most {MOST_IN_A_GROUP}"
@@ -130,6 +135,14 @@ mod tests {
             21,
         );
         assert_eq!((l.words, l.groups, l.lhs_row()), (6, 1, 8));
+        let whole = Format::Int8 {
+            group: Format::WHOLE,
+        };
+        let l = Layout::new(whole, (1 << 17) + 1);
+        assert_eq!(
+            (l.groups, l.group_words, l.rhs_column()),
+            (2, 1 << 15, (1 << 15) + 3)
+        );
         let l = Layout::new(Format::Int4 { group: 16 }, 37);
         assert_eq!((l.words, l.groups, l.group_words), (5, 3, 2));
         assert_eq!((l.lhs_row(), l.rhs_column()), (16, 8));

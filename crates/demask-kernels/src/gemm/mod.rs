@@ -36,7 +36,7 @@ pub(crate) mod tiled;
 pub use format::Format;
 pub use matrix::{MatrixMut, MatrixRef};
 pub use packed::{PackedB, Packer};
-pub use products::{gated_product, product, products};
+pub use products::{gated_product, product, product_plus, products};
 pub use scores::scores;
 
 use crate::mem::{MutPtr, Ptr};
@@ -113,22 +113,16 @@ pub fn gemm<'b>(
     bias: Option<&[f32]>,
 ) {
     let b = b.into();
-    let (m, n, k) = (a.rows(), b.cols(), a.cols());
+    products::check(a, b, bias);
+    let (m, n) = (a.rows(), b.cols());
     assert!(
-        b.rows() == k && c.rows() == m && c.cols() == n,
-        "gemm: A is {m}x{k}, B is {}x{n}, but C is {}x{}",
-        b.rows(),
+        c.rows() == m && c.cols() == n,
+        "gemm: the product is {m}x{n}, but C is {}x{}",
         c.rows(),
         c.cols()
     );
-    if let Some(bias) = bias {
-        assert_eq!(
-            bias.len(),
-            n,
-            "gemm: the bias must have a value for each of the {n} columns"
-        );
-    }
     let mut c = c;
+    let old = Ptr(c.ptr());
     let target = Target {
         b,
         gated: None,
@@ -136,7 +130,7 @@ pub fn gemm<'b>(
         old: match beta {
             Beta::Overwrite => Old::Lost,
             Beta::Accumulate => Old::Start,
-            Beta::Add => Old::Added,
+            Beta::Add => Old::Added(old),
         },
         bias: pointer(bias),
     };

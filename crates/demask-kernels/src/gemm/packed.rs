@@ -68,6 +68,10 @@ pub(super) fn pack_panels(
     cols: usize,
     to: Panels,
 ) {
+    // A view of nothing may have any number of rows.
+    if cols == 0 || layout.k == 0 {
+        return;
+    }
     let (_, nr) = tile_shape(isa);
     let panels = cols.div_ceil(nr);
     let work = cols.saturating_mul(layout.k).saturating_mul(16);

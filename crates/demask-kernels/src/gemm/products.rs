@@ -2,7 +2,7 @@
 
 use super::driver::{self, Old, Target};
 use super::{MatrixRef, Rhs, pointer};
-use crate::mem::MutPtr;
+use crate::mem::{self, MutPtr, Ptr};
 
 /// `A · B (+ bias)`, row-major; the same bits as [`gemm`](super::gemm).
 ///
@@ -10,6 +10,38 @@ use crate::mem::MutPtr;
 /// When the shapes do not fit together.
 pub fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>, bias: Option<&[f32]>) -> Vec<f32> {
     let [c] = products(a, [(b.into(), bias)]);
+    c
+}
+
+/// `X + (A · B + bias)`, row-major; the same bits as [`gemm`](super::gemm) with [`Beta::Add`](super::Beta::Add) to a copy
+/// of `x`.
+///
+/// # Shapes
+/// `x` as the result, row-major.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn product_plus<'b>(
+    x: &[f32],
+    a: MatrixRef<'_>,
+    b: impl Into<Rhs<'b>>,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let b = b.into();
+    check(a, b, bias);
+    let len = a.rows() * b.cols();
+    assert_eq!(x.len(), len, "gemm: what is added is not like the product");
+    let mut c = mem::room(len);
+    let target = Target {
+        b,
+        gated: None,
+        c: MutPtr(c.as_mut_ptr()),
+        old: Old::Added(Ptr(x.as_ptr())),
+        bias: pointer(bias),
+    };
+    driver::run(a, &[target]);
+    // SAFETY: the driver has written all rows in full.
+    unsafe { c.set_len(len) };
     c
 }
 
@@ -24,7 +56,7 @@ pub fn products<const N: usize>(
 ) -> [Vec<f32>; N] {
     let mut all = with.map(|(b, bias)| {
         check(a, b, bias);
-        (b, bias, Vec::with_capacity(a.rows() * b.cols()))
+        (b, bias, mem::room(a.rows() * b.cols()))
     });
     let targets = all.each_mut().map(|(b, bias, c)| Target {
         b: *b,
@@ -50,7 +82,7 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
     check(a, gate, None);
     check(a, up, None);
     assert_eq!(gate.cols(), up.cols(), "gemm: gate and up must be alike");
-    let mut c = Vec::with_capacity(a.rows() * gate.cols());
+    let mut c = mem::room(a.rows() * gate.cols());
     let target = Target {
         b: gate,
         gated: Some(up),
@@ -64,7 +96,9 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
     c
 }
 
+/// Panics unless the operands of a product fit together and its places can be counted.
 pub(super) fn check(a: MatrixRef<'_>, b: Rhs<'_>, bias: Option<&[f32]>) {
+    driver::check_sizes([a.rows(), b.cols(), a.cols()]);
     assert!(
         a.cols() == b.rows() && bias.is_none_or(|bias| bias.len() == b.cols()),
         "gemm: A is {}x{}, B is {}x{}, the bias has {} values",

@@ -45,7 +45,6 @@ pub fn scores(
         rows.len()
     );
     score::check(vocab, rows.iter().filter_map(|row| row.noise.as_ref()));
-    driver::check_sizes([m, vocab, d]);
     let (isa, layout) = (b.isa(), b.layout());
     let (_, nr) = tile_shape(isa);
     let head = Head {
@@ -267,10 +266,11 @@ mod tests {
             ];
             let rows: Vec<RowAsked<'_>> = (0..m)
                 .map(|i| RowAsked {
-                    noise: Some(match i % 3 {
-                        0 => Noise::Table(&table),
-                        _ => Noise::Keystream([i as u32; 8]),
-                    }),
+                    noise: match i % 4 {
+                        0 => Some(Noise::Table(&table)),
+                        3 => None,
+                        _ => Some(Noise::Keystream([i as u32; 8])),
+                    },
                     forbidden: &sets[..i % 3],
                 })
                 .collect();

@@ -13,6 +13,7 @@
 //! | SiLU | `silu.rs` | Elfwing et al., 2018 |
 //! | pictures at twice and half the size | `resample.rs` | – |
 //! | rows side by side | `join.rs` | – |
+//! | matrices one above the other | `stack.rs` | – |
 //! | rotary positions | `rotary.rs` | Su et al., 2021 |
 //! | embedding | `embedding.rs` | – |
 //! | embedding with rows in bf16 | `bf16_rows.rs` | – |
@@ -44,6 +45,7 @@ mod rms_norm;
 mod rotary;
 pub(crate) mod score;
 mod silu;
+mod stack;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
@@ -66,6 +68,7 @@ pub use score::{
     Asked, Noise, RowAsked, RowScore, Scored, Softmax, TokenSet, score, score_allowed,
 };
 pub use silu::{silu, silu_backward};
+pub use stack::stack;
 pub use swiglu::{swiglu, swiglu_backward, swiglu_rows, swiglu_rows_backward};
 
 use crate::simd::{LANES, Simd};

@@ -222,7 +222,8 @@ impl<'a> RowQuantiser<'a> {
                 let sum = quantise::sum(s, one, padded);
                 std::ptr::copy_nonoverlapping(one, line.add(g * group), n);
                 *scales.add(g * rows) = scale;
-                *scales.add((layout.groups + g) * rows) = f32::from_bits((-self.zero * sum) as u32);
+                *scales.add((layout.groups + g) * rows) =
+                    f32::from_bits(self.zero.wrapping_mul(sum).wrapping_neg() as u32);
             }
         }
     }

@@ -364,6 +364,8 @@ fn products_are_those_of_each_alone(format: Format, (m, k): (usize, usize)) {
         gemm(c, Beta::Add, a, &narrow, Some(&bias));
         let sum: Vec<f32> = old.iter().zip(&want[1]).map(|(x, y)| x + y).collect();
         assert!(found == sum, "{format:?} on {}", isa.name());
+        let found = product_plus(&old, a, &narrow, Some(&bias));
+        assert!(found == sum, "{format:?} on {}", isa.name());
         let mut gated = vec![0.0; m * 130];
         crate::rowwise::swiglu(&want[0], &want[2], &mut gated);
         for threads in [1, 3] {

@@ -177,6 +177,25 @@ fn empty_dimensions() {
 }
 
 #[test]
+fn shapes_whose_places_cannot_be_counted_are_refused() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let (huge, none, bias) = ((1 << 63) + 1, MatrixRef::new(&[], 0, 2), [1.0, 2.0]);
+    let a = MatrixRef::new(&[], huge, 0);
+    let refused = |f: &dyn Fn() -> usize| {
+        let panic = catch_unwind(AssertUnwindSafe(f)).expect_err("refused");
+        let text = panic.downcast_ref::<String>().expect("a message");
+        assert!(text.contains("too large"), "{text}");
+    };
+    refused(&|| product(a, none, Some(&bias)).len());
+    refused(&|| products(a, [(none.into(), None), (none.into(), None)]).len());
+    refused(&|| gated_product(a, none.into(), none.into()).len());
+    refused(&|| product_plus(&[1.0; 2], a, none, Some(&bias)).len());
+    // As many rows of nothing as there may be take no time.
+    PackedB::pack(MatrixRef::new(&[], usize::MAX, 0), Format::F32);
+    PackedB::pack(MatrixRef::new(&[], 0, 1 << 40), Format::F32);
+}
+
+#[test]
 fn a_stride_of_zero_repeats_a_row() {
     let b = [1.0, 2.0];
     let mut c = [9.0f32; 2];

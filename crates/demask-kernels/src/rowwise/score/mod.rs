@@ -88,12 +88,23 @@ pub fn score(logits: &[f32], vocab: usize, asked: &Asked, noise: &[Noise<'_>]) -
         "score: {rows} rows but {} noises",
         noise.len()
     );
+    each_row(logits, vocab, asked, |row| noise.get(row))
+}
+
+/// The scores of each row, whose noise `noise` tells.
+fn each_row<'a>(
+    logits: &[f32],
+    vocab: usize,
+    asked: &Asked,
+    noise: impl Fn(usize) -> Option<&'a Noise<'a>> + Sync,
+) -> Vec<RowScore> {
     let isa = Isa::detect();
+    let rows = logits.len() / vocab;
     threads::map(rows, logits.len().saturating_mul(30), |row| {
         let whole = Row {
             logits: &logits[row * vocab..][..vocab],
             asked,
-            noise: noise.get(row),
+            noise: noise(row),
         };
         dispatch(isa, whole)
     })
@@ -137,7 +148,7 @@ pub struct Scored {
 /// [`score`] of rows from which tokens are taken away first: their logits are overwritten.
 ///
 /// # Shapes
-/// `logits`: `[rows, vocab]`; `rows`: `[rows]`, with noise in all of them or in none.
+/// `logits`: `[rows, vocab]`; `rows`: `[rows]`.
 ///
 /// # Panics
 /// As for [`score`].
@@ -157,8 +168,8 @@ pub fn score_allowed(
         .zip(rows)
         .map(|(logits, row)| forbid(row, logits, 0))
         .collect();
-    let noise: Vec<Noise<'_>> = rows.iter().filter_map(|row| row.noise).collect();
-    let scores = score(logits, vocab, asked, &noise);
+    check(vocab, rows.iter().filter_map(|row| row.noise.as_ref()));
+    let scores = each_row(logits, vocab, asked, |row| rows[row].noise.as_ref());
     let scored = scores.into_iter().zip(forbade);
     scored
         .map(|(score, forbade)| Scored { score, forbade })

@@ -1,7 +1,7 @@
 //! The three products of a linear that is trained: its output, and the gradients of its input and its weight.
 
 use demask_kernels::Precision;
-use demask_kernels::gemm::{self, Beta, MatrixMut, MatrixRef};
+use demask_kernels::gemm::{self, MatrixRef};
 use tracing::span::EnteredSpan;
 
 use crate::span;
@@ -28,13 +28,11 @@ impl<'a> Dense<'a> {
         gemm::product(x, self.precision.rhs(self.weight.t()), bias)
     }
 
-    /// The same, added to `onto` `[rows, out]`.
-    pub fn forward_onto(&self, onto: &mut [f32], x: &[f32], bias: Option<&[f32]>) {
+    /// `to + (x Wᵀ + b)` for `to` `[rows, out]`.
+    pub fn forward_plus(&self, to: &[f32], x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let x = self.input(x);
         let _span = self.span(x.rows());
-        let onto = MatrixMut::new(onto, x.rows(), self.weight.rows());
-        let weight = self.precision.rhs(self.weight.t());
-        gemm::gemm(onto, Beta::Add, x, weight, bias);
+        gemm::product_plus(to, x, self.precision.rhs(self.weight.t()), bias)
     }
 
     /// `g W`: from the gradient of the output, `[rows, out]`, to that of the input.

@@ -339,9 +339,8 @@ fn forward(parts: &Parts, setting: &Setting) -> (FlexTensor, Kept) {
         );
     }
     (kept.out, kept.lse) = (out, lse);
-    let mut y = x.to_vec();
     let output = parts.output(setting);
-    output.forward_onto(&mut y, &kept.out, parts.o_bias.present());
+    let y = output.forward_plus(x, &kept.out, parts.o_bias.present());
     (tensor(y, [setting.rows(), width]), kept)
 }
 

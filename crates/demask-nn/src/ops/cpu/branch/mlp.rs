@@ -194,8 +194,7 @@ fn forward(parts: &Parts, setting: Setting) -> (FlexTensor, Vec<f32>) {
         let _span = span::part("gelu");
         rowwise::gelu(&inner, &mut active);
     }
-    let mut y = x.to_vec();
-    (parts.down(setting)).forward_onto(&mut y, &active, parts.down_bias.present());
+    let y = (parts.down(setting)).forward_plus(x, &active, parts.down_bias.present());
     (tensor(y, [rows, width]), inner)
 }
 

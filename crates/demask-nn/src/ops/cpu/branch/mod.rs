@@ -68,7 +68,7 @@ fn stack<'a, const N: usize>(parts: [&'a Contiguous; N]) -> Cow<'a, [f32]> {
     let present: Vec<&[f32]> = parts.into_iter().filter_map(Contiguous::present).collect();
     match present.as_slice() {
         [only] => Cow::Borrowed(only),
-        parts => Cow::Owned(parts.concat()),
+        parts => Cow::Owned(rowwise::stack(parts)),
     }
 }
 
@@ -96,6 +96,6 @@ fn unstack<const N: usize, const D: usize>(
     shapes.map(|shape| {
         let (part, after) = rest.split_at(shape.iter().product());
         rest = after;
-        (wanted.next() == Some(true)).then(|| tensor(part.to_vec(), shape))
+        (wanted.next() == Some(true)).then(|| tensor(rowwise::stack(&[part]), shape))
     })
 }
