@@ -116,7 +116,7 @@ impl Left<'_> {
             && matches!(b, Source::Panels { .. })
             && !self.in_order()
             && self.layout.groups <= 1
-            && self.layout.words > 2 * parts::WORDS
+            && self.layout.words > parts::WORDS
     }
 
     /// Parts into which the inner dimension is cut.
