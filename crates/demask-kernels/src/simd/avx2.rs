@@ -138,8 +138,8 @@ impl Simd for Avx2 {
         ))
     }
     #[inline(always)]
-    fn pow2(self, n: Pair) -> Pair {
-        op!({
+    fn scale_pow2(self, x: Pair, n: Pair) -> Pair {
+        let power = op!({
             let bias = _mm256_set1_epi32(127);
             let lo = _mm256_add_epi32(_mm256_cvtps_epi32(n.0), bias);
             let hi = _mm256_add_epi32(_mm256_cvtps_epi32(n.1), bias);
@@ -147,7 +147,8 @@ impl Simd for Avx2 {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<23>(lo)),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<23>(hi)),
             )
-        })
+        });
+        self.mul(x, power)
     }
     #[inline(always)]
     fn sum(self, v: Pair) -> f32 {

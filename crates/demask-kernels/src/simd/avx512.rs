@@ -117,11 +117,8 @@ impl<const DOTS: bool> Simd for Avx512<DOTS> {
         ))
     }
     #[inline(always)]
-    fn pow2(self, n: __m512) -> __m512 {
-        op!({
-            let e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(e))
-        })
+    fn scale_pow2(self, x: __m512, n: __m512) -> __m512 {
+        op!(_mm512_scalef_ps(x, n))
     }
     #[inline(always)]
     fn sum(self, v: __m512) -> f32 {

@@ -11,18 +11,21 @@ pub(crate) const EXP_HIGH: f32 = 88.37;
 /// exactly 1 at 0, constant above, NaN for NaN.
 ///
 /// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`, a polynomial of degree 7 for `e^r` (Taylor: the next term is
-/// below 6e-9), and `2ⁿ` by writing the exponent.
+/// below 6e-9), and the exponent raised by n.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    let clamped = s.max(s.splat(EXP_LOW), s.min(s.splat(EXP_HIGH), x));
+    s.select_lt(x, s.splat(EXP_LOW), s.splat(0.0), exp_within(s, clamped))
+}
+
+/// [`exp`] of values on `[EXP_LOW, EXP_HIGH]`, or NaN.
+#[inline(always)]
+pub(crate) fn exp_within<S: Simd>(s: S, x: S::V) -> S::V {
     // Adding 1.5·2²³ pushes the fraction out of the mantissa: round to nearest.
     let magic = s.splat(12_582_912.0);
-    let clamped = s.max(s.splat(EXP_LOW), s.min(s.splat(EXP_HIGH), x));
-    let n = s.sub(
-        s.fma(clamped, s.splat(std::f32::consts::LOG2_E), magic),
-        magic,
-    );
+    let n = s.sub(s.fma(x, s.splat(std::f32::consts::LOG2_E), magic), magic);
     // ln 2 in two parts; the first has few bits, so that n·hi is exact.
-    let r = s.fma(n, s.splat(-0.693_359_4), clamped);
+    let r = s.fma(n, s.splat(-0.693_359_4), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     let mut p = s.splat(1.0 / 5040.0);
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5] {
@@ -30,8 +33,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     }
     // e^r = 1 + (r + r²·p): the large parts last, for accuracy.
     let p = s.add(s.fma(s.mul(r, r), p, r), s.splat(1.0));
-    let y = s.mul(p, s.pow2(n));
-    s.select_lt(x, s.splat(EXP_LOW), s.splat(0.0), y)
+    s.scale_pow2(p, n)
 }
 
 /// The logistic function `1 / (1 + e^-x)`.

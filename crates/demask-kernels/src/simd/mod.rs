@@ -214,8 +214,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `x < limit ? then : otherwise` in each lane (false for NaN).
     fn select_lt(self, x: Self::V, limit: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
-    /// `2ⁿ` for whole `n` in −126..=127.
-    fn pow2(self, n: Self::V) -> Self::V;
+    /// `x·2ⁿ` for whole `n` in −126..=127.
+    fn scale_pow2(self, x: Self::V, n: Self::V) -> Self::V;
     /// Sum of the lanes: i with i+8, then i+4, i+2, i+1.
     fn sum(self, v: Self::V) -> f32;
     /// Largest lane.
@@ -368,10 +368,13 @@ mod tests {
                 assert_eq!((out[4], out[5], out[15]), (x[4], -3.0, -3.0));
                 s.store_part(out.as_mut_ptr(), 2, s.splat(7.0));
                 assert_eq!((out[1], out[2]), (7.0, x[2]));
-                s.store(out.as_mut_ptr(), s.pow2(s.splat(-126.0)));
-                assert_eq!(out[9], f32::MIN_POSITIVE);
-                s.store(out.as_mut_ptr(), s.pow2(s.splat(127.0)));
-                assert_eq!(out[9], 2f32.powi(127));
+                s.store(
+                    out.as_mut_ptr(),
+                    s.scale_pow2(s.splat(1.5), s.splat(-126.0)),
+                );
+                assert_eq!(out[9], 1.5 * f32::MIN_POSITIVE);
+                s.store(out.as_mut_ptr(), s.scale_pow2(s.splat(1.5), s.splat(127.0)));
+                assert_eq!(out[9], 1.5 * 2f32.powi(127));
                 let nan = s.splat(f32::NAN);
                 s.store(out.as_mut_ptr(), s.min(s.splat(1.0), nan));
                 assert!(out[0].is_nan());

@@ -187,11 +187,12 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
         )
     }
     #[inline(always)]
-    fn pow2(self, n: Quads) -> Quads {
-        each!(i, {
+    fn scale_pow2(self, x: Quads, n: Quads) -> Quads {
+        let power = each!(i, {
             let e = vaddq_s32(vcvtq_s32_f32(n[i]), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(e))
-        })
+        });
+        self.mul(x, power)
     }
     #[inline(always)]
     fn sum(self, v: Quads) -> f32 {

@@ -153,8 +153,8 @@ impl Simd for Portable {
         )
     }
     #[inline(always)]
-    fn pow2(self, n: V) -> V {
-        lanes!(i, f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
+    fn scale_pow2(self, x: V, n: V) -> V {
+        lanes!(i, x[i] * f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
     fn sum(self, v: V) -> f32 {

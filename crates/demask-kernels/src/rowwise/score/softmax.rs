@@ -1,7 +1,7 @@
 //! The softmax of a row, chunk by chunk.
 
 use crate::rowwise::{get_or, put};
-use crate::simd::math::{EXP_LOW, exp};
+use crate::simd::math::{EXP_LOW, exp_within};
 use crate::simd::{LANES, Simd};
 
 /// What is known of a softmax `p_i = exp(s·z_i) / Σ exp(s·z)` over a row of logits, `s` being 1/temperature.
@@ -183,10 +183,12 @@ fn sums<S: Simd>(s: S, x: &[f32], top: f32, scale: f32) -> (f32, f32) {
     for j in (0..x.len()).step_by(LANES) {
         let z = get_or(s, x, j, f32::NEG_INFINITY);
         let y = s.mul(s.sub(z, top), scale);
+        let clamped = s.max(low, y);
+        let e = s.select_lt(y, low, zero, exp_within(s, clamped));
         // The largest is what exceeds the number below it; NaN does not and stays in the sum.
-        let e = s.select_lt(below, z, zero, exp(s, y));
+        let e = s.select_lt(below, z, zero, e);
         rest = s.add(rest, e);
-        bent = s.fma(e, s.max(y, low), bent);
+        bent = s.fma(e, clamped, bent);
     }
     (s.sum(rest), s.sum(bent))
 }
