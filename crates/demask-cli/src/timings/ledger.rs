@@ -6,15 +6,18 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The spans of a command, by operation. Moments are durations since its begin.
-#[derive(Debug, Default)]
+///
+/// Every moment is shared by the threads that have a span open then, and goes to the innermost span of each: so the
+/// times of all operations, and the rest, add up to the time of the command.
+#[derive(Debug, Clone, Default)]
 pub struct Ledger {
     totals: Vec<Total>,
     /// The open spans of each thread that has some, the innermost last.
     open: HashMap<ThreadId, Vec<Open>>,
-    /// Time in which some thread had a span open, up to the last moment when none had.
-    covered: Duration,
-    /// Since when some thread has one.
-    since: Duration,
+    /// Time in which no thread had a span open.
+    rest: Duration,
+    /// Up to when time has been given out.
+    until: Duration,
 }
 
 /// All spans of an operation in a number format.
@@ -26,7 +29,7 @@ pub struct Total {
     pub dtype: Option<String>,
     /// Finished spans.
     pub calls: u64,
-    /// Their time without that of the spans inside, over all threads.
+    /// Their share of the time of the command, without that of the spans inside.
     pub own: Duration,
     /// Their operations.
     pub work: u64,
@@ -47,9 +50,6 @@ pub struct Summary {
 struct Open {
     place: usize,
     work: u64,
-    start: Duration,
-    /// Time of the finished spans inside.
-    inside: Duration,
 }
 
 impl Ledger {
@@ -72,59 +72,49 @@ impl Ledger {
 
     /// A thread begins a span that takes `work` operations.
     pub fn enter(&mut self, thread: ThreadId, place: usize, work: u64, now: Duration) {
-        if self.open.is_empty() {
-            self.since = now;
-        }
-        self.open.entry(thread).or_default().push(Open {
-            place,
-            work,
-            start: now,
-            inside: Duration::ZERO,
-        });
+        self.advance(now);
+        let stack = self.open.entry(thread).or_default();
+        stack.push(Open { place, work });
     }
 
     /// A thread ends its innermost span.
     pub fn exit(&mut self, thread: ThreadId, now: Duration) {
+        self.advance(now);
         let Some(stack) = self.open.get_mut(&thread) else {
             return;
         };
         if let Some(done) = stack.pop() {
-            let took = now.saturating_sub(done.start);
             let total = &mut self.totals[done.place];
             total.calls += 1;
-            total.own += took.saturating_sub(done.inside);
             total.work += done.work;
-            if let Some(around) = stack.last_mut() {
-                around.inside += took;
-            }
         }
         if stack.is_empty() {
             self.open.remove(&thread);
-            if self.open.is_empty() {
-                self.covered += now.saturating_sub(self.since);
-            }
+        }
+    }
+
+    /// Gives out the time up to `now`. Threads look at the clock before they come here, so a moment may lie before one
+    /// that has been.
+    fn advance(&mut self, now: Duration) {
+        let time = now.saturating_sub(self.until);
+        self.until += time;
+        let Ok(threads @ 1..) = u32::try_from(self.open.len()) else {
+            self.rest += time;
+            return;
+        };
+        for open in self.open.values().filter_map(|stack| stack.last()) {
+            self.totals[open.place].own += time / threads;
         }
     }
 
     /// Where the time went until now. The time of open spans counts, their work does not yet.
     pub fn summary(&self, now: Duration) -> Summary {
-        let mut totals = self.totals.clone();
-        for stack in self.open.values() {
-            let mut inner = Duration::ZERO;
-            for open in stack.iter().rev() {
-                let took = now.saturating_sub(open.start);
-                totals[open.place].own += took.saturating_sub(open.inside + inner);
-                inner = took;
-            }
-        }
-        let going_on = match self.open.is_empty() {
-            true => Duration::ZERO,
-            false => now.saturating_sub(self.since),
-        };
+        let mut then = self.clone();
+        then.advance(now);
         Summary {
-            totals,
+            totals: then.totals,
             wall: now,
-            rest: now.saturating_sub(self.covered + going_on),
+            rest: then.rest,
         }
     }
 }
@@ -175,6 +165,23 @@ mod tests {
         let summary = ledger.summary(s(9));
         assert_eq!(own(&summary), [("outer", 0, 3), ("inner", 1, 4)]);
         assert_eq!((summary.rest, summary.totals[1].work), (s(2), 7));
+    }
+
+    #[test]
+    fn threads_share_the_time_they_have_in_common() {
+        let mut ledger = Ledger::default();
+        let me = std::thread::current().id();
+        let other = std::thread::spawn(|| std::thread::current().id());
+        let other = other.join().unwrap();
+        let [one, two] = ["one", "two"].map(|op| ledger.place(op, None));
+        ledger.enter(me, one, 0, s(0));
+        ledger.enter(other, two, 0, s(4));
+        ledger.exit(other, s(10));
+        // It looked at the clock before the other did.
+        ledger.exit(me, s(9));
+        let summary = ledger.summary(s(12));
+        assert_eq!(own(&summary), [("one", 1, 7), ("two", 1, 3)]);
+        assert_eq!(summary.rest, s(2));
     }
 
     #[test]
