@@ -112,11 +112,16 @@ impl Left<'_> {
     /// Whether the unit multiplies part by part of a long inner dimension; see [`Left::parts`].
     #[inline(always)]
     fn in_parts(&self, b: &Source) -> bool {
+        // Sums of bf16 are results, which the unit puts into C itself: a short dimension is not worth keeping them.
+        let whole = match self.layout.format {
+            Format::Bf16 => 2 * parts::WORDS,
+            _ => parts::WORDS,
+        };
         self.tiled
             && matches!(b, Source::Panels { .. })
             && !self.in_order()
             && self.layout.groups <= 1
-            && self.layout.words > parts::WORDS
+            && self.layout.words > whole
     }
 
     /// Parts into which the inner dimension is cut.
