@@ -91,7 +91,7 @@ impl Checkpoint {
                 Some("bin") => Self::understand(llama2c_parts(name)?),
                 _ => Err(not_found(
                     name,
-                    "is a file; give the folder that holds config.json, the weights and the \
+                    "this is a file; give the folder that holds config.json, the weights and the \
                      tokenizer",
                 )),
             };

@@ -113,7 +113,14 @@ impl FromStr for Dtype {
         let found = Self::ALL.into_iter().find(|dtype| dtype.name() == name);
         found.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("unknown number format; there are {names}")
+            match Self::ALL
+                .map(Self::name)
+                .into_iter()
+                .find(|n| n.eq_ignore_ascii_case(name))
+            {
+                Some(near) => format!("did you mean `{near}`? There are {names}"),
+                None => format!("unknown number format; there are {names}"),
+            }
         })
     }
 }
@@ -128,5 +135,7 @@ mod tests {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }
         assert!("fp8".parse::<Dtype>().unwrap_err().contains("int4"));
+        let shouted = "BF16".parse::<Dtype>().unwrap_err();
+        assert!(shouted.starts_with("did you mean `bf16`?"), "{shouted}");
     }
 }

@@ -166,7 +166,9 @@ impl TrainError {
 fn hint(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
-        StorageFull => ". Free some space and resume: the last good state is untouched",
+        StorageFull => {
+            ". Free some space; --resume then goes on from the last state that was saved, if there was one"
+        }
         PermissionDenied | ReadOnlyFilesystem => {
             ". Choose a folder that can be written (--run-dir)"
         }

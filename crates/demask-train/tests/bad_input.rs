@@ -54,7 +54,7 @@ fn a_typo_is_named_with_its_line_and_the_nearest_key() {
 fn a_wrong_kind_or_type_is_named() {
     let error = refuse("kind = \"mdlm\"", "kind = \"mdml\"");
     assert!(
-        error.starts_with("tiny.toml:29: unknown kind `mdml`; did you mean `mdlm`?"),
+        error.starts_with("tiny.toml:29: unknown value `mdml`; did you mean `mdlm`?"),
         "{error}"
     );
     let error = refuse("steps = 6", "steps = \"six\"");
@@ -98,7 +98,7 @@ fn adapters_and_searches_that_mean_nothing_are_refused() {
         "[lora]\ntargets = [\"q\", \"gat\"]\n\n[objective]",
     );
     assert!(
-        error.starts_with("tiny.toml:29: unknown kind `gat`; did you mean `gate`?"),
+        error.starts_with("tiny.toml:29: unknown value `gat`; did you mean `gate`?"),
         "{error}"
     );
     let peft = parse(RECIPE, &[init, "lora.targets=[\"q_proj\", \"down_proj\"]"]).unwrap();

@@ -87,8 +87,7 @@ impl World {
             (_, "peer") => &["--peer", "other"],
             (_, "repeat") => &["--repeat", "3"],
             (_, "seconds") => &["--seconds", "3"],
-            // Networks are trained in one so far.
-            ("bench train", "dtype") => return Vec::new(),
+            ("train" | "bench train", "dtype") => &["--dtype", "bf16"],
             ("eval", "config") => return vec!["--config".into(), self.path("eval.json")],
             (_, "config") => return vec!["--config".into(), self.path("decode.json")],
             ("eval", "set") => &["--set", "eval.nelbo.draws=3"],

@@ -22,6 +22,7 @@ bits as a training that was never stopped. A second Ctrl-C ends at once.
 Examples:
   demask train recipes/story.toml
   demask train recipes/story.toml --set run.steps=300 --set optimizer.lr=1e-3
+  demask train recipes/story.toml --dtype bf16
   demask train --resume runs/story")]
 pub struct Train {
     /// The recipe; not needed with --resume
@@ -31,6 +32,10 @@ pub struct Train {
     /// Change one value of the recipe, for example run.steps=300 (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = value::assignment)]
     set: Vec<String>,
+
+    /// What products are computed in, short for --set run.dtype=TYPE; all else stays f32
+    #[arg(long, value_name = "TYPE", value_parser = ["f32", "bf16"])]
+    dtype: Option<String>,
 
     /// Go on with the training in this run folder
     #[arg(long, value_name = "RUN", conflicts_with = "run_dir")]
@@ -53,9 +58,11 @@ pub struct Plan {
 impl Train {
     /// Reads the recipe and applies the flags.
     pub fn resolve(&self) -> Result<Plan> {
+        let mut changes = self.set.clone();
+        changes.extend(self.dtype.iter().map(|dtype| format!("run.dtype={dtype}")));
         let (recipe, roots) = match (&self.recipe, &self.resume) {
-            (Some(path), _) => (Recipe::load(path, &self.set)?, roots_of(path)),
-            (None, Some(run)) => (RunDir::recipe(run, &self.set)?, roots_of(run)),
+            (Some(path), _) => (Recipe::load(path, &changes)?, roots_of(path)),
+            (None, Some(run)) => (RunDir::recipe(run, &changes)?, roots_of(run)),
             (None, None) => return Err(usage("a recipe or --resume is needed")),
         };
         let run = (self.resume.clone())

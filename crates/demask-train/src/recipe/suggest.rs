@@ -34,7 +34,7 @@ pub(super) fn explain(text: &str, message: &str, at: Option<usize>) -> (Option<u
         return (
             line,
             format!(
-                "unknown kind `{unknown}`; {near}known: {}",
+                "unknown value `{unknown}`; {near}known: {}",
                 known.join(", ")
             ),
         );
@@ -62,7 +62,9 @@ fn unknown_key(unknown: &str, path: &str, section: &str, known: &[String]) -> St
         let dot = if section.is_empty() { "" } else { "." };
         message += &format!("; did you mean `{section}{dot}{near}`?");
     } else if let Some(home) = home_of(unknown).filter(|home| *home != section) {
-        message += &format!("; `{unknown}` belongs in [{home}]");
+        message += &format!("; `{unknown}` belongs in [{home}].");
+    } else if !known.is_empty() {
+        message.push('.');
     }
     if !known.is_empty() {
         let place = if section.is_empty() {
