@@ -3,7 +3,8 @@
 //! Output pixels of all pictures are numbered through; a *strip* is a range of these columns. For a
 //! channel the source rows under a strip are copied once with their zeros around them, columns
 //! sorted by their remainder modulo the step: then every tap of every stretch of a row is a plain
-//! load at a constant offset, with no border to think of.
+//! load at a constant offset, with no border to think of. Rows and columns between two samples that no
+//! tap reads are left out, so that a plane grows with the taps and the columns, whatever the step.
 
 use crate::simd::{LANES, Simd};
 
@@ -33,13 +34,17 @@ impl Sampling {
     fn span(&self, axis: usize) -> usize {
         self.taps.iter().map(|t| t[axis]).max().unwrap_or(0)
     }
+    /// Rows (or columns) of a padded plane between neighbours of the grid: those that a tap reads.
+    fn pitch(&self, axis: usize) -> usize {
+        self.step[axis].min(self.span(axis) + 1)
+    }
     /// Values of a padded row for one remainder of the column.
     fn phase(&self) -> usize {
         self.grid[1] + self.span(1) / self.step[1]
     }
     /// Values of a padded row.
     fn row(&self) -> usize {
-        self.phase() * self.step[1]
+        self.phase() * self.pitch(1)
     }
     /// Where each tap lies in a padded plane.
     pub fn tap_offsets(&self) -> Vec<usize> {
@@ -90,6 +95,7 @@ impl Strip {
     /// Columns q0..q1 of all pictures; runs end at multiples of `cut` columns.
     pub fn new(sampling: &Sampling, (q0, q1): (usize, usize), cut: usize) -> Self {
         let ([_, gw], pixels, row) = (sampling.grid, sampling.pixels(), sampling.row());
+        let (step, pitch) = (sampling.step[0], sampling.pitch(0));
         let (mut runs, mut segments, mut plane) = (Vec::new(), Vec::new(), 0);
         let mut q = q0;
         while q < q1 {
@@ -105,14 +111,14 @@ impl Strip {
                     len,
                     picture,
                     at,
-                    src: plane + (at[0] - j0) * sampling.step[0] * row + at[1],
+                    src: plane + (at[0] - j0) * pitch * row + at[1],
                 });
                 q += len;
             }
-            let rows = (j1 - j0) * sampling.step[0] + sampling.span(0) + 1;
+            let rows = (j1 - j0) * pitch + sampling.span(0) + 1;
             segments.push(Segment {
                 picture,
-                first: (j0 * sampling.step[0]) as isize + sampling.low[0],
+                first: (j0 * step) as isize + sampling.low[0],
                 rows,
             });
             plane += rows * row;
@@ -137,18 +143,20 @@ impl Strip {
         channel: usize,
         mut dst: *mut f32,
     ) {
-        let ([h, w], [_, step]) = (sampling.source, sampling.step);
+        let ([h, w], [down, step]) = (sampling.source, sampling.step);
         let (row, phase) = (sampling.row(), sampling.phase());
-        // Source columns x0..x0 + count stand at left.. of the padded row.
+        let (lines, pitch) = (sampling.pitch(0), sampling.pitch(1));
+        // Columns up to the last one that is read; of these x0..x0 + count of the source stand at left...
+        let reach = (sampling.grid[1] - 1) * step + sampling.span(1) + 1;
         let x0 = sampling.low[1].max(0) as usize;
-        let left = ((-sampling.low[1]).max(0) as usize).min(row);
-        let count = w.saturating_sub(x0).min(row - left);
+        let left = ((-sampling.low[1]).max(0) as usize).min(reach);
+        let count = w.saturating_sub(x0).min(reach - left);
         // SAFETY: all writes lie in the row that begins at dst; reads in the source row.
         unsafe {
             for segment in &self.segments {
                 let plane = src.add((segment.picture * sampling.channels + channel) * h * w);
                 for r in 0..segment.rows {
-                    let y = segment.first + r as isize;
+                    let y = segment.first + (r / lines * down + r % lines) as isize;
                     if y < 0 || y >= h as isize || count == 0 {
                         zero(s, dst, row);
                     } else {
@@ -159,7 +167,7 @@ impl Strip {
                             zero(s, dst.add(left + count), row - left - count);
                         } else {
                             zero(s, dst, row);
-                            split(s, from, count, left, dst, (step, phase));
+                            split(s, from, count, left, dst, (step, phase, pitch));
                         }
                     }
                     dst = dst.add(row);
@@ -193,10 +201,11 @@ pub(super) fn pieces(strip: &Strip, nr: usize) -> (Vec<Piece>, Vec<usize>) {
     (pieces, starts)
 }
 
-/// Sorts `count` values, which stand at `left`.. of a row, by the remainder of their place modulo `step`.
+/// Sorts `count` values, which stand at `left`.. of a row, by the remainder of their place modulo `step`; those with a
+/// remainder of `pitch` or more are left out.
 ///
 /// # Safety
-/// `src` holds `count` values, `dst` `step · phase`, of which these are a part.
+/// `src` holds `count` values, `dst` `pitch · phase`, of which these are a part.
 #[inline(always)]
 unsafe fn split<S: Simd>(
     s: S,
@@ -204,13 +213,14 @@ unsafe fn split<S: Simd>(
     count: usize,
     left: usize,
     dst: *mut f32,
-    (step, phase): (usize, usize),
+    (step, phase, pitch): (usize, usize, usize),
 ) {
     // SAFETY: the caller's promises.
     unsafe {
         if step == 2 {
             // Where the first value and the second one go; the others follow in turn.
-            let place = |x: usize| dst.add(x % 2 * phase + x / 2);
+            let place = |x: usize| dst.wrapping_add(x % 2 * phase + x / 2);
+            let (keep_first, keep_second) = (left % 2 < pitch, (left + 1) % 2 < pitch);
             let (first, second) = (place(left), place(left + 1));
             let (firsts, seconds) = (count.div_ceil(2), count / 2);
             for i in (0..firsts).step_by(LANES) {
@@ -225,15 +235,23 @@ unsafe fn split<S: Simd>(
                     )
                 };
                 let (even, odd) = s.unzip(a, b);
-                s.store_part(first.add(i), firsts - i, even);
-                if seconds > i {
+                if keep_first {
+                    s.store_part(first.add(i), firsts - i, even);
+                }
+                if keep_second && seconds > i {
                     s.store_part(second.add(i), seconds - i, odd);
                 }
             }
         } else {
+            let (mut remainder, mut at) = (left % step, left / step);
             for i in 0..count {
-                let x = left + i;
-                *dst.add(x % step * phase + x / step) = *src.add(i);
+                if remainder < pitch {
+                    *dst.add(remainder * phase + at) = *src.add(i);
+                }
+                remainder += 1;
+                if remainder == step {
+                    (remainder, at) = (0, at + 1);
+                }
             }
         }
     }
