@@ -22,14 +22,14 @@ pub struct HeadRows {
 }
 
 impl HeadRows {
-    /// Values of a row.
+    /// Values of a row. As below, what does not fit the address space is found by the operations.
     fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
-    /// Values of all rows.
+    /// Values of all rows, at most `usize::MAX`.
     pub fn len(&self) -> usize {
-        self.rows * self.width()
+        self.rows.saturating_mul(self.width())
     }
 
     /// Whether there are none.
@@ -38,10 +38,14 @@ impl HeadRows {
     }
 
     fn check(&self, held: usize) {
+        let width = self.heads.checked_mul(self.head_dim);
+        let end = width.and_then(|width| width.checked_add(self.skip));
+        let rows = self.rows.checked_mul(self.stride);
         assert!(
-            self.skip + self.width() <= self.stride && self.rows * self.stride <= held,
+            end.is_some_and(|end| end <= self.stride) && rows.is_some_and(|rows| rows <= held),
             "head_norm: {self:?} does not lie in {held} values"
         );
+        assert!(self.head_dim > 0, "head_norm: heads of no values");
     }
 }
 
@@ -70,6 +74,9 @@ pub fn head_norm(
         inverse.len(),
         weight.len()
     );
+    if at.is_empty() {
+        return;
+    }
     let isa = Isa::detect();
     let (y, inverse) = (MutPtr(y.as_mut_ptr()), MutPtr(inverse.as_mut_ptr()));
     threads::over_rows(at.rows, at.len() * 4, |a, b| {
@@ -120,6 +127,10 @@ pub fn head_norm_backward(
         weight.len(),
         dweight.len()
     );
+    if at.is_empty() {
+        dweight.fill(0.0);
+        return;
+    }
     let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
     let total = sum_over_rows(at.rows, n, at.len() * 8, |a, b, dweight| {
         for r in a..b {
@@ -147,6 +158,47 @@ mod tests {
     use crate::simd::with_every_isa;
     use crate::testing::Lcg;
     use crate::threads::with_threads;
+
+    #[test]
+    #[should_panic(expected = "head_norm: HeadRows { rows: 8589934592")]
+    fn rows_beyond_the_address_space_are_refused() {
+        HeadRows {
+            rows: 1 << 33,
+            stride: 1 << 31,
+            skip: 0,
+            heads: 1 << 31,
+            head_dim: 1,
+        }
+        .check(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not lie in 3 values")]
+    fn a_width_that_wraps_is_refused() {
+        let at = HeadRows {
+            rows: 1,
+            stride: 3,
+            skip: usize::MAX,
+            heads: 1,
+            head_dim: 2,
+        };
+        head_norm(&[0.0; 3], at, &[0.0; 2], 1.0, &mut [0.0; 2], &mut [0.0]);
+    }
+
+    #[test]
+    fn any_number_of_rows_without_heads() {
+        let at = HeadRows {
+            rows: usize::MAX,
+            stride: 0,
+            skip: 0,
+            heads: 0,
+            head_dim: 2,
+        };
+        head_norm(&[], at, &[1.0; 2], 1.0, &mut [], &mut []);
+        let mut dweight = [9.0; 2];
+        head_norm_backward(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
+        assert_eq!(dweight, [0.0; 2]);
+    }
 
     #[test]
     fn is_the_norm_of_the_same_rows() {

@@ -98,10 +98,10 @@ fn backward<const ONTO: bool>(
     if let Some(w) = weight {
         same_len("rms_norm_backward: weight", n, &[w.len()]);
     }
-    let width = dweight.as_ref().map_or(0, |w| w.len());
-    if width > 0 {
-        same_len("rms_norm_backward: dweight", n, &[width]);
+    if let Some(dw) = &dweight {
+        same_len("rms_norm_backward: dweight", n, &[dw.len()]);
     }
+    let width = if dweight.is_some() { n } else { 0 };
     let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
     let total = sum_over_rows(rows, width, x.len() * 8, |a, b, dweight| {
         // SAFETY: chunks of rows do not overlap.
