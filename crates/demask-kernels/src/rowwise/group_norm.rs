@@ -4,9 +4,9 @@
 //! partial sums (value j of a channel goes to partial sum j mod 64), folded in a fixed order; sums over a
 //! channel likewise; the gradients of weight and bias add the pictures in order.
 
+use super::silu::value_and_slope;
 use super::{get, same_len, same_size};
 use crate::mem::{MutPtr, written};
-use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 
@@ -278,7 +278,7 @@ impl Kernel for Forward<'_> {
             for j in (0..pixels).step_by(LANES) {
                 let z = s.fma(s.mul(s.sub(get(s, x, j), centre), r), w, b);
                 let z = if self.shape.silu {
-                    s.mul(z, sigmoid(s, z))
+                    value_and_slope(s, z).0
                 } else {
                     z
                 };
@@ -326,10 +326,7 @@ impl Kernel for Backward<'_> {
                     let h = s.mul(s.sub(get(s, x, j), centre), r);
                     let mut d = get(s, dy, j);
                     if silu {
-                        let z = s.fma(h, w, b);
-                        let sig = sigmoid(s, z);
-                        let turn = s.mul(z, s.sub(s.splat(1.0), sig));
-                        d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
+                        d = s.mul(d, value_and_slope(s, s.fma(h, w, b)).1);
                         // SAFETY: channel c of dx is as long as that of x.
                         unsafe { s.store_part(dx.add(j), pixels - j, d) }
                     }
