@@ -63,6 +63,7 @@ mod tests {
     use super::*;
     use crate::testing::Lcg;
     use crate::threads::with_threads;
+    use proptest::prelude::*;
 
     #[test]
     fn literal_rows() {
@@ -94,6 +95,34 @@ mod tests {
             sum += dy[i * n];
         }
         assert_eq!(one[4 * n], sum);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn random_ids_in_order(
+            (vocab, n, rows) in (1usize..70, 1usize..130, 0usize..300), seed in 1u64..1000,
+        ) {
+            let mut rng = Lcg(seed);
+            let (table, dy) = (rng.vec(vocab * n), rng.vec(rows * n));
+            let ids: Vec<i64> = (0..rows)
+                .map(|_| ((rng.next() + 1.0) / 2.0 * vocab as f32) as i64)
+                .collect();
+            let (mut y, mut want) = (vec![0.0; rows * n], table.clone());
+            embedding_gather(&table, n, &ids, &mut y);
+            for (i, &id) in ids.iter().enumerate() {
+                let row = id as usize * n;
+                assert_eq!(y[i * n..(i + 1) * n], table[row..row + n]);
+                for j in 0..n {
+                    want[row + j] += dy[i * n + j];
+                }
+            }
+            for threads in [1, 3] {
+                let mut sum = table.clone();
+                with_threads(threads, || embedding_scatter_add(&mut sum, n, &ids, &dy));
+                assert_eq!(sum, want);
+            }
+        }
     }
 
     #[test]
