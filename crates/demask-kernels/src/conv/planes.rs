@@ -89,13 +89,20 @@ pub(super) struct Strip {
     segments: Vec<Segment>,
     /// Values of the padded plane of one channel.
     pub plane: usize,
+    /// Values of a padded row, and of one remainder of the column.
+    row: usize,
+    phase: usize,
+    /// Rows and columns between neighbours of the grid that a tap reads.
+    pitch: [usize; 2],
+    /// Source columns under a row of the grid, up to the last one that is read.
+    reach: usize,
 }
 
 impl Strip {
     /// Columns q0..q1 of all pictures; runs end at multiples of `cut` columns.
     pub fn new(sampling: &Sampling, (q0, q1): (usize, usize), cut: usize) -> Self {
         let ([_, gw], pixels, row) = (sampling.grid, sampling.pixels(), sampling.row());
-        let (step, pitch) = (sampling.step[0], sampling.pitch(0));
+        let (step, pitch) = (sampling.step, [sampling.pitch(0), sampling.pitch(1)]);
         let (mut runs, mut segments, mut plane) = (Vec::new(), Vec::new(), 0);
         let mut q = q0;
         while q < q1 {
@@ -111,14 +118,14 @@ impl Strip {
                     len,
                     picture,
                     at,
-                    src: plane + (at[0] - j0) * pitch * row + at[1],
+                    src: plane + (at[0] - j0) * pitch[0] * row + at[1],
                 });
                 q += len;
             }
-            let rows = (j1 - j0) * pitch + sampling.span(0) + 1;
+            let rows = (j1 - j0) * pitch[0] + sampling.span(0) + 1;
             segments.push(Segment {
                 picture,
-                first: (j0 * step) as isize + sampling.low[0],
+                first: (j0 * step[0]) as isize + sampling.low[0],
                 rows,
             });
             plane += rows * row;
@@ -127,6 +134,10 @@ impl Strip {
             runs,
             segments,
             plane,
+            row,
+            phase: sampling.phase(),
+            pitch,
+            reach: (gw - 1) * step[1] + sampling.span(1) + 1,
         }
     }
 
@@ -144,10 +155,14 @@ impl Strip {
         mut dst: *mut f32,
     ) {
         let ([h, w], [down, step]) = (sampling.source, sampling.step);
-        let (row, phase) = (sampling.row(), sampling.phase());
-        let (lines, pitch) = (sampling.pitch(0), sampling.pitch(1));
-        // Columns up to the last one that is read; of these x0..x0 + count of the source stand at left...
-        let reach = (sampling.grid[1] - 1) * step + sampling.span(1) + 1;
+        let Self {
+            row,
+            phase,
+            pitch: [lines, pitch],
+            reach,
+            ..
+        } = *self;
+        // Source columns x0..x0 + count stand at left.. of the padded row.
         let x0 = sampling.low[1].max(0) as usize;
         let left = ((-sampling.low[1]).max(0) as usize).min(reach);
         let count = w.saturating_sub(x0).min(reach - left);
@@ -155,8 +170,13 @@ impl Strip {
         unsafe {
             for segment in &self.segments {
                 let plane = src.add((segment.picture * sampling.channels + channel) * h * w);
-                for r in 0..segment.rows {
-                    let y = segment.first + (r / lines * down + r % lines) as isize;
+                let (mut next, mut line) = (segment.first, 0);
+                for _ in 0..segment.rows {
+                    if line == lines {
+                        (next, line) = (next + (down - lines) as isize, 0);
+                    }
+                    let y = next;
+                    (next, line) = (next + 1, line + 1);
                     if y < 0 || y >= h as isize || count == 0 {
                         zero(s, dst, row);
                     } else {

@@ -53,8 +53,13 @@ impl Turned {
         // SAFETY: writes rise through a line and stay in it; reads lie in rows of x.
         unsafe {
             let top = x.add((picture * self.channels + c0) * h * w);
-            for r in 0..lines {
-                let y = y0 + (r / rows * down + r % rows) as isize;
+            let (mut next, mut row) = (y0, 0);
+            for _ in 0..lines {
+                if row == rows {
+                    (next, row) = (next + (down - rows) as isize, 0);
+                }
+                let y = next;
+                (next, row) = (next + 1, row + 1);
                 if y < 0 || y >= h as isize {
                     zero(s, dst, self.line());
                     dst = dst.add(self.line());
