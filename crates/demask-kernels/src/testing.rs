@@ -17,6 +17,19 @@ impl Lcg {
     }
 }
 
+/// Largest of `|got − want| / scale`, each value with a scale of its own: that of the terms it is a sum of, which may
+/// nearly cancel.
+pub(crate) fn scaled_error(got: &[f32], want: &[f64], scale: &[f64]) -> f64 {
+    assert_eq!((got.len(), want.len()), (want.len(), scale.len()));
+    let mut worst = 0.0f64;
+    for ((&g, &w), &s) in got.iter().zip(want).zip(scale) {
+        assert!(g.is_finite(), "{g} against {w}");
+        let error = (f64::from(g) - w).abs();
+        worst = worst.max(if error == 0.0 { 0.0 } else { error / s });
+    }
+    worst
+}
+
 /// Largest absolute difference, relative to the largest reference value (at least 1e-3).
 pub(crate) fn relative_error(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());

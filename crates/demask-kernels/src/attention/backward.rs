@@ -1,7 +1,8 @@
 //! Backward attention: the weights are computed again from the log-sum-exp.
 
 use super::forward::{copy_scaled, multiply, pack_keys, pack_values, pad_rows};
-use super::{HeadsMut, HeadsRef, KeyRanges, Precision, TILE, check, gaps};
+use super::{HeadsMut, HeadsRef, InPrecision, KeyRanges, Precision, TILE};
+use super::{check, check_lse, dispatch_in, gaps, sees};
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
@@ -10,7 +11,7 @@ use crate::gemm::tiled as tile;
 use crate::mem::Scratch;
 use crate::simd::amx;
 use crate::simd::math::exp;
-use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::simd::{Isa, LANES, Simd};
 use crate::threads;
 
 /// Gradients of [`super::attention_forward`] with respect to q, k and v.
@@ -46,7 +47,7 @@ pub fn attention_backward(
     dv: HeadsMut<'_>,
 ) {
     let group = check(&q, &k, &v, ranges);
-    let [batch, q_len, heads, dim] = q.dims();
+    let [batch, _, heads, dim] = q.dims();
     assert!(
         out.dims() == q.dims() && dout.dims() == q.dims() && dq.dims() == q.dims(),
         "attention: out, dout and dq must have the dims of q, {:?}",
@@ -57,18 +58,15 @@ pub fn attention_backward(
         "attention: dk and dv must have the dims of k, {:?}",
         k.dims()
     );
-    assert_eq!(
-        lse.len(),
-        batch * heads * q_len,
-        "attention: lse is [batch, heads, q_len]"
-    );
+    check_lse(lse, q.dims());
     let kv_heads = k.dims()[2];
-    if dim == 0 {
+    if q.dims().contains(&0) && k.dims().contains(&0) {
         return;
     }
     let work = 10usize
         .saturating_mul(ranges.pairs(batch))
-        .saturating_mul(heads * dim);
+        .saturating_mul(heads)
+        .saturating_mul(dim);
     let isa = Isa::detect();
     threads::parallel(batch * kv_heads, work, |unit| {
         let (b, kv) = (unit / kv_heads, unit % kv_heads);
@@ -91,10 +89,7 @@ pub fn attention_backward(
             kv,
             tiled: isa == Isa::Amx && precision == Precision::Bf16,
         };
-        match precision {
-            Precision::F32 => dispatch(isa, InF32(unit)),
-            Precision::Bf16 => dispatch(isa, InBf16(unit)),
-        }
+        dispatch_in(precision, isa, unit);
     });
 }
 
@@ -118,26 +113,7 @@ struct Unit<'a> {
     tiled: bool,
 }
 
-struct InF32<'a>(Unit<'a>);
-struct InBf16<'a>(Unit<'a>);
-
-impl Kernel for InF32<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.run::<S, false>(s)
-    }
-}
-
-impl Kernel for InBf16<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.run::<S, true>(s)
-    }
-}
-
-impl Unit<'_> {
+impl InPrecision for Unit<'_> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
@@ -275,13 +251,8 @@ impl Unit<'_> {
                 std::slice::from_raw_parts_mut(dv_sum, TILE * padded).fill(0.0);
                 for r0 in (0..n).step_by(TILE) {
                     let m = TILE.min(n - r0);
-                    let sees = |r: usize| {
-                        let list = self.ranges.of(b, place(r).1);
-                        let first = list.partition_point(|&(_, end)| end as usize <= k0);
-                        list.get(first)
-                            .is_some_and(|&(start, _)| (start as usize) < k0 + width)
-                    };
-                    if !(r0..r0 + m).any(sees) {
+                    let visible = |r: usize| self.ranges.of(b, place(r).1);
+                    if !(r0..r0 + m).any(|r| sees(visible(r), k0, width)) {
                         continue;
                     }
                     let rows = panels(m);
@@ -300,7 +271,7 @@ impl Unit<'_> {
                         let (p, ds) = (weight.add(r * TILE), dscore.add(r * TILE));
                         let of_row = per_row.add(2 * (r0 + r));
                         differentiate(s, p, ds, *of_row, *of_row.add(1));
-                        gaps::<TILE>(self.ranges.of(b, place(r0 + r).1), k0, |from, to| {
+                        gaps::<TILE>(visible(r0 + r), k0, |from, to| {
                             std::slice::from_raw_parts_mut(p.add(from), to - from).fill(0.0);
                             std::slice::from_raw_parts_mut(ds.add(from), to - from).fill(0.0);
                         });

@@ -1,6 +1,7 @@
 //! Forward attention with an online softmax.
 
-use super::{HeadsMut, HeadsRef, KeyRanges, Precision, TILE, check, gaps};
+use super::{HeadsMut, HeadsRef, InPrecision, KeyRanges, Precision, TILE};
+use super::{check, check_lse, dispatch_in, gaps, sees};
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
@@ -9,7 +10,7 @@ use crate::gemm::tiled::{self as tile, Operands};
 use crate::mem::{MutPtr, Scratch};
 use crate::simd::amx;
 use crate::simd::math::exp;
-use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
+use crate::simd::{Isa, LANES, Simd};
 use crate::threads;
 
 /// Most rows (query × head of one group) of a task.
@@ -52,16 +53,12 @@ pub fn attention_forward(
         q.dims(),
         "attention: out must have the dims of q"
     );
-    assert_eq!(
-        lse.len(),
-        batch * heads * q_len,
-        "attention: lse is [batch, heads, q_len]"
-    );
-    let (kv_heads, rows) = (k.dims()[2], group * q_len);
-    let units = batch * kv_heads;
-    if units == 0 || rows == 0 || dim == 0 {
+    check_lse(lse, q.dims());
+    if lse.is_empty() {
         return;
     }
+    let (kv_heads, rows) = (k.dims()[2], group * q_len);
+    let units = batch * kv_heads;
     let work = 4usize
         .saturating_mul(ranges.pairs(batch))
         .saturating_mul(heads * dim);
@@ -79,7 +76,7 @@ pub fn attention_forward(
         let (b, kv) = (unit / kv_heads, unit % kv_heads);
         let chunk = (rows * chunk / chunks, rows * (chunk + 1) / chunks);
         let (q, k, v, out) = (&q, &k, &v, &out);
-        let chunk = Chunk {
+        let kernel = Chunk {
             q,
             k,
             v,
@@ -93,10 +90,7 @@ pub fn attention_forward(
             chunk,
             tiled,
         };
-        match precision {
-            Precision::F32 => dispatch(isa, InF32(chunk)),
-            Precision::Bf16 => dispatch(isa, InBf16(chunk)),
-        }
+        dispatch_in(precision, isa, kernel);
     });
 }
 
@@ -120,32 +114,21 @@ struct Chunk<'a> {
 /// Most rows of a panel of queries, whatever multiplies it.
 const MOST: usize = tile::MR;
 
-struct InF32<'a>(Chunk<'a>);
-struct InBf16<'a>(Chunk<'a>);
-
-impl Kernel for InF32<'_> {
-    type Output = ();
+impl InPrecision for Chunk<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        self.0.run::<S, false, TILE>(s)
-    }
-}
-
-impl Kernel for InBf16<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if S::UNIT && self.0.tiled {
-            self.0.run::<S, true, TILED_KEYS>(s)
+    fn run<S: Simd, const BF16: bool>(self, s: S) {
+        if S::UNIT && BF16 && self.tiled {
+            self.run_tiles::<S, BF16, TILED_KEYS>(s)
         } else {
-            self.0.run::<S, true, TILE>(s)
+            self.run_tiles::<S, BF16, TILE>(s)
         }
     }
 }
 
 impl Chunk<'_> {
+    /// All of it, `KEYS` keys at a time.
     #[inline(always)]
-    fn run<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {
+    fn run_tiles<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {
         const { assert!(KEYS.is_multiple_of(4 * LANES) && KEYS.is_multiple_of(S::NR)) };
         let [_, q_len, heads, dim] = self.q.dims();
         let k_len = self.k.dims()[1];
@@ -165,7 +148,8 @@ impl Chunk<'_> {
         };
         // (head, query) of a row of this chunk.
         let place = |r: usize| (kv * self.group + (r0 + r) / q_len, (r0 + r) % q_len);
-        // The query of each row: divisions would cost as much as a third of the products.
+        // The query of each row: divisions would cost as much as a third of the products. (Key ranges have been made for
+        // so many queries, so there are fewer than 2³².)
         let queries: Vec<u32> = (0..n).map(|r| place(r).1 as u32).collect();
         let visible = |r: usize| self.ranges.of(b, queries[r] as usize);
         let format = if BF16 { Format::Bf16 } else { Format::F32 };
@@ -234,17 +218,7 @@ impl Chunk<'_> {
                 }
                 for t in 0..rows.tiles {
                     let (a, z) = (rows.start(t), rows.start(t + 1));
-                    let mut sees = false;
-                    for r in a..z {
-                        let list = visible(r);
-                        let first = list.partition_point(|&(_, end)| end as usize <= k0);
-                        let next = list.get(first);
-                        sees |= next.is_some_and(|&(start, _)| (start as usize) < k0 + width);
-                        if sees {
-                            break;
-                        }
-                    }
-                    if !sees {
+                    if !(a..z).any(|r| sees(visible(r), k0, width)) {
                         continue;
                     }
                     if !packed {

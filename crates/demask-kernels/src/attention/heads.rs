@@ -12,9 +12,11 @@ struct Extent {
 impl Extent {
     fn contiguous(dims: [usize; 4]) -> Self {
         let [_, len, heads, dim] = dims;
+        // What saturates does not pass the check.
+        let row = heads.saturating_mul(dim);
         Self {
             dims,
-            strides: [len * heads * dim, heads * dim, dim],
+            strides: [len.saturating_mul(row), row, dim],
         }
     }
 
@@ -40,6 +42,9 @@ impl Extent {
 
     /// Panics when two elements share a place.
     fn check_disjoint(self) -> Self {
+        if self.dims.contains(&0) {
+            return self;
+        }
         let mut axes: Vec<(usize, usize)> = self
             .strides
             .iter()
@@ -61,8 +66,11 @@ impl Extent {
         self
     }
 
+    /// Wraps for a row that does not exist: the stride of an axis of one may be any number.
     fn at(self, batch: usize, row: usize, head: usize) -> usize {
-        batch * self.strides[0] + row * self.strides[1] + head * self.strides[2]
+        let [batch, row, head] = [(batch, 0), (row, 1), (head, 2)]
+            .map(|(i, axis): (usize, usize)| i.wrapping_mul(self.strides[axis]));
+        batch.wrapping_add(row).wrapping_add(head)
     }
 }
 
@@ -72,15 +80,17 @@ fn parts<const N: usize>(
     heads: [usize; N],
     dim: usize,
 ) -> [(usize, Extent); N] {
-    let row = heads.iter().sum::<usize>() * dim;
-    let mut skip = 0;
+    // What saturates does not pass the check.
+    let row = heads.iter().fold(0, |sum: usize, &n| sum.saturating_add(n));
+    let row = row.saturating_mul(dim);
+    let mut skip = 0usize;
     heads.map(|n| {
         let extent = Extent {
             dims: [batch, len, n, dim],
-            strides: [len * row, row, dim],
+            strides: [len.saturating_mul(row), row, dim],
         };
         let at = skip;
-        skip += n * dim;
+        skip = skip.saturating_add(n.saturating_mul(dim));
         (at, extent)
     })
 }

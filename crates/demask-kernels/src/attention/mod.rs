@@ -31,6 +31,7 @@ pub use sequences::{Sequence, attention_sequences};
 
 pub use crate::Precision;
 use crate::gemm::micro::TILE;
+use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Checks what forward and backward share; returns query heads per key head.
 fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRanges) -> usize {
@@ -43,6 +44,7 @@ fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRange
         k.dims(),
         v.dims()
     );
+    assert!(dim > 0, "attention: heads of no values");
     assert!(
         kv_heads > 0 && heads.is_multiple_of(kv_heads),
         "attention: {heads} query heads can't share {kv_heads} key heads evenly"
@@ -60,6 +62,47 @@ fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRange
         k.dims()
     );
     heads / kv_heads
+}
+
+/// Panics unless there is a log-sum-exp for each query of each head.
+fn check_lse(lse: &[f32], [batch, q_len, heads, _]: [usize; 4]) {
+    let want = batch.checked_mul(heads).and_then(|n| n.checked_mul(q_len));
+    assert!(
+        Some(lse.len()) == want,
+        "attention: lse is [batch, heads, q_len], [{batch}, {heads}, {q_len}], but holds {} values",
+        lse.len()
+    );
+}
+
+/// A kernel whose operands are rounded to bf16, or are not.
+trait InPrecision {
+    fn run<S: Simd, const BF16: bool>(self, s: S);
+}
+
+/// One of the two, as a kernel.
+struct In<K, const BF16: bool>(K);
+
+impl<K: InPrecision, const BF16: bool> Kernel for In<K, BF16> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run::<S, BF16>(s)
+    }
+}
+
+fn dispatch_in(precision: Precision, isa: Isa, kernel: impl InPrecision) {
+    match precision {
+        Precision::F32 => dispatch(isa, In::<_, false>(kernel)),
+        Precision::Bf16 => dispatch(isa, In::<_, true>(kernel)),
+    }
+}
+
+/// Whether any key of the tile `[k0, k0 + width)` lies in the intervals of `list`.
+#[inline(always)]
+fn sees(list: &[(u32, u32)], k0: usize, width: usize) -> bool {
+    let first = list.partition_point(|&(_, end)| end as usize <= k0);
+    list.get(first)
+        .is_some_and(|&(start, _)| (start as usize) < k0 + width)
 }
 
 /// The intervals of `list` inside the tile `[k0, k0 + KEYS)`, relative to it: calls `gap(a, b)` for

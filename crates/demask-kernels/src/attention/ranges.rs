@@ -16,24 +16,34 @@ pub struct KeyRanges {
 
 impl KeyRanges {
     /// Builds from a function that appends the intervals of (batch, query).
+    ///
+    /// # Panics
+    /// When the queries or the keys of a batch row are 2³² or more, or the queries of all do not fit the address space.
     fn build(
         batch: Option<usize>,
         q_len: usize,
         k_len: usize,
         mut push: impl FnMut(usize, usize, &mut Vec<(u32, u32)>),
     ) -> Self {
-        assert!(
-            u32::try_from(k_len).is_ok(),
-            "key ranges: {k_len} keys are too many"
-        );
-        let rows = batch.unwrap_or(1) * q_len;
+        // Kernels keep the numbers of both in 32 bits.
+        for (n, what) in [(q_len, "queries"), (k_len, "keys")] {
+            assert!(
+                u32::try_from(n).is_ok(),
+                "key ranges: {n} {what} are too many"
+            );
+        }
+        let rows = batch.unwrap_or(1).checked_mul(q_len);
+        let rows = rows.filter(|&rows| rows < usize::MAX).unwrap_or_else(|| {
+            panic!("key ranges: {batch:?} rows of {q_len} queries are too many")
+        });
         let (mut offsets, mut ranges) = (Vec::with_capacity(rows + 1), Vec::new());
         offsets.push(0);
         for row in 0..rows {
             push(row / q_len, row % q_len, &mut ranges);
             offsets.push(ranges.len());
         }
-        let pairs = ranges.iter().map(|&(a, b)| (b - a) as usize).sum();
+        let pairs = ranges.iter().map(|&(a, b)| (b - a) as usize);
+        let pairs = pairs.fold(0, usize::saturating_add);
         Self {
             batch,
             q_len,
@@ -116,7 +126,11 @@ impl KeyRanges {
     /// # Panics
     /// When the query does not exist.
     pub fn of(&self, batch: usize, query: usize) -> &[(u32, u32)] {
-        let row = if self.batch.is_some() {
+        let row = if let Some(rows) = self.batch {
+            assert!(
+                batch < rows && query < self.q_len,
+                "key ranges: there is no query {query} of row {batch}"
+            );
             batch * self.q_len + query
         } else {
             query
@@ -124,9 +138,10 @@ impl KeyRanges {
         &self.ranges[self.offsets[row]..self.offsets[row + 1]]
     }
 
-    /// Visible (query, key) pairs of all of `batch` rows.
+    /// Visible (query, key) pairs of all of `batch` rows, at most `usize::MAX`.
     pub fn pairs(&self, batch: usize) -> usize {
-        self.pairs * if self.batch.is_some() { 1 } else { batch }
+        let times = if self.batch.is_some() { 1 } else { batch };
+        self.pairs.saturating_mul(times)
     }
 }
 
@@ -175,6 +190,25 @@ mod tests {
         let odd = KeyRanges::shared_from_fn(1, 6, |_, k| k != 0 && k != 3);
         assert_eq!(odd.of(0, 0), &[(1, 3), (4, 6)]);
         assert_eq!((odd.pairs(3), padded.pairs(3)), (12, 6));
+    }
+
+    #[test]
+    #[should_panic(expected = "4294967296 queries are too many")]
+    fn queries_beyond_32_bits_are_refused() {
+        KeyRanges::full(1 << 32, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "queries are too many")]
+    fn rows_beyond_the_address_space_are_refused() {
+        KeyRanges::key_lengths(1 << 31, 0, &[]);
+        KeyRanges::from_fn(1 << 33, 1 << 31, 0, |_, _, _| false);
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no query 2 of row 0")]
+    fn a_query_of_another_row_is_refused() {
+        KeyRanges::key_lengths(2, 3, &[1, 2]).of(0, 2);
     }
 
     #[test]

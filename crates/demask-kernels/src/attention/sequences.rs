@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{HeadsMut, HeadsRef, KeyRanges, Precision, attention_forward};
+use super::{HeadsMut, HeadsRef, KeyRanges, Precision, attention_forward, check};
 use crate::threads;
 
 /// One sequence: its queries, and all keys and values that it has, new and old. A batch of 1 each.
@@ -29,7 +29,7 @@ pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32, precision: 
     let work = |s: &Sequence<'_>| {
         let [batch, _, heads, dim] = s.q.dims();
         let pairs = 4usize.saturating_mul(s.ranges.pairs(batch));
-        pairs.saturating_mul(heads * dim)
+        pairs.saturating_mul(heads.saturating_mul(dim))
     };
     let total = sequences.iter().map(work).fold(0, usize::saturating_add);
     if sequences.len() == 1 || total < threads::SMALL || threads::count() == 1 {
@@ -44,7 +44,10 @@ pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32, precision: 
 
 fn forward(s: Sequence<'_>, scale: f32, precision: Precision) {
     let [batch, queries, heads, _] = s.q.dims();
-    let mut lse = vec![0.0; batch * queries * heads];
+    // Before memory is asked for.
+    check(&s.q, &s.k, &s.v, s.ranges);
+    let rows = batch.saturating_mul(queries);
+    let mut lse = vec![0.0; rows.saturating_mul(heads)];
     attention_forward(s.q, s.k, s.v, s.ranges, scale, precision, s.out, &mut lse);
 }
 

@@ -1,7 +1,8 @@
 use super::*;
-use crate::simd::with_every_isa;
+use crate::simd::{round_to_bf16, with_every_isa};
 use crate::testing::{Lcg, relative_error};
 use crate::threads::with_threads;
+use proptest::prelude::*;
 
 /// A problem with contiguous operands.
 struct Case {
@@ -24,9 +25,18 @@ struct Results {
 }
 
 impl Case {
-    fn new([batch, q_len, k_len]: [usize; 3], [heads, kv_heads, dim]: [usize; 3]) -> Self {
+    fn new(lens: [usize; 3], heads: [usize; 3]) -> Self {
+        Self::seeded(7, lens, heads)
+    }
+
+    /// Lengths are batch, queries and keys; heads are those of queries and of keys, and values of each.
+    fn seeded(
+        seed: u64,
+        [batch, q_len, k_len]: [usize; 3],
+        [heads, kv_heads, dim]: [usize; 3],
+    ) -> Self {
         let (q_dims, k_dims) = ([batch, q_len, heads, dim], [batch, k_len, kv_heads, dim]);
-        let mut rng = Lcg(7);
+        let mut rng = Lcg(seed);
         let (nq, nk) = (q_dims.iter().product(), k_dims.iter().product());
         let mut many = |n| {
             rng.vec(n)
@@ -81,14 +91,24 @@ impl Case {
 
     /// The textbook formulas in f64: out, dq, dk, dv.
     fn reference(&self, ranges: &KeyRanges) -> [Vec<f64>; 4] {
+        self.exact(ranges).0
+    }
+
+    /// [`reference`](Self::reference), the sums of the absolute terms of each (a gradient of scores nearly cancels where
+    /// one key has all the weight), and the log-sum-exp.
+    fn exact(&self, ranges: &KeyRanges) -> ([Vec<f64>; 4], [Vec<f64>; 4], Vec<f64>) {
         let [batch, q_len, heads, dim] = self.q_dims;
         let [_, k_len, kv_heads, _] = self.k_dims;
         let mut res =
             [self.q.len(), self.q.len(), self.k.len(), self.k.len()].map(|n| vec![0.0f64; n]);
+        let mut terms = res.clone();
+        let mut lse = Vec::new();
         let row = |x: &[f32], at: usize| -> Vec<f64> {
             x[at..at + dim].iter().map(|&x| f64::from(x)).collect()
         };
         let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
+        let size =
+            |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x * y).abs()).sum() };
         for b in 0..batch {
             for h in 0..heads {
                 for i in 0..q_len {
@@ -105,26 +125,66 @@ impl Case {
                         .map(|&j| (f64::from(self.scale) * dot(&q, &row(&self.k, k_at(j)))).exp())
                         .collect();
                     let total: f64 = e.iter().sum();
+                    lse.push(total.ln());
                     for (&j, e) in seen.iter().zip(&e) {
                         for (x, v) in row(&self.v, k_at(j)).iter().enumerate() {
                             res[0][q_at + x] += e / total * v;
+                            terms[0][q_at + x] += e / total * v.abs();
                         }
                     }
                     let d = dot(&g, &res[0][q_at..q_at + dim]);
+                    let d_size = size(&g, &terms[0][q_at..q_at + dim]);
                     for (&j, e) in seen.iter().zip(&e) {
                         let (p, at) = (e / total, k_at(j));
-                        let ds = p * (dot(&g, &row(&self.v, at)) - d) * f64::from(self.scale);
-                        let k = row(&self.k, at);
+                        let (k, v) = (row(&self.k, at), row(&self.v, at));
+                        let ds = p * (dot(&g, &v) - d) * f64::from(self.scale);
+                        let ds_size = p * (size(&g, &v) + d_size) * f64::from(self.scale);
                         for x in 0..dim {
                             res[1][q_at + x] += ds * k[x];
                             res[2][at + x] += ds * q[x];
                             res[3][at + x] += p * g[x];
+                            terms[1][q_at + x] += ds_size * k[x].abs();
+                            terms[2][at + x] += ds_size * q[x].abs();
+                            terms[3][at + x] += p * g[x].abs();
                         }
                     }
                 }
             }
         }
-        res
+        (res, terms, lse)
+    }
+
+    /// Holds every result against the terms of its own sum.
+    fn check_terms(&self, ranges: &KeyRanges, most: f64) {
+        let (want, terms, lse) = self.exact(ranges);
+        with_every_isa(|isa| {
+            let got = self.run(ranges);
+            let near = |what: &str, got: f32, want: f64, size: f64| {
+                assert!(
+                    f64::from(got) == want || (f64::from(got) - want).abs() <= most * size,
+                    "{what} of {:?} and {:?} on {}: {got} against {want} ± {size}",
+                    self.q_dims,
+                    self.k_dims,
+                    isa.name()
+                );
+            };
+            for (i, (what, got)) in [
+                ("out", &got.out),
+                ("dq", &got.dq),
+                ("dk", &got.dk),
+                ("dv", &got.dv),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                for ((&got, &want), &terms) in got.iter().zip(&want[i]).zip(&terms[i]) {
+                    near(what, got, want, terms);
+                }
+            }
+            for (&got, &want) in got.lse.iter().zip(&lse) {
+                near("lse", got, want, want.abs().max(1.0));
+            }
+        });
     }
 
     fn check(&self, ranges: &KeyRanges) {
@@ -223,6 +283,112 @@ fn bf16_is_near_f64_on_odd_shapes() {
             });
         }
     }
+}
+
+/// Blocks of keys, some of which each query sees, and some queries that see none.
+fn blocks([batch, q_len, k_len]: [usize; 3], width: usize, seed: u64) -> KeyRanges {
+    let coin = |b: usize, q: usize, block: usize| {
+        let mut rng = Lcg(seed ^ (b << 40 | q << 20 | block) as u64);
+        (rng.next(), rng.next()).1
+    };
+    KeyRanges::from_fn(batch, q_len, k_len, |b, q, k| {
+        coin(b, q, 1 << 19) > -0.6 && coin(b, q, k / width) > 0.0
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn random_problems_match_f64(
+        lens in [1usize..4, 1usize..90, 1usize..200],
+        (kv_heads, group, dim) in (1usize..4, 1usize..4, 1usize..72),
+        width in 1usize..100,
+        seed in 1u64..1000,
+    ) {
+        let case = Case::seeded(seed, lens, [kv_heads * group, kv_heads, dim]);
+        case.check_terms(&blocks(lens, width, seed), 4e-6);
+    }
+
+    /// Operands that bf16 holds, and a scale that keeps them so: what is left is the rounding of the weights and of
+    /// their gradients.
+    #[test]
+    fn random_problems_in_bf16_are_near_f64(
+        lens in [1usize..4, 1usize..90, 1usize..200],
+        (kv_heads, group, dim) in (1usize..4, 1usize..4, 1usize..72),
+        width in 1usize..100,
+        seed in 1u64..1000,
+    ) {
+        let mut case = Case::seeded(seed, lens, [kv_heads * group, kv_heads, dim]);
+        case.precision = Precision::Bf16;
+        case.scale = case.scale.log2().round().exp2();
+        for x in [&mut case.q, &mut case.k, &mut case.v, &mut case.dout] {
+            for x in x.iter_mut() {
+                *x = f32::from_bits(u32::from(round_to_bf16(*x)) << 16);
+            }
+        }
+        case.check_terms(&blocks(lens, width, seed), 2f64.powi(-7));
+    }
+}
+
+#[test]
+fn nothing_is_attended_by_any_number_of_heads() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let case = Case {
+            precision,
+            ..Case::new([2, 0, 5], [2, 1, 3])
+        };
+        let r = case.run(&KeyRanges::full(0, 5));
+        assert!(r.dk.iter().chain(&r.dv).all(|&x| x == 0.0));
+        let case = Case {
+            precision,
+            ..Case::new([2, 5, 0], [2, 1, 3])
+        };
+        let r = case.run(&KeyRanges::full(5, 0));
+        assert!(r.out.iter().chain(&r.dq).all(|&x| x == 0.0));
+        assert!(r.lse.iter().all(|&x| x == f32::NEG_INFINITY));
+        let case = Case {
+            q_dims: [1, 0, 1 << 62, 8],
+            k_dims: [1, 0, 1 << 62, 8],
+            ..Case::new([0, 0, 0], [1, 1, 8])
+        };
+        case.run(&KeyRanges::full(0, 0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "lse is [batch, heads, q_len], [4611686018427387904, 4, 0], but holds")]
+fn heads_beyond_the_address_space_are_refused() {
+    let dims = [1 << 62, 0, 4, 8];
+    let none = HeadsRef::new(&[], dims);
+    let out = HeadsMut::new(&mut [], dims);
+    let ranges = KeyRanges::full(0, 0);
+    attention_forward(none, none, none, &ranges, 1.0, Precision::F32, out, &mut []);
+}
+
+#[test]
+#[should_panic(expected = "attention: heads of no values")]
+fn heads_of_no_values_are_refused() {
+    let ranges = KeyRanges::full(1, 1);
+    let sequence = Sequence {
+        q: HeadsRef::new(&[], [1, 1 << 40, 1, 0]),
+        k: HeadsRef::new(&[], [1, 1, 1, 0]),
+        v: HeadsRef::new(&[], [1, 1, 1, 0]),
+        ranges: &ranges,
+        out: HeadsMut::new(&mut [], [1, 1 << 40, 1, 0]),
+    };
+    attention_sequences(vec![sequence], 1.0, Precision::F32);
+}
+
+#[test]
+fn views_of_nothing_may_have_any_dims() {
+    HeadsMut::new(&mut [], [0, 1 << 40, 1 << 40, 8]);
+    HeadsRef::parts(&[], [0, 1 << 40], [usize::MAX, 2], 8);
+}
+
+#[test]
+#[should_panic(expected = "does not fit in a slice of 2 values")]
+fn parts_beyond_the_address_space_are_refused() {
+    HeadsMut::parts(&mut [0.0; 4], [1, 1], [2, usize::MAX], 1);
 }
 
 #[test]

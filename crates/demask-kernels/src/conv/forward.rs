@@ -43,7 +43,7 @@ impl PackedFilters {
         let (stride, [kh, kw]) = (shape.stride, shape.kernel);
         let (rows, channels) = (shape.filters, shape.channels);
         let dims = [rows, channels, kh, kw];
-        let taps: Vec<usize> = (0..kh * kw).collect();
+        let taps: Vec<usize> = (0..shape.taps()).collect();
         let view = FilterView {
             data: weight,
             rows,
@@ -179,7 +179,7 @@ unsafe fn run(
         grid: size,
         step: shape.stride,
         low: shape.padding.map(|p| -(p as isize)),
-        taps: (0..kh * kw).map(|t| [t / kw, t % kw]).collect(),
+        taps: (0..shape.taps()).map(|t| [t / kw, t % kw]).collect(),
     };
     let added = Added {
         bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr),

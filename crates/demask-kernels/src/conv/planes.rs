@@ -3,7 +3,8 @@
 //! Output pixels of all pictures are numbered through; a *strip* is a range of these columns. For a
 //! channel the source rows under a strip are copied once with their zeros around them, columns
 //! sorted by their remainder modulo the step: then every tap of every stretch of a row is a plain
-//! load at a constant offset, with no border to think of.
+//! load at a constant offset, with no border to think of. Rows and columns between two samples that no
+//! tap reads are left out, so that a plane grows with the taps and the columns, whatever the step.
 
 use crate::simd::{LANES, Simd};
 
@@ -33,13 +34,17 @@ impl Sampling {
     fn span(&self, axis: usize) -> usize {
         self.taps.iter().map(|t| t[axis]).max().unwrap_or(0)
     }
+    /// Rows (or columns) of a padded plane between neighbours of the grid: those that a tap reads.
+    fn pitch(&self, axis: usize) -> usize {
+        self.step[axis].min(self.span(axis) + 1)
+    }
     /// Values of a padded row for one remainder of the column.
     fn phase(&self) -> usize {
         self.grid[1] + self.span(1) / self.step[1]
     }
     /// Values of a padded row.
     fn row(&self) -> usize {
-        self.phase() * self.step[1]
+        self.phase() * self.pitch(1)
     }
     /// Where each tap lies in a padded plane.
     pub fn tap_offsets(&self) -> Vec<usize> {
@@ -84,12 +89,20 @@ pub(super) struct Strip {
     segments: Vec<Segment>,
     /// Values of the padded plane of one channel.
     pub plane: usize,
+    /// Values of a padded row, and of one remainder of the column.
+    row: usize,
+    phase: usize,
+    /// Rows and columns between neighbours of the grid that a tap reads.
+    pitch: [usize; 2],
+    /// Source columns under a row of the grid, up to the last one that is read.
+    reach: usize,
 }
 
 impl Strip {
     /// Columns q0..q1 of all pictures; runs end at multiples of `cut` columns.
     pub fn new(sampling: &Sampling, (q0, q1): (usize, usize), cut: usize) -> Self {
         let ([_, gw], pixels, row) = (sampling.grid, sampling.pixels(), sampling.row());
+        let (step, pitch) = (sampling.step, [sampling.pitch(0), sampling.pitch(1)]);
         let (mut runs, mut segments, mut plane) = (Vec::new(), Vec::new(), 0);
         let mut q = q0;
         while q < q1 {
@@ -105,14 +118,14 @@ impl Strip {
                     len,
                     picture,
                     at,
-                    src: plane + (at[0] - j0) * sampling.step[0] * row + at[1],
+                    src: plane + (at[0] - j0) * pitch[0] * row + at[1],
                 });
                 q += len;
             }
-            let rows = (j1 - j0) * sampling.step[0] + sampling.span(0) + 1;
+            let rows = (j1 - j0) * pitch[0] + sampling.span(0) + 1;
             segments.push(Segment {
                 picture,
-                first: (j0 * sampling.step[0]) as isize + sampling.low[0],
+                first: (j0 * step[0]) as isize + sampling.low[0],
                 rows,
             });
             plane += rows * row;
@@ -121,6 +134,10 @@ impl Strip {
             runs,
             segments,
             plane,
+            row,
+            phase: sampling.phase(),
+            pitch,
+            reach: (gw - 1) * step[1] + sampling.span(1) + 1,
         }
     }
 
@@ -137,18 +154,29 @@ impl Strip {
         channel: usize,
         mut dst: *mut f32,
     ) {
-        let ([h, w], [_, step]) = (sampling.source, sampling.step);
-        let (row, phase) = (sampling.row(), sampling.phase());
+        let ([h, w], [down, step]) = (sampling.source, sampling.step);
+        let Self {
+            row,
+            phase,
+            pitch: [lines, pitch],
+            reach,
+            ..
+        } = *self;
         // Source columns x0..x0 + count stand at left.. of the padded row.
         let x0 = sampling.low[1].max(0) as usize;
-        let left = ((-sampling.low[1]).max(0) as usize).min(row);
-        let count = w.saturating_sub(x0).min(row - left);
+        let left = ((-sampling.low[1]).max(0) as usize).min(reach);
+        let count = w.saturating_sub(x0).min(reach - left);
         // SAFETY: all writes lie in the row that begins at dst; reads in the source row.
         unsafe {
             for segment in &self.segments {
                 let plane = src.add((segment.picture * sampling.channels + channel) * h * w);
-                for r in 0..segment.rows {
-                    let y = segment.first + r as isize;
+                let (mut next, mut line) = (segment.first, 0);
+                for _ in 0..segment.rows {
+                    if line == lines {
+                        (next, line) = (next + (down - lines) as isize, 0);
+                    }
+                    let y = next;
+                    (next, line) = (next + 1, line + 1);
                     if y < 0 || y >= h as isize || count == 0 {
                         zero(s, dst, row);
                     } else {
@@ -159,7 +187,7 @@ impl Strip {
                             zero(s, dst.add(left + count), row - left - count);
                         } else {
                             zero(s, dst, row);
-                            split(s, from, count, left, dst, (step, phase));
+                            split(s, from, count, left, dst, (step, phase, pitch));
                         }
                     }
                     dst = dst.add(row);
@@ -193,10 +221,11 @@ pub(super) fn pieces(strip: &Strip, nr: usize) -> (Vec<Piece>, Vec<usize>) {
     (pieces, starts)
 }
 
-/// Sorts `count` values, which stand at `left`.. of a row, by the remainder of their place modulo `step`.
+/// Sorts `count` values, which stand at `left`.. of a row, by the remainder of their place modulo `step`; those with a
+/// remainder of `pitch` or more are left out.
 ///
 /// # Safety
-/// `src` holds `count` values, `dst` `step · phase`, of which these are a part.
+/// `src` holds `count` values, `dst` `pitch · phase`, of which these are a part.
 #[inline(always)]
 unsafe fn split<S: Simd>(
     s: S,
@@ -204,13 +233,14 @@ unsafe fn split<S: Simd>(
     count: usize,
     left: usize,
     dst: *mut f32,
-    (step, phase): (usize, usize),
+    (step, phase, pitch): (usize, usize, usize),
 ) {
     // SAFETY: the caller's promises.
     unsafe {
         if step == 2 {
             // Where the first value and the second one go; the others follow in turn.
-            let place = |x: usize| dst.add(x % 2 * phase + x / 2);
+            let place = |x: usize| dst.wrapping_add(x % 2 * phase + x / 2);
+            let (keep_first, keep_second) = (left % 2 < pitch, (left + 1) % 2 < pitch);
             let (first, second) = (place(left), place(left + 1));
             let (firsts, seconds) = (count.div_ceil(2), count / 2);
             for i in (0..firsts).step_by(LANES) {
@@ -225,15 +255,23 @@ unsafe fn split<S: Simd>(
                     )
                 };
                 let (even, odd) = s.unzip(a, b);
-                s.store_part(first.add(i), firsts - i, even);
-                if seconds > i {
+                if keep_first {
+                    s.store_part(first.add(i), firsts - i, even);
+                }
+                if keep_second && seconds > i {
                     s.store_part(second.add(i), seconds - i, odd);
                 }
             }
         } else {
+            let (mut remainder, mut at) = (left % step, left / step);
             for i in 0..count {
-                let x = left + i;
-                *dst.add(x % step * phase + x / step) = *src.add(i);
+                if remainder < pitch {
+                    *dst.add(remainder * phase + at) = *src.add(i);
+                }
+                remainder += 1;
+                if remainder == step {
+                    (remainder, at) = (0, at + 1);
+                }
             }
         }
     }

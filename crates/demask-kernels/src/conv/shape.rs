@@ -36,6 +36,10 @@ pub struct ConvShape {
     pub padding: [usize; 2],
 }
 
+/// Most values of all padded pictures. Places in them are counted in `isize`, and their rows are rounded up on the way:
+/// this leaves room for it, so that no count wraps.
+const MOST: usize = isize::MAX as usize / 64;
+
 impl ConvShape {
     /// Rows and columns of the output: `⌊(size + 2·padding − kernel) / stride⌋ + 1`.
     ///
@@ -45,7 +49,7 @@ impl ConvShape {
         let size = [self.height, self.width];
         std::array::from_fn(|a| {
             let (k, s) = (self.kernel[a], self.stride[a]);
-            let padded = size[a].saturating_add(self.padding[a].saturating_mul(2));
+            let padded = self.padded()[a];
             assert!(
                 k > 0 && s > 0 && k <= padded,
                 "conv: a kernel of {:?} with stride {:?} does not fit an input of {size:?} with \
@@ -56,6 +60,12 @@ impl ConvShape {
             );
             (padded - k) / s + 1
         })
+    }
+
+    /// Rows and columns of the padded input, at most `usize::MAX`.
+    fn padded(&self) -> [usize; 2] {
+        let size = [self.height, self.width];
+        std::array::from_fn(|a| size[a].saturating_add(self.padding[a].saturating_mul(2)))
     }
 
     /// Values of the input. What does not fit the address space is found by [`Self::check`].
@@ -69,20 +79,25 @@ impl ConvShape {
         self.batch * self.filters * height * width
     }
 
-    /// Taps of a filter.
+    /// Taps of a filter; none where there are no weights, and a kernel may have any size.
     pub(super) fn taps(&self) -> usize {
+        if self.filters == 0 || self.channels == 0 {
+            return 0;
+        }
         self.kernel[0] * self.kernel[1]
     }
 
     /// Floating-point operations of the forward pass, and of each of the two backward products.
     pub fn flops(&self) -> usize {
         let [h, w] = self.output();
-        [self.batch, self.filters, h, w, self.channels, self.taps()]
+        let [kh, kw] = self.kernel;
+        [self.batch, self.filters, h, w, self.channels, kh, kw]
             .iter()
             .fold(2, |n: usize, &f| n.saturating_mul(f))
     }
 
-    /// Panics unless the operands have the sizes of this shape (`None`: not given).
+    /// Panics unless the operands have the sizes of this shape (`None`: not given), and everything that is counted on
+    /// the way fits the address space.
     pub(super) fn check(
         &self,
         what: &str,
@@ -91,12 +106,24 @@ impl ConvShape {
         output: Option<usize>,
     ) {
         let [oh, ow] = self.output();
+        let checked = |dims: [usize; 4]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let product = |dims: [usize; 4]| {
-            let all = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            all.unwrap_or_else(|| {
-                panic!("{what}: a tensor of {dims:?} overflows the address space")
-            })
+            // A tensor of no values, too, has strides.
+            let all = checked(dims.map(|d| d.max(1)));
+            assert!(
+                all.is_some(),
+                "{what}: a tensor of {dims:?} overflows the address space"
+            );
+            dims.iter().product::<usize>()
         };
+        let [height, width] = self.padded();
+        let pictures = checked([self.batch.max(1), self.channels.max(1), height, width]);
+        assert!(
+            pictures.is_some_and(|n| n <= MOST),
+            "{what}: pictures of {:?} with padding {:?} overflow the address space",
+            [self.height, self.width],
+            self.padding
+        );
         for (name, len, dims) in [
             (
                 "input",

@@ -215,7 +215,7 @@ fn any_shape() -> impl Strategy<Value = ConvShape> {
         [1usize..40, 1usize..20, 1usize..37],
         1usize..34,
         pair(1..5),
-        pair(1..4),
+        pair(1..7),
         pair(0..3),
     )
         .prop_filter_map("the kernel must fit", |(b, input, o, k, s, p)| {
@@ -368,4 +368,66 @@ fn shapes_that_do_not_fit_are_named() {
 fn kernels_that_do_not_fit_are_named() {
     let s = shape(1, [1, 2, 2], 1, [3, 3], [1, 1], [0, 0]);
     conv2d(&s, &[0.0; 4], &[0.0; 9], None, &mut []);
+}
+
+#[test]
+#[should_panic(expected = "conv2d: pictures of [1, 1] with padding [0, 9223372036854775807]")]
+fn padding_beyond_the_address_space_is_refused() {
+    let s = shape(1, [1, 1, 1], 1, [1, 1], [1, 1 << 40], [0, (1 << 63) - 1]);
+    conv2d(&s, &[1.0], &[1.0], None, &mut vec![0.0; 1 << 24]);
+}
+
+#[test]
+#[should_panic(expected = "conv2d_backward_weight: pictures of [1, 1] with padding")]
+fn padding_and_stride_beyond_the_address_space_are_refused() {
+    let s = shape(1, [2, 1, 1], 1, [1, 1], [1, 1 << 63], [0, 1 << 62]);
+    conv2d_backward_weight(&s, &[1.0; 2], &[1.0; 2], &mut [0.0; 2]);
+}
+
+#[test]
+#[should_panic(expected = "a tensor of [0, 9223372036854775808, 2, 2] overflows")]
+fn sizes_of_nothing_that_overflow_are_refused() {
+    let s = shape(0, [1, 2, 2], 1 << 63, [1, 1], [1, 1], [0, 0]);
+    conv2d_backward_bias(&s, &[], &mut []);
+}
+
+#[test]
+fn strides_beyond_the_picture_reach_its_first_pixel() {
+    for stride in [1 << 20, 1 << 32, 1 << 63, usize::MAX] {
+        let s = shape(1, [1, 4, 4], 1, [1, 1], [stride; 2], [0, 0]);
+        let mut dx = [f32::NAN; 16];
+        conv2d_backward_input(&s, &[3.0], &[2.0], &mut dx);
+        assert!(dx[0] == 6.0 && dx[1..] == [0.0; 15], "{stride}: {dx:?}");
+        assert_eq!(new_conv2d_backward_input(&s, &[3.0], &[2.0]), dx);
+        check(&shape(2, [3, 4, 5], 2, [3, 2], [stride; 2], [1, 1]), 1);
+    }
+}
+
+/// Samples lie so far apart that the padded picture would not fit the memory, but for what taps read.
+#[test]
+fn memory_does_not_grow_with_the_stride() {
+    for [ch, h, w] in [[1, 3, 3], [40, 3, 5], [3, 0, 2], [2, 2, 0]] {
+        let far = 1 << 22;
+        check(&shape(2, [ch, h, w], 3, [2, 3], [far; 2], [far; 2]), 1);
+        check(&shape(2, [ch, h, w], 3, [2, 3], [far - 1; 2], [far; 2]), 1);
+        check(&shape(2, [ch, h, w], 3, [1, 1], [2, far], [1, far]), 1);
+        check(&shape(1, [ch, h, w], 3, [2, 20], [far, 21], [far, 50]), 1);
+    }
+}
+
+/// A kernel without weights may have any size.
+#[test]
+fn large_kernels_without_weights() {
+    let far = 1 << 40;
+    let s = shape(1, [0, 1, 1], 1, [far, 2], [1, 1], [far / 2, 1]);
+    let mut y = [9.0; 4];
+    conv2d(&s, &[], &[], Some(&[3.0]), &mut y);
+    assert_eq!(y, [3.0; 4]);
+    conv2d_backward_input(&s, &[], &y, &mut []);
+    conv2d_backward_weight(&s, &[], &y, &mut []);
+    let s = shape(1, [1, 1, 2], 0, [far, 2], [1, 1], [far / 2, 1]);
+    let mut dx = [9.0; 2];
+    conv2d(&s, &[0.0; 2], &[], None, &mut []);
+    conv2d_backward_input(&s, &[], &[], &mut dx);
+    assert_eq!(dx, [0.0; 2]);
 }

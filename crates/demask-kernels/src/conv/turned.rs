@@ -15,6 +15,10 @@ pub(super) struct Turned {
     pub columns: usize,
     /// Columns of zeros before the first.
     pub before: usize,
+    /// Rows and columns of the padded source from one sample to the next.
+    pub step: [usize; 2],
+    /// How many of them are turned; the others, which no tap reads, are left out.
+    pub pitch: [usize; 2],
 }
 
 impl Turned {
@@ -23,7 +27,7 @@ impl Turned {
         self.columns * (self.part.1 - self.part.0)
     }
 
-    /// Turns `lines` rows of a picture, from source row `y0` on.
+    /// Turns `lines` rows of a picture, from source row `y0` on, without those that are left out.
     ///
     /// # Safety
     /// `x` holds the pictures; `dst` holds the lines and 15 values more.
@@ -39,23 +43,41 @@ impl Turned {
         let [h, w] = self.source;
         let (c0, c1) = self.part;
         let depth = c1 - c0;
-        let before = self.before.min(self.columns);
-        let count = w.min(self.columns - before);
-        let after = self.columns - before - count;
+        let ([down, across], [rows, columns]) = (self.step, self.pitch);
+        // Neighbouring columns: all of them, or those of one step.
+        let (runs, columns) = if columns == across {
+            (1, self.columns)
+        } else {
+            (self.columns / columns, columns)
+        };
         // SAFETY: writes rise through a line and stay in it; reads lie in rows of x.
         unsafe {
             let top = x.add((picture * self.channels + c0) * h * w);
-            for r in 0..lines {
-                let y = y0 + r as isize;
+            let (mut next, mut row) = (y0, 0);
+            for _ in 0..lines {
+                if row == rows {
+                    (next, row) = (next + (down - rows) as isize, 0);
+                }
+                let y = next;
+                (next, row) = (next + 1, row + 1);
                 if y < 0 || y >= h as isize {
                     zero(s, dst, self.line());
-                } else {
+                    dst = dst.add(self.line());
+                    continue;
+                }
+                for run in 0..runs {
+                    let x0 = run * across;
+                    let before = self.before.saturating_sub(x0).min(columns);
+                    let x0 = x0.saturating_sub(self.before);
+                    let count = w.saturating_sub(x0).min(columns - before);
+                    let after = columns - before - count;
                     zero(s, dst, before * depth);
                     let line = dst.add(before * depth);
-                    turn(s, top.add(y as usize * w), h * w, count, depth, line);
+                    let from = top.wrapping_add(y as usize * w + x0);
+                    turn(s, from, h * w, count, depth, line);
                     zero(s, line.add(count * depth), after * depth);
+                    dst = dst.add(columns * depth);
                 }
-                dst = dst.add(self.line());
             }
         }
     }

@@ -6,7 +6,8 @@
 
 use super::ConvShape;
 use super::turned::Turned;
-use super::{winograd, winograd_weight};
+use super::winograd;
+use super::winograd_weight::Minimal;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::mem::{MutPtr, Scratch};
@@ -18,7 +19,7 @@ const KC: usize = 384;
 /// Most values of a turned band of a picture (256 KiB of second-level cache).
 pub(super) const BAND: usize = 1 << 16;
 /// Fewest row tiles worth a task of their own.
-pub(super) const MIN_TILES: usize = 2;
+const MIN_TILES: usize = 2;
 
 /// Gradient of [`super::conv2d`] with respect to the filters; `dweight` is overwritten.
 /// `dweight[o, c, u, v] = Σ_{n, j, i} dy[n, o, j, i] · x[n, c, j·s₀ + u − p₀, i·s₁ + v − p₁]`: one chain over n,
@@ -43,10 +44,27 @@ pub fn conv2d_backward_weight(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     if dweight.is_empty() || shape.batch == 0 {
         return;
     }
-    if winograd::fits(shape.kernel, shape.stride, shape.channels, shape.filters) {
-        return winograd_weight::run(shape, x, dy, dweight);
-    }
     let isa = Isa::detect();
+    if winograd::fits(shape.kernel, shape.stride, shape.channels, shape.filters) {
+        each_part(isa, shape, x, dy, dweight, |part| {
+            dispatch(isa, Minimal(part));
+        });
+    } else {
+        each_part(isa, shape, x, dy, dweight, |part| {
+            dispatch(isa, Direct(part))
+        });
+    }
+}
+
+/// Cuts the channels into panels and the filters into tiles, and calls `f` for parts of both in parallel.
+fn each_part(
+    isa: Isa,
+    shape: &ConvShape,
+    x: &[f32],
+    dy: &[f32],
+    dweight: &mut [f32],
+    f: impl Fn(Part<'_>) + Sync,
+) {
     let (mr, nr) = tile_shape(isa);
     let panels = shape.channels.div_ceil(nr);
     let rows = Rows::new(shape.filters, mr);
@@ -59,7 +77,7 @@ pub fn conv2d_backward_weight(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
     let dw = MutPtr(dweight.as_mut_ptr());
     threads::parallel(panels * parts, shape.flops(), |task| {
         let (panel, part) = (task / parts, task % parts);
-        let block = Block {
+        f(Part {
             shape,
             x,
             dy,
@@ -67,51 +85,57 @@ pub fn conv2d_backward_weight(shape: &ConvShape, x: &[f32], dy: &[f32], dweight:
             channels: (panel * nr, ((panel + 1) * nr).min(shape.channels)),
             rows,
             tiles: (rows.tiles * part / parts, rows.tiles * (part + 1) / parts),
-        };
-        dispatch(isa, block);
+        });
     });
 }
 
 /// Some channels and some tiles of filters, over the whole batch.
-struct Block<'a> {
-    shape: &'a ConvShape,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: *mut f32,
-    channels: (usize, usize),
-    rows: Rows,
-    tiles: (usize, usize),
+pub(super) struct Part<'a> {
+    pub shape: &'a ConvShape,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    /// The whole gradient, of which no other part writes this one's.
+    pub dw: *mut f32,
+    pub channels: (usize, usize),
+    pub rows: Rows,
+    pub tiles: (usize, usize),
 }
 
-impl Kernel for Block<'_> {
+struct Direct<'a>(Part<'a>);
+
+impl Kernel for Direct<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let shape = self.shape;
+        let part = self.0;
+        let shape = part.shape;
         let [oh, ow] = shape.output();
         let ([kh, kw], [sy, sx]) = (shape.kernel, shape.stride);
-        let (c0, c1) = self.channels;
+        let (c0, c1) = part.channels;
         let (depth, taps) = (c1 - c0, kh * kw);
-        let (row0, row1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
+        let (row0, row1) = (part.rows.start(part.tiles.0), part.rows.start(part.tiles.1));
         let height = row1 - row0;
         // Taps that share a panel.
         let group = (S::NR / depth).clamp(1, taps);
         let groups = taps.div_ceil(group);
+        // Rows and columns between two samples that no tap reads are left out; columns only where that saves a vector,
+        // as they are turned so many at a time.
+        let sparse = sx > kw.next_multiple_of(LANES);
+        let pitch = [sy.min(kh), if sparse { kw } else { sx }];
         // A turned row of the picture, in values; a band of output rows; a block of them.
         let picture = Turned {
             source: [shape.height, shape.width],
             channels: shape.channels,
-            part: self.channels,
-            columns: (ow - 1) * sx + kw,
+            part: part.channels,
+            columns: (ow - 1) * pitch[1] + kw,
             before: shape.padding[1],
+            step: shape.stride,
+            pitch,
         };
         let line = picture.line();
-        let band_lines = |rows: usize| (rows - 1) * sy + kh;
-        let band = (1..=oh)
-            .rev()
-            .find(|&rows| band_lines(rows) * line <= BAND)
-            .unwrap_or(1);
+        let band_lines = |rows: usize| (rows - 1) * pitch[0] + kh;
+        let band = ((BAND / line).saturating_sub(kh) / pitch[0] + 1).min(oh);
         let block = (KC / ow).clamp(1, band);
         // One tap, one after the other: the turned picture is the panel.
         let plain = taps == 1 && shape.stride == [1, 1] && depth == S::NR;
@@ -131,19 +155,19 @@ impl Kernel for Block<'_> {
                     let band1 = (band0 + band).min(oh);
                     let y = (band0 * sy) as isize - shape.padding[0] as isize;
                     let lines = (y, band_lines(band1 - band0));
-                    picture.fill(s, self.x.as_ptr(), n, lines, turned);
+                    picture.fill(s, part.x.as_ptr(), n, lines, turned);
                     for j0 in (band0..band1).step_by(block) {
                         let j1 = (j0 + block).min(band1);
                         let kc = (j1 - j0) * ow;
-                        for tile in self.tiles.0..self.tiles.1 {
-                            let (r0, r1) = (self.rows.start(tile), self.rows.start(tile + 1));
+                        for tile in part.tiles.0..part.tiles.1 {
+                            let (r0, r1) = (part.rows.start(tile), part.rows.start(tile + 1));
                             let from = (n * shape.filters + r0) * oh * ow + j0 * ow;
-                            let src = self.dy.as_ptr().add(from);
+                            let src = part.dy.as_ptr().add(from);
                             let dst = left.add((r0 - row0) * kc);
                             pack::lhs_panel(s, src, (oh * ow, 1), r1 - r0, kc, dst);
                         }
                         for g in 0..groups {
-                            let top = turned.add((j0 - band0) * sy * line).cast_const();
+                            let top = turned.add((j0 - band0) * pitch[0] * line).cast_const();
                             let panel = if plain {
                                 top
                             } else {
@@ -154,12 +178,12 @@ impl Kernel for Block<'_> {
                                     let tap = g * group + i;
                                     *place = (tap / kw * line + tap % kw * depth, i * depth);
                                 }
-                                let steps = (j1 - j0, sy * line, ow, sx * depth);
+                                let steps = (j1 - j0, pitch[0] * line, ow, pitch[1] * depth);
                                 shift(s, top, steps, places, depth, right);
                                 right.cast_const()
                             };
-                            for tile in self.tiles.0..self.tiles.1 {
-                                let (r0, r1) = (self.rows.start(tile), self.rows.start(tile + 1));
+                            for tile in part.tiles.0..part.tiles.1 {
+                                let (r0, r1) = (part.rows.start(tile), part.rows.start(tile + 1));
                                 let tile = Tile {
                                     kc,
                                     a: left.add((r0 - row0) * kc),
@@ -183,7 +207,7 @@ impl Kernel for Block<'_> {
                 for tap in 0..taps {
                     let at = (tap / group * height + r - row0) * S::NR + tap % group * depth;
                     for c in c0..c1 {
-                        *self.dw.add((r * shape.channels + c) * taps + tap) =
+                        *part.dw.add((r * shape.channels + c) * taps + tap) =
                             *sums.add(at + c - c0);
                     }
                 }

@@ -6,75 +6,40 @@
 // Columns of small matrices are taken by index.
 #![allow(clippy::needless_range_loop)]
 
-use super::ConvShape;
 use super::turned::Turned;
-use super::weight::{BAND, MIN_TILES};
+use super::weight::{BAND, Part};
 use super::winograd::{GAP, POSITIONS, sample};
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
-use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{MutPtr, Scratch};
-use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
-use crate::threads;
+use crate::gemm::pack::{self, SLACK};
+use crate::mem::Scratch;
+use crate::simd::{Kernel, LANES, Simd};
 
 /// Most tiles in a block of inner steps.
 const KC: usize = 128;
 
-/// As [`super::conv2d_backward_weight`], whose checks have been made.
-pub(super) fn run(shape: &ConvShape, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
-    let isa = Isa::detect();
-    let (mr, nr) = tile_shape(isa);
-    let panels = shape.channels.div_ceil(nr);
-    let rows = Rows::new(shape.filters, mr);
-    let mut parts = 1;
-    if shape.flops() >= threads::SMALL {
-        while panels * parts < 2 * threads::count() && rows.tiles / parts >= 2 * MIN_TILES {
-            parts += 1;
-        }
-    }
-    let dw = MutPtr(dweight.as_mut_ptr());
-    threads::parallel(panels * parts, shape.flops(), |task| {
-        let (panel, part) = (task / parts, task % parts);
-        let block = Block {
-            shape,
-            x,
-            dy,
-            dw: dw.get(),
-            channels: (panel * nr, ((panel + 1) * nr).min(shape.channels)),
-            rows,
-            tiles: (rows.tiles * part / parts, rows.tiles * (part + 1) / parts),
-        };
-        dispatch(isa, block);
-    });
-}
+/// Minimal filtering of a part.
+pub(super) struct Minimal<'a>(pub Part<'a>);
 
-/// Some channels and some tiles of filters, over the whole batch.
-struct Block<'a> {
-    shape: &'a ConvShape,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: *mut f32,
-    channels: (usize, usize),
-    rows: Rows,
-    tiles: (usize, usize),
-}
-
-impl Kernel for Block<'_> {
+impl Kernel for Minimal<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let shape = self.shape;
+        let part = self.0;
+        let shape = part.shape;
         let [oh, ow] = shape.output();
-        let depth = self.channels.1 - self.channels.0;
-        let (row0, row1) = (self.rows.start(self.tiles.0), self.rows.start(self.tiles.1));
+        let depth = part.channels.1 - part.channels.0;
+        let (row0, row1) = (part.rows.start(part.tiles.0), part.rows.start(part.tiles.1));
         let height = row1 - row0;
         let (down, across) = (oh.div_ceil(2), ow.div_ceil(2));
         let picture = Turned {
             source: [shape.height, shape.width],
             channels: shape.channels,
-            part: self.channels,
+            part: part.channels,
             columns: 2 * across + 2,
             before: shape.padding[1],
+            step: [1, 1],
+            pitch: [1, 1],
         };
         let line = picture.line();
         // Rows of tiles in a block; the lines under it.
@@ -99,13 +64,13 @@ impl Kernel for Block<'_> {
                     let rows = most.min(down - j0);
                     let kc = rows * across;
                     let y = (2 * j0) as isize - shape.padding[0] as isize;
-                    picture.fill(s, self.x.as_ptr(), n, (y, 2 * rows + 2), turned);
+                    picture.fill(s, part.x.as_ptr(), n, (y, 2 * rows + 2), turned);
                     transform(s, turned, (rows, across), (line, depth), right);
-                    for tile in self.tiles.0..self.tiles.1 {
-                        let (r0, r1) = (self.rows.start(tile), self.rows.start(tile + 1));
+                    for tile in part.tiles.0..part.tiles.1 {
+                        let (r0, r1) = (part.rows.start(tile), part.rows.start(tile + 1));
                         let height_here = (2 * rows).min(oh - 2 * j0);
                         let from = (n * shape.filters + r0) * oh * ow + 2 * j0 * ow;
-                        let src = self.dy.as_ptr().add(from);
+                        let src = part.dy.as_ptr().add(from);
                         let strides = (oh * ow, 1);
                         pack::lhs_panel(s, src, strides, r1 - r0, height_here * ow, pixels);
                         spread(s, pixels, (height_here, ow), r1 - r0, left);
@@ -130,8 +95,8 @@ impl Kernel for Block<'_> {
             }
             for r in row0..row1 {
                 let from = sums.add((r - row0) * S::NR).cast_const();
-                let at = (r * shape.channels + self.channels.0) * 9;
-                finish(s, from, height * S::NR, depth, self.dw.add(at));
+                let at = (r * shape.channels + part.channels.0) * 9;
+                finish(s, from, height * S::NR, depth, part.dw.add(at));
             }
         }
     }

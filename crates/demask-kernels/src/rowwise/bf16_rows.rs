@@ -1,5 +1,6 @@
 //! A table whose rows are stored in bf16: half the memory of a table of `f32`.
 
+use super::same_size;
 use crate::mem::MutPtr;
 use crate::simd::round_to_bf16;
 use crate::threads;
@@ -79,9 +80,9 @@ impl Bf16Rows {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
             panic!("bf16 rows: id {id} is not one of the {rows} rows");
         }
-        assert_eq!(y.len(), ids.len() * width, "bf16 rows: the output's size");
-        let y = MutPtr(y.as_mut_ptr());
-        threads::over_rows(ids.len(), ids.len() * width, |a, b| {
+        same_size("bf16 rows", &[ids.len(), width], &[y.len()]);
+        let (len, y) = (y.len(), MutPtr(y.as_mut_ptr()));
+        threads::over_rows(ids.len(), len, |a, b| {
             for (i, &id) in ids.iter().enumerate().take(b).skip(a) {
                 // SAFETY: row i belongs to this part alone.
                 let y = unsafe { y.slice(i * width, width) };

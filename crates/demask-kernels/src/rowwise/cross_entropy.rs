@@ -164,15 +164,14 @@ impl Kernel for Backward<'_> {
 mod tests {
     use super::*;
     use crate::simd::with_every_isa;
-    use crate::testing::{Lcg, relative_error};
+    use crate::testing::{Lcg, scaled_error};
+    use proptest::prelude::*;
 
-    #[test]
-    fn matches_f64_and_ignores_negative_targets() {
-        let (rows, n) = (5, 301);
-        let mut rng = Lcg(11);
-        let x: Vec<f32> = rng.vec(rows * n).into_iter().map(|x| 8.0 * x).collect();
+    /// Logits up to `high` on either side.
+    fn check(n: usize, targets: &[i64], high: f32, seed: u64) {
+        let (rows, mut rng) = (targets.len(), Lcg(seed));
+        let x: Vec<f32> = rng.vec(rows * n).into_iter().map(|x| high * x).collect();
         let g = rng.vec(rows);
-        let targets = [0i64, 300, -1, 17, 16];
         let (mut loss64, mut grad64) = (vec![], vec![]);
         for i in 0..rows {
             let row = &x[i * n..(i + 1) * n];
@@ -185,14 +184,38 @@ mod tests {
                 grad64.push(if t.is_some() { d } else { 0.0 });
             }
         }
-        with_every_isa(|_| {
+        // A log-sum-exp and a difference to it are rounded by as much as they are large.
+        let most = 4e-7 * f64::from(high + 4.0);
+        with_every_isa(|isa| {
             let (mut loss, mut lse) = (vec![0.0; rows], vec![0.0; rows]);
-            cross_entropy(&x, n, &targets, &mut loss, &mut lse);
+            cross_entropy(&x, n, targets, &mut loss, &mut lse);
             let mut grad = x.clone();
-            cross_entropy_backward(&mut grad, n, &targets, &lse, &g);
-            assert!(relative_error(&loss, &loss64) < 1e-6);
-            assert!(relative_error(&grad, &grad64) < 1e-6);
+            cross_entropy_backward(&mut grad, n, targets, &lse, &g);
+            let ones = vec![1.0; grad.len()];
+            for (got, want) in [(&loss, &loss64), (&grad, &grad64)] {
+                let error = scaled_error(got, want, &ones[..got.len()]);
+                assert!(error < most, "{rows} x {n} on {}: {error:e}", isa.name());
+            }
         });
+    }
+
+    #[test]
+    fn matches_f64_and_ignores_negative_targets() {
+        check(301, &[0, 300, -1, 17, 16], 8.0, 11);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn random_classes_match_f64(
+            n in 1usize..400,
+            targets in proptest::collection::vec(-80i64..400, 1..20),
+            high in 0.1f32..80.0,
+            seed in 1u64..1000,
+        ) {
+            let targets: Vec<i64> = targets.into_iter().map(|t| t.min(n as i64 - 1)).collect();
+            check(n, &targets, high, seed);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rows of a table by id, and the gradient.
 
-use super::{row_count, same_len};
+use super::{row_count, same_size};
 use crate::mem::MutPtr;
 use crate::threads;
 
@@ -19,9 +19,9 @@ fn checked(ids: &[i64], rows: usize) {
 /// When the shapes do not fit together or an id lies outside the table.
 pub fn embedding_gather(table: &[f32], n: usize, ids: &[i64], y: &mut [f32]) {
     checked(ids, row_count("embedding_gather", table.len(), n));
-    same_len("embedding_gather", ids.len() * n, &[y.len()]);
-    let y = MutPtr(y.as_mut_ptr());
-    threads::over_rows(ids.len(), ids.len() * n, |a, b| {
+    same_size("embedding_gather", &[ids.len(), n], &[y.len()]);
+    let (len, y) = (y.len(), MutPtr(y.as_mut_ptr()));
+    threads::over_rows(ids.len(), len, |a, b| {
         for (i, &id) in ids.iter().enumerate().take(b).skip(a) {
             // SAFETY: row i belongs to this part alone.
             let y = unsafe { y.slice(i * n, n) };
@@ -39,7 +39,7 @@ pub fn embedding_gather(table: &[f32], n: usize, ids: &[i64], y: &mut [f32]) {
 /// When the shapes do not fit together or an id lies outside the table.
 pub fn embedding_scatter_add(dtable: &mut [f32], n: usize, ids: &[i64], dy: &[f32]) {
     checked(ids, row_count("embedding_scatter_add", dtable.len(), n));
-    same_len("embedding_scatter_add", ids.len() * n, &[dy.len()]);
+    same_size("embedding_scatter_add", &[ids.len(), n], &[dy.len()]);
     // Equal ids become neighbours and keep their order, so each table row has one owner.
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_by_key(|&i| ids[i]);
@@ -63,6 +63,7 @@ mod tests {
     use super::*;
     use crate::testing::Lcg;
     use crate::threads::with_threads;
+    use proptest::prelude::*;
 
     #[test]
     fn literal_rows() {
@@ -94,6 +95,34 @@ mod tests {
             sum += dy[i * n];
         }
         assert_eq!(one[4 * n], sum);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn random_ids_in_order(
+            (vocab, n, rows) in (1usize..70, 1usize..130, 0usize..300), seed in 1u64..1000,
+        ) {
+            let mut rng = Lcg(seed);
+            let (table, dy) = (rng.vec(vocab * n), rng.vec(rows * n));
+            let ids: Vec<i64> = (0..rows)
+                .map(|_| ((rng.next() + 1.0) / 2.0 * vocab as f32) as i64)
+                .collect();
+            let (mut y, mut want) = (vec![0.0; rows * n], table.clone());
+            embedding_gather(&table, n, &ids, &mut y);
+            for (i, &id) in ids.iter().enumerate() {
+                let row = id as usize * n;
+                assert_eq!(y[i * n..(i + 1) * n], table[row..row + n]);
+                for j in 0..n {
+                    want[row + j] += dy[i * n + j];
+                }
+            }
+            for threads in [1, 3] {
+                let mut sum = table.clone();
+                with_threads(threads, || embedding_scatter_add(&mut sum, n, &ids, &dy));
+                assert_eq!(sum, want);
+            }
+        }
     }
 
     #[test]

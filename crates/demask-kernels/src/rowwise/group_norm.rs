@@ -4,9 +4,9 @@
 //! partial sums (value j of a channel goes to partial sum j mod 64), folded in a fixed order; sums over a
 //! channel likewise; the gradients of weight and bias add the pictures in order.
 
-use super::{get, same_len};
+use super::silu::value_and_slope;
+use super::{get, same_len, same_size};
 use crate::mem::{MutPtr, written};
-use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 
@@ -81,12 +81,7 @@ impl GroupNorm {
             self.channels,
             self.groups
         );
-        let dims = [self.batch, self.channels, self.pixels];
-        let all = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        assert!(
-            pictures.iter().all(|&n| Some(n) == all),
-            "{what}: operands of {pictures:?} values must all be pictures {dims:?}"
-        );
+        same_size(what, &[self.batch, self.channels, self.pixels], pictures);
         let channels = [params.weight.len(), params.bias.len()];
         same_len(
             &format!("{what}: weight and bias"),
@@ -95,13 +90,10 @@ impl GroupNorm {
         );
         if let Some(shift) = params.shift {
             let what = format!("{what}: shift");
-            same_len(&what, self.batch * self.channels, &[shift.len()]);
+            same_size(&what, &[self.batch, self.channels], &[shift.len()]);
         }
-        same_len(
-            &format!("{what}: stats"),
-            2 * self.batch * self.groups,
-            &[stats],
-        );
+        let what = format!("{what}: stats");
+        same_size(&what, &[self.batch, self.groups, 2], &[stats]);
         self.channels / self.groups
     }
 }
@@ -168,12 +160,20 @@ pub fn group_norm_backward(
     let found = [gradients.weight.len(), gradients.bias.len()];
     same_len(&format!("{what}: gradients"), shape.channels, &found);
     if let Some(shift) = &gradients.shift {
-        let want = shape.batch * shape.channels;
-        same_len(
-            &format!("{what}: gradient of the shift"),
-            want,
-            &[shift.len()],
-        );
+        let what = format!("{what}: gradient of the shift");
+        same_size(&what, &[shape.batch, shape.channels], &[shift.len()]);
+    }
+    if x.is_empty() {
+        // The channels of pictures without pixels may be any number.
+        let ChannelGradients {
+            shift,
+            weight,
+            bias,
+        } = gradients;
+        for gradient in [weight, bias].into_iter().chain(shift) {
+            gradient.fill(0.0);
+        }
+        return Vec::new();
     }
     let (isa, n) = (Isa::detect(), per * shape.pixels);
     // (Σ d, Σ d·h) of each channel of each picture.
@@ -278,7 +278,7 @@ impl Kernel for Forward<'_> {
             for j in (0..pixels).step_by(LANES) {
                 let z = s.fma(s.mul(s.sub(get(s, x, j), centre), r), w, b);
                 let z = if self.shape.silu {
-                    s.mul(z, sigmoid(s, z))
+                    value_and_slope(s, z).0
                 } else {
                     z
                 };
@@ -326,10 +326,7 @@ impl Kernel for Backward<'_> {
                     let h = s.mul(s.sub(get(s, x, j), centre), r);
                     let mut d = get(s, dy, j);
                     if silu {
-                        let z = s.fma(h, w, b);
-                        let sig = sigmoid(s, z);
-                        let turn = s.mul(z, s.sub(s.splat(1.0), sig));
-                        d = s.mul(d, s.mul(sig, s.add(s.splat(1.0), turn)));
+                        d = s.mul(d, value_and_slope(s, s.fma(h, w, b)).1);
                         // SAFETY: channel c of dx is as long as that of x.
                         unsafe { s.store_part(dx.add(j), pixels - j, d) }
                     }
@@ -586,6 +583,71 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A norm of no values.
+    fn empty(batch: usize, channels: usize, pixels: usize, groups: usize) -> GroupNorm {
+        GroupNorm {
+            batch,
+            channels,
+            pixels,
+            groups,
+            eps: 1.0,
+            silu: true,
+        }
+    }
+
+    #[test]
+    fn pictures_of_nothing() {
+        for (shape, channels) in [(empty(1, 0, 1, 3), 0), (empty(1, 6, 0, 3), 6)] {
+            let (mut stats, none) = ([9.0; 6], vec![0.0; channels]);
+            let params = ChannelParams {
+                shift: Some(&none),
+                weight: &none,
+                bias: &none,
+            };
+            assert!(group_norm(&shape, &[], params, &mut stats).is_empty());
+            assert_eq!(stats, [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
+            let [mut shift, mut weight, mut bias] = [9.0f32; 3].map(|x| vec![x; channels]);
+            let gradients = ChannelGradients {
+                shift: Some(&mut shift),
+                weight: &mut weight,
+                bias: &mut bias,
+            };
+            let dx = group_norm_backward(&shape, &[], params, &stats, &[], gradients);
+            assert!(dx.is_empty() && [shift, weight, bias] == [&none; 3].map(Vec::clone));
+        }
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "group_norm: stats: operands of [0] values must all be [1, 9223372036854775808, 2]"
+    )]
+    fn groups_beyond_the_address_space_are_refused() {
+        let params = ChannelParams {
+            shift: None,
+            weight: &[],
+            bias: &[],
+        };
+        group_norm(&empty(1, 0, 1, 1 << 63), &[], params, &mut []);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "stats: operands of [0] values must all be [9223372036854775808, 1, 2]"
+    )]
+    fn a_batch_beyond_the_address_space_is_refused() {
+        let params = ChannelParams {
+            shift: None,
+            weight: &[1.0],
+            bias: &[1.0],
+        };
+        let gradients = ChannelGradients {
+            shift: None,
+            weight: &mut [0.0],
+            bias: &mut [0.0],
+        };
+        group_norm_backward(&empty(1 << 63, 1, 0, 1), &[], params, &[], &[], gradients);
     }
 
     #[test]

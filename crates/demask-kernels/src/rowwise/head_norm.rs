@@ -22,14 +22,14 @@ pub struct HeadRows {
 }
 
 impl HeadRows {
-    /// Values of a row.
+    /// Values of a row. As below, what does not fit the address space is found by the operations.
     fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
-    /// Values of all rows.
+    /// Values of all rows, at most `usize::MAX`.
     pub fn len(&self) -> usize {
-        self.rows * self.width()
+        self.rows.saturating_mul(self.width())
     }
 
     /// Whether there are none.
@@ -38,10 +38,14 @@ impl HeadRows {
     }
 
     fn check(&self, held: usize) {
+        let width = self.heads.checked_mul(self.head_dim);
+        let end = width.and_then(|width| width.checked_add(self.skip));
+        let rows = self.rows.checked_mul(self.stride);
         assert!(
-            self.skip + self.width() <= self.stride && self.rows * self.stride <= held,
+            end.is_some_and(|end| end <= self.stride) && rows.is_some_and(|rows| rows <= held),
             "head_norm: {self:?} does not lie in {held} values"
         );
+        assert!(self.head_dim > 0, "head_norm: heads of no values");
     }
 }
 
@@ -70,6 +74,9 @@ pub fn head_norm(
         inverse.len(),
         weight.len()
     );
+    if at.is_empty() {
+        return;
+    }
     let isa = Isa::detect();
     let (y, inverse) = (MutPtr(y.as_mut_ptr()), MutPtr(inverse.as_mut_ptr()));
     threads::over_rows(at.rows, at.len() * 4, |a, b| {
@@ -120,6 +127,10 @@ pub fn head_norm_backward(
         weight.len(),
         dweight.len()
     );
+    if at.is_empty() {
+        dweight.fill(0.0);
+        return;
+    }
     let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
     let total = sum_over_rows(at.rows, n, at.len() * 8, |a, b, dweight| {
         for r in a..b {
@@ -147,6 +158,102 @@ mod tests {
     use crate::simd::with_every_isa;
     use crate::testing::Lcg;
     use crate::threads::with_threads;
+    use proptest::prelude::*;
+
+    #[test]
+    #[should_panic(expected = "head_norm: HeadRows { rows: 8589934592")]
+    fn rows_beyond_the_address_space_are_refused() {
+        HeadRows {
+            rows: 1 << 33,
+            stride: 1 << 31,
+            skip: 0,
+            heads: 1 << 31,
+            head_dim: 1,
+        }
+        .check(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not lie in 3 values")]
+    fn a_width_that_wraps_is_refused() {
+        let at = HeadRows {
+            rows: 1,
+            stride: 3,
+            skip: usize::MAX,
+            heads: 1,
+            head_dim: 2,
+        };
+        head_norm(&[0.0; 3], at, &[0.0; 2], 1.0, &mut [0.0; 2], &mut [0.0]);
+    }
+
+    #[test]
+    fn any_number_of_rows_without_heads() {
+        let at = HeadRows {
+            rows: usize::MAX,
+            stride: 0,
+            skip: 0,
+            heads: 0,
+            head_dim: 2,
+        };
+        head_norm(&[], at, &[1.0; 2], 1.0, &mut [], &mut []);
+        let mut dweight = [9.0; 2];
+        head_norm_backward(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
+        assert_eq!(dweight, [0.0; 2]);
+    }
+
+    fn check(at: HeadRows, seed: u64) {
+        let HeadRows {
+            rows,
+            stride,
+            skip,
+            heads,
+            head_dim,
+        } = at;
+        let (width, mut rng) = (heads * head_dim, Lcg(seed));
+        let (x, weight, dy) = (
+            rng.vec(rows * stride),
+            rng.vec(head_dim),
+            rng.vec(rows * width),
+        );
+        let own = skip..skip + width;
+        let part: Vec<f32> = x
+            .chunks_exact(stride)
+            .flat_map(|row| &row[own.clone()])
+            .copied()
+            .collect();
+        with_every_isa(|_| {
+            let run = || {
+                let (mut y, mut inverse) = (vec![0.0; part.len()], vec![0.0; rows * heads]);
+                head_norm(&x, at, &weight, 1e-5, &mut y, &mut inverse);
+                let (mut dx, mut dw) = (vec![5.0; x.len()], vec![0.0; head_dim]);
+                head_norm_backward(&x, at, &weight, &inverse, &dy, &mut dx, &mut dw);
+                (y, inverse, dx, dw)
+            };
+            assert!(with_threads(1, run) == with_threads(3, run));
+            let (y, inverse, dx, dw) = run();
+            let (mut y1, mut inverse1) = (vec![0.0; part.len()], vec![0.0; rows * heads]);
+            rms_norm(&part, head_dim, Some(&weight), 1e-5, &mut y1, &mut inverse1);
+            let (mut dx1, mut dw1) = (vec![0.0; part.len()], vec![0.0; head_dim]);
+            let out = Some(&mut dw1[..]);
+            rms_norm_backward(
+                &part,
+                head_dim,
+                Some(&weight),
+                &inverse1,
+                &dy,
+                &mut dx1,
+                out,
+            );
+            assert!((&y, &inverse) == (&y1, &inverse1));
+            for (row, want) in dx.chunks_exact(stride).zip(dx1.chunks_exact(width)) {
+                assert_eq!(&row[own.clone()], want);
+                let rest = row[..skip].iter().chain(&row[skip + width..]);
+                assert!(rest.into_iter().all(|&v| v == 5.0));
+            }
+            // The sum of the same values in chunks of other rows.
+            assert!(dw.iter().zip(&dw1).all(|(a, b)| (a - b).abs() < 1e-4));
+        });
+    }
 
     #[test]
     fn is_the_norm_of_the_same_rows() {
@@ -157,35 +264,19 @@ mod tests {
             heads: 2,
             head_dim: 20,
         };
-        let mut rng = Lcg(3);
-        let (x, weight, dy) = (rng.vec(70 * 61), rng.vec(20), rng.vec(70 * 40));
-        let part: Vec<f32> = x
-            .chunks_exact(61)
-            .flat_map(|r| &r[7..47])
-            .copied()
-            .collect();
-        with_every_isa(|_| {
-            let run = || {
-                let (mut y, mut inverse) = (vec![0.0; 2800], vec![0.0; 140]);
-                head_norm(&x, at, &weight, 1e-5, &mut y, &mut inverse);
-                let (mut dx, mut dw) = (vec![5.0; x.len()], vec![0.0; 20]);
-                head_norm_backward(&x, at, &weight, &inverse, &dy, &mut dx, &mut dw);
-                (y, inverse, dx, dw)
-            };
-            assert!(with_threads(1, run) == with_threads(3, run));
-            let (y, inverse, dx, dw) = run();
-            let (mut y1, mut inverse1) = (vec![0.0; 2800], vec![0.0; 140]);
-            rms_norm(&part, 20, Some(&weight), 1e-5, &mut y1, &mut inverse1);
-            let (mut dx1, mut dw1) = (vec![0.0; 2800], vec![0.0; 20]);
-            let out = Some(&mut dw1[..]);
-            rms_norm_backward(&part, 20, Some(&weight), &inverse1, &dy, &mut dx1, out);
-            assert!((&y, &inverse) == (&y1, &inverse1));
-            for (row, want) in dx.chunks_exact(61).zip(dx1.chunks_exact(40)) {
-                assert_eq!(&row[7..47], want);
-                assert!(row[..7].iter().chain(&row[47..]).all(|&v| v == 5.0));
-            }
-            // The sum of the same values in chunks of other rows.
-            assert!(dw.iter().zip(&dw1).all(|(a, b)| (a - b).abs() < 1e-4));
-        });
+        check(at, 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn random_rows_are_the_norm_of_the_same_rows(
+            (rows, heads, head_dim) in (1usize..150, 1usize..5, 1usize..70),
+            (skip, after) in (0usize..40, 0usize..40),
+            seed in 1u64..1000,
+        ) {
+            let stride = skip + heads * head_dim + after;
+            check(HeadRows { rows, stride, skip, heads, head_dim }, seed);
+        }
     }
 }

@@ -17,6 +17,10 @@ pub fn join(a: &[f32], b: &[f32], rows: usize) -> Vec<f32> {
         a.len(),
         b.len()
     );
+    if a.is_empty() && b.is_empty() {
+        // Rows of no values may be any number.
+        return Vec::new();
+    }
     let (wa, wb) = (a.len() / rows, b.len() / rows);
     let each = |y: MutPtr| {
         threads::over_rows(rows, 2 * (a.len() + b.len()), |first, end| {
@@ -50,6 +54,9 @@ pub fn split(y: &[f32], rows: usize, left: usize) -> [Vec<f32>; 2] {
     );
     let width = y.len() / rows;
     [(0, left), (left, width - left)].map(|(from, n)| {
+        if n == 0 {
+            return Vec::new();
+        }
         let each = |x: MutPtr| {
             threads::over_rows(rows, 2 * rows * n, |first, end| {
                 for i in first..end {
@@ -79,6 +86,12 @@ mod tests {
         let [a, b] = split(&y, 2, 1);
         assert_eq!((a, b), (vec![1.0, 2.0], vec![3.0, 4.0, 5.0, 6.0]));
         assert_eq!(split(&y, 3, 2), [y.clone(), vec![]]);
+    }
+
+    #[test]
+    fn any_number_of_rows_of_no_values() {
+        assert!(join(&[], &[], usize::MAX).is_empty());
+        assert_eq!(split(&[], usize::MAX, 0), [vec![], vec![]]);
     }
 
     #[test]

@@ -221,8 +221,9 @@ impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
 mod tests {
     use super::*;
     use crate::simd::with_every_isa;
-    use crate::testing::{Lcg, relative_error};
+    use crate::testing::{Lcg, scaled_error};
     use crate::threads::with_threads;
+    use proptest::prelude::*;
 
     #[test]
     fn a_row_by_hand() {
@@ -232,46 +233,90 @@ mod tests {
         assert_eq!((y, stats), ([-5.0, 6.0], [3.0, 1.0]));
     }
 
+    /// y, dx and dweight in f64, and the scales of their errors: of a row that is nearly constant, `x − mean` is small
+    /// beside x; a gradient that the mean takes away is small beside `r · g`.
+    fn reference(
+        n: usize,
+        x: &[f32],
+        w: Option<&[f32]>,
+        dy: &[f32],
+    ) -> ([Vec<f64>; 3], [Vec<f64>; 3]) {
+        let mut want = [x.len(), x.len(), n].map(|n| vec![0.0f64; n]);
+        let mut scale = want.clone();
+        for (i, (x, dy)) in x.chunks_exact(n).zip(dy.chunks_exact(n)).enumerate() {
+            let of = |v: &[f32], j: usize| f64::from(v[j]);
+            let w = |j: usize| w.map_or(1.0, |w| of(w, j));
+            let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
+            let most = |f: &dyn Fn(usize) -> f64| (0..n).map(f).fold(0.0, f64::max);
+            let mean = avg(&|j| of(x, j));
+            let r = 1.0 / (avg(&|j| (of(x, j) - mean).powi(2)) + f64::from(1e-5f32)).sqrt();
+            let h = |j: usize| (of(x, j) - mean) * r;
+            let g = |j: usize| of(dy, j) * w(j);
+            let (mean_g, mean_gh) = (avg(&g), avg(&|j| g(j) * h(j)));
+            let h_scale = most(&|j| of(x, j).abs()) * r;
+            let g_scale = most(&|j| g(j).abs()) * h_scale.max(1.0) * most(&|j| h(j).abs()).max(1.0);
+            for j in 0..n {
+                want[0][i * n + j] = h(j) * w(j);
+                scale[0][i * n + j] = h_scale * w(j).abs();
+                want[1][i * n + j] = r * (g(j) - mean_g - h(j) * mean_gh);
+                scale[1][i * n + j] = r * g_scale;
+                want[2][j] += of(dy, j) * h(j);
+                scale[2][j] += of(dy, j).abs() * h_scale.max(h(j).abs());
+            }
+        }
+        (want, scale)
+    }
+
+    fn check(rows: usize, n: usize, weighted: bool, seed: u64) {
+        let mut rng = Lcg(seed);
+        let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
+        let w = weighted.then_some(&w[..]);
+        let (want, scale) = reference(n, &x, w, &dy);
+        with_every_isa(|isa| {
+            let run = |threads| {
+                with_threads(threads, || {
+                    let (mut y, mut stats) = (vec![0.0; rows * n], vec![0.0; 2 * rows]);
+                    layer_norm(&x, n, w, 1e-5, &mut y, &mut stats);
+                    let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
+                    layer_norm_backward(&x, n, w, &stats, &dy, &mut dx, Some(&mut dw));
+                    let mut onto = vec![0.5; rows * n];
+                    layer_norm_backward_onto(&x, n, w, &stats, &dy, &mut onto, None);
+                    assert!(onto.iter().zip(&dx).all(|(o, d)| *o == 0.5 + d));
+                    [y, dx, dw]
+                })
+            };
+            let one = run(1);
+            for (i, got) in one.iter().enumerate() {
+                let error = scaled_error(got, &want[i], &scale[i]);
+                assert!(
+                    error < 2e-6,
+                    "{i} of {rows} x {n} on {}: {error:e}",
+                    isa.name()
+                );
+            }
+            assert_eq!(one, run(2));
+        });
+    }
+
     #[test]
     fn matches_f64_and_threads_do_not_matter() {
         for (rows, n) in [(2, 3), (3, 17), (130, 64), (257, 100)] {
-            let mut rng = Lcg(9);
-            let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
-            let (mut y64, mut dx64) = (vec![0.0f64; rows * n], vec![0.0f64; rows * n]);
-            let mut dw64 = vec![0.0f64; n];
-            for i in 0..rows {
-                let row = |v: &[f32], j: usize| f64::from(v[i * n + j]);
-                let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
-                let mean = avg(&|j| row(&x, j));
-                let r = 1.0 / (avg(&|j| (row(&x, j) - mean).powi(2)) + f64::from(1e-5f32)).sqrt();
-                let h = |j: usize| (row(&x, j) - mean) * r;
-                let g = |j: usize| row(&dy, j) * f64::from(w[j]);
-                let (mean_g, mean_gh) = (avg(&g), avg(&|j| g(j) * h(j)));
-                for j in 0..n {
-                    y64[i * n + j] = h(j) * f64::from(w[j]);
-                    dx64[i * n + j] = r * (g(j) - mean_g - h(j) * mean_gh);
-                    dw64[j] += row(&dy, j) * h(j);
-                }
-            }
-            with_every_isa(|_| {
-                let run = |threads| {
-                    with_threads(threads, || {
-                        let (mut y, mut stats) = (vec![0.0; rows * n], vec![0.0; 2 * rows]);
-                        layer_norm(&x, n, Some(&w), 1e-5, &mut y, &mut stats);
-                        let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
-                        layer_norm_backward(&x, n, Some(&w), &stats, &dy, &mut dx, Some(&mut dw));
-                        let mut onto = vec![0.5; rows * n];
-                        layer_norm_backward_onto(&x, n, Some(&w), &stats, &dy, &mut onto, None);
-                        assert!(onto.iter().zip(&dx).all(|(o, d)| *o == 0.5 + d));
-                        (y, dx, dw)
-                    })
-                };
-                let one = run(1);
-                assert!(relative_error(&one.0, &y64) < 2e-6);
-                assert!(relative_error(&one.1, &dx64) < 5e-6);
-                assert!(relative_error(&one.2, &dw64) < 2e-6);
-                assert_eq!(one, run(2));
-            });
+            check(rows, n, true, 9);
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn random_shapes_match_f64(
+            rows in 1usize..150, n in 1usize..200, weighted: bool, seed in 1u64..1000,
+        ) {
+            check(rows, n, weighted, seed);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_value() {
+        check(67, 1, true, 3);
     }
 }

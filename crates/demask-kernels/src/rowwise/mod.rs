@@ -120,6 +120,16 @@ fn row_count(what: &str, len: usize, n: usize) -> usize {
     len / n
 }
 
+/// Panics unless all slices hold `dims` values, which fit the address space: a product that wrapped would let a short
+/// slice pass.
+fn same_size(what: &str, dims: &[usize], lens: &[usize]) {
+    let want = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    assert!(
+        lens.iter().all(|&n| Some(n) == want),
+        "{what}: operands of {lens:?} values must all be {dims:?}"
+    );
+}
+
 /// Panics unless all lengths agree.
 fn same_len(what: &str, want: usize, others: &[usize]) {
     assert!(

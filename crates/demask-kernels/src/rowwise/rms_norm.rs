@@ -98,10 +98,10 @@ fn backward<const ONTO: bool>(
     if let Some(w) = weight {
         same_len("rms_norm_backward: weight", n, &[w.len()]);
     }
-    let width = dweight.as_ref().map_or(0, |w| w.len());
-    if width > 0 {
-        same_len("rms_norm_backward: dweight", n, &[width]);
+    if let Some(dw) = &dweight {
+        same_len("rms_norm_backward: dweight", n, &[dw.len()]);
     }
+    let width = if dweight.is_some() { n } else { 0 };
     let (isa, dx) = (Isa::detect(), MutPtr(dx.as_mut_ptr()));
     let total = sum_over_rows(rows, width, x.len() * 8, |a, b, dweight| {
         // SAFETY: chunks of rows do not overlap.
@@ -210,8 +210,9 @@ impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
 mod tests {
     use super::*;
     use crate::simd::with_every_isa;
-    use crate::testing::{Lcg, relative_error};
+    use crate::testing::{Lcg, scaled_error};
     use crate::threads::with_threads;
+    use proptest::prelude::*;
 
     #[test]
     fn a_row_by_hand() {
@@ -221,47 +222,84 @@ mod tests {
         assert!((y[0] - 0.848_528_1).abs() < 1e-6 && (y[1] - 2.262_741_7).abs() < 1e-6);
     }
 
+    /// y, dx and dweight in f64, and the scales of their errors: a gradient along x nearly vanishes.
+    fn reference(
+        n: usize,
+        x: &[f32],
+        w: Option<&[f32]>,
+        dy: &[f32],
+    ) -> ([Vec<f64>; 3], [Vec<f64>; 3]) {
+        let mut want = [x.len(), x.len(), n].map(|n| vec![0.0f64; n]);
+        let mut scale = want.clone();
+        for (i, (x, dy)) in x.chunks_exact(n).zip(dy.chunks_exact(n)).enumerate() {
+            let of = |v: &[f32], j: usize| f64::from(v[j]);
+            let w = |j: usize| w.map_or(1.0, |w| of(w, j));
+            let avg = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
+            let r = 1.0 / (avg(&|j| of(x, j).powi(2)) + f64::from(1e-5f32)).sqrt();
+            let (h, g) = (|j: usize| of(x, j) * r, |j: usize| of(dy, j) * w(j));
+            let (mean_gh, size) = (avg(&|j| g(j) * h(j)), avg(&|j| (g(j) * h(j)).abs()));
+            for j in 0..n {
+                want[0][i * n + j] = h(j) * w(j);
+                scale[0][i * n + j] = (h(j) * w(j)).abs();
+                want[1][i * n + j] = r * (g(j) - h(j) * mean_gh);
+                scale[1][i * n + j] = r * (g(j).abs() + h(j).abs() * size);
+                want[2][j] += of(dy, j) * h(j);
+                scale[2][j] += (of(dy, j) * h(j)).abs();
+            }
+        }
+        (want, scale)
+    }
+
+    fn check(rows: usize, n: usize, weighted: bool, seed: u64) {
+        let mut rng = Lcg(seed);
+        let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
+        let w = weighted.then_some(&w[..]);
+        let (want, scale) = reference(n, &x, w, &dy);
+        with_every_isa(|isa| {
+            let run = |threads| {
+                with_threads(threads, || {
+                    let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
+                    rms_norm(&x, n, w, 1e-5, &mut y, &mut inverse);
+                    let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
+                    rms_norm_backward(&x, n, w, &inverse, &dy, &mut dx, Some(&mut dw));
+                    let mut onto = vec![3.0; rows * n];
+                    rms_norm_backward_onto(&x, n, w, &inverse, &dy, &mut onto, None);
+                    assert!(onto.iter().zip(&dx).all(|(a, b)| *a == 3.0 + b));
+                    [y, dx, dw]
+                })
+            };
+            let one = run(1);
+            for (i, got) in one.iter().enumerate() {
+                let error = scaled_error(got, &want[i], &scale[i]);
+                assert!(
+                    error < 2e-6,
+                    "{i} of {rows} x {n} on {}: {error:e}",
+                    isa.name()
+                );
+            }
+            assert_eq!(one, run(2));
+        });
+    }
+
     #[test]
     fn matches_f64_and_threads_do_not_matter() {
         for (rows, n) in [(1, 5), (3, 17), (130, 64), (257, 100)] {
-            let mut rng = Lcg(8);
-            let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
-            let (mut y64, mut dx64) = (vec![0.0f64; rows * n], vec![0.0f64; rows * n]);
-            let mut dw64 = vec![0.0f64; n];
-            for i in 0..rows {
-                let row = |v: &[f32], j: usize| f64::from(v[i * n + j]);
-                let mean = (0..n).map(|j| row(&x, j).powi(2)).sum::<f64>() / n as f64;
-                let r = 1.0 / (mean + f64::from(1e-5f32)).sqrt();
-                let gx = (0..n)
-                    .map(|j| row(&dy, j) * f64::from(w[j]) * row(&x, j))
-                    .sum::<f64>();
-                for j in 0..n {
-                    let g = row(&dy, j) * f64::from(w[j]);
-                    y64[i * n + j] = row(&x, j) * r * f64::from(w[j]);
-                    dx64[i * n + j] = r * (g - row(&x, j) * r * r * gx / n as f64);
-                    dw64[j] += row(&dy, j) * row(&x, j) * r;
-                }
-            }
-            with_every_isa(|_| {
-                let run = |threads| {
-                    with_threads(threads, || {
-                        let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
-                        rms_norm(&x, n, Some(&w), 1e-5, &mut y, &mut inverse);
-                        let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
-                        let out = Some(&mut dw[..]);
-                        rms_norm_backward(&x, n, Some(&w), &inverse, &dy, &mut dx, out);
-                        let mut onto = vec![3.0; rows * n];
-                        rms_norm_backward_onto(&x, n, Some(&w), &inverse, &dy, &mut onto, None);
-                        assert!(onto.iter().zip(&dx).all(|(a, b)| *a == 3.0 + b));
-                        (y, dx, dw)
-                    })
-                };
-                let one = run(1);
-                assert!(relative_error(&one.0, &y64) < 1e-6);
-                assert!(relative_error(&one.1, &dx64) < 2e-6);
-                assert!(relative_error(&one.2, &dw64) < 2e-6);
-                assert_eq!(one, run(2));
-            });
+            check(rows, n, true, 8);
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn random_shapes_match_f64(
+            rows in 1usize..150, n in 1usize..200, weighted: bool, seed in 1u64..1000,
+        ) {
+            check(rows, n, weighted, seed);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_value() {
+        check(67, 1, true, 3);
     }
 }

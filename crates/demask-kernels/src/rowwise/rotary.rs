@@ -101,7 +101,7 @@ pub fn rotary(
 /// their positions, side by side.
 ///
 /// # Panics
-/// As [`rotary`].
+/// As [`rotary`], and when the rows are not whole sequences of n.
 #[expect(clippy::too_many_arguments, reason = "a strided view takes four")]
 pub fn rotary_rows(
     x: &mut [f32],
@@ -144,15 +144,18 @@ fn turn(
     layout: RotaryLayout,
     sign: f32,
 ) {
-    let (period, width) = (table.rows().max(1), heads * head_dim);
+    let width = heads.checked_mul(head_dim).unwrap_or_else(|| {
+        panic!("rotary: {heads} heads of {head_dim} values overflow the address space")
+    });
     assert!(
         table.rotary_dim() <= head_dim,
         "rotary: the table turns {} values, heads have {head_dim}",
         table.rotary_dim()
     );
+    let period = table.rows();
     assert!(
-        rows == 0 || table.rows() > 0,
-        "rotary: the table has no rows"
+        rows.is_multiple_of(period),
+        "rotary: {rows} rows are not whole sequences of {period} positions"
     );
     assert!(
         rows <= 1 || row_stride >= width,
@@ -167,8 +170,13 @@ fn turn(
         "rotary: {rows} rows at stride {row_stride} do not fit in {} values",
         x.len()
     );
-    let (isa, x) = (Isa::detect(), MutPtr(x.as_mut_ptr()));
-    threads::over_rows(rows, rows * width * 6, |a, b| {
+    if width == 0 {
+        // Rows without heads may be any number.
+        return;
+    }
+    let (isa, work) = (Isa::detect(), x.len() * 6);
+    let x = MutPtr(x.as_mut_ptr());
+    threads::over_rows(rows, work, |a, b| {
         for r in a..b {
             // SAFETY: checked to lie in the slice; rows do not overlap.
             let x = unsafe { x.slice(r * row_stride, width) };
@@ -232,6 +240,7 @@ mod tests {
     use super::*;
     use crate::simd::with_every_isa;
     use crate::testing::Lcg;
+    use proptest::prelude::*;
 
     #[test]
     fn a_quarter_turn_by_hand() {
@@ -244,12 +253,50 @@ mod tests {
     }
 
     #[test]
-    fn both_layouts_match_f64_at_far_positions() {
-        let (heads, dim, turned, stride) = (3, 50, 38, 170);
-        let positions = [0.0, 1.0, 77.0, 131_071.0];
-        let table = RotaryTable::new(&positions, turned, 10_000.0);
-        let x = Lcg(12).vec(stride * 4);
-        with_every_isa(|_| {
+    fn sequences_share_their_positions() {
+        let table = RotaryTable::with_frequencies(&[0.0, 2.0], &[1.0, 0.25]);
+        let (x, layout) = (Lcg(2).vec(6 * 5), RotaryLayout::Interleaved);
+        let [mut one, mut all] = [x.clone(), x];
+        rotary_rows(&mut all, 6, 5, 1, 4, &table, layout, false);
+        for sequence in one.chunks_exact_mut(10) {
+            rotary(sequence, 5, 1, 4, &table, layout);
+        }
+        assert_eq!(one, all);
+        rotary_rows(&mut all, 6, 5, 1, 4, &table, layout, true);
+        for sequence in one.chunks_exact_mut(10) {
+            rotary_backward(sequence, 5, 1, 4, &table, layout);
+        }
+        assert_eq!(one, all);
+    }
+
+    #[test]
+    #[should_panic(expected = "3 rows are not whole sequences of 2 positions")]
+    fn parts_of_a_sequence_are_refused() {
+        let table = RotaryTable::with_frequencies(&[0.0, 2.0], &[1.0]);
+        let layout = RotaryLayout::HalfSplit;
+        rotary_rows(&mut [0.0; 6], 3, 2, 1, 2, &table, layout, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "8589934592 heads of 2147483648 values overflow")]
+    fn heads_beyond_the_address_space_are_refused() {
+        let table = RotaryTable::with_frequencies(&[0.0], &[1.0]);
+        let layout = RotaryLayout::HalfSplit;
+        rotary(&mut [0.0; 2], 2, 1 << 33, 1 << 31, &table, layout);
+    }
+
+    #[test]
+    fn any_number_of_rows_without_heads() {
+        let table = RotaryTable::with_frequencies(&[0.0], &[1.0]);
+        let layout = RotaryLayout::HalfSplit;
+        rotary_rows(&mut [], usize::MAX, 0, 0, 2, &table, layout, false);
+    }
+
+    /// Rows of `stride` values with heads of `dim`, of which `turned` turn.
+    fn check(positions: &[f64], [stride, heads, dim, turned]: [usize; 4], seed: u64) {
+        let table = RotaryTable::new(positions, turned, 10_000.0);
+        let x = Lcg(seed).vec(stride * positions.len());
+        with_every_isa(|isa| {
             for layout in [RotaryLayout::HalfSplit, RotaryLayout::Interleaved] {
                 let mut y = x.clone();
                 rotary(&mut y, stride, heads, dim, &table, layout);
@@ -270,11 +317,31 @@ mod tests {
                     }
                 }
                 for (y, w) in y.iter().zip(&want) {
-                    assert!((f64::from(*y) - w).abs() < 3e-7);
+                    let error = (f64::from(*y) - w).abs();
+                    assert!(error < 3e-7, "{layout:?} on {}: {error:e}", isa.name());
                 }
                 rotary_backward(&mut y, stride, heads, dim, &table, layout);
-                assert!(y.iter().zip(&x).all(|(y, x)| (y - x).abs() < 5e-7));
+                assert!(y.iter().zip(&x).all(|(y, x)| (y - x).abs() < 6e-7));
             }
         });
+    }
+
+    #[test]
+    fn both_layouts_match_f64_at_far_positions() {
+        check(&[0.0, 1.0, 77.0, 131_071.0], [170, 3, 50, 38], 12);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn random_shapes_match_f64(
+            positions in proptest::collection::vec(0u32..200_000, 1..12),
+            (heads, dim, still, after) in (1usize..6, 1usize..140, 0usize..140, 0usize..20),
+            seed in 1u64..1000,
+        ) {
+            let positions: Vec<f64> = positions.into_iter().map(f64::from).collect();
+            let turned = dim.saturating_sub(still) / 2 * 2;
+            check(&positions, [heads * dim + after, heads, dim, turned], seed);
+        }
     }
 }

@@ -34,6 +34,14 @@ pub fn silu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
+/// The output and the slope at x.
+#[inline(always)]
+pub(super) fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+    let (sig, one) = (sigmoid(s, x), s.splat(1.0));
+    let slope = s.mul(sig, s.fma(x, s.sub(one, sig), one));
+    (s.mul(x, sig), slope)
+}
+
 struct Forward<'a> {
     x: &'a [f32],
     y: &'a mut [f32],
@@ -44,8 +52,8 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for j in (0..self.x.len()).step_by(LANES) {
-            let x = get(s, self.x, j);
-            put(s, self.y, j, s.mul(x, sigmoid(s, x)));
+            let (y, _) = value_and_slope(s, get(s, self.x, j));
+            put(s, self.y, j, y);
         }
     }
 }
@@ -60,11 +68,9 @@ impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let one = s.splat(1.0);
         for j in (0..self.x.len()).step_by(LANES) {
             let (x, dy) = (get(s, self.x, j), get(s, self.dy, j));
-            let sig = sigmoid(s, x);
-            let slope = s.mul(sig, s.fma(x, s.sub(one, sig), one));
+            let (_, slope) = value_and_slope(s, x);
             put(s, self.dx, j, s.mul(dy, slope));
         }
     }

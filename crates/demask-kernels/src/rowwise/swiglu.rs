@@ -1,8 +1,8 @@
 //! SwiGLU: `y = silu(gate) · up`.
 
+use super::silu::value_and_slope;
 use super::{get, over_values, put, row_count, same_len};
 use crate::mem::MutPtr;
-use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 
@@ -68,7 +68,8 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(self, s: S) {
         for j in (0..self.gate.len()).step_by(LANES) {
             let (gate, up) = (get(s, self.gate, j), get(s, self.up, j));
-            put(s, self.y, j, s.mul(s.mul(gate, sigmoid(s, gate)), up));
+            let (silu, _) = value_and_slope(s, gate);
+            put(s, self.y, j, s.mul(silu, up));
         }
     }
 }
@@ -85,13 +86,11 @@ impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let one = s.splat(1.0);
         for j in (0..self.gate.len()).step_by(LANES) {
             let (gate, up, dy) = (get(s, self.gate, j), get(s, self.up, j), get(s, self.dy, j));
-            let sig = sigmoid(s, gate);
-            let slope = s.mul(sig, s.fma(gate, s.sub(one, sig), one));
+            let (silu, slope) = value_and_slope(s, gate);
             put(s, self.dgate, j, s.mul(s.mul(dy, up), slope));
-            put(s, self.dup, j, s.mul(dy, s.mul(gate, sig)));
+            put(s, self.dup, j, s.mul(dy, silu));
         }
     }
 }
@@ -150,12 +149,9 @@ impl Kernel for InPlace<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let one = s.splat(1.0);
         for j in (0..self.gate.len()).step_by(LANES) {
             let (gate, up, dy) = (get(s, self.gate, j), get(s, self.up, j), get(s, self.dy, j));
-            let sig = sigmoid(s, gate);
-            let slope = s.mul(sig, s.fma(gate, s.sub(one, sig), one));
-            let silu = s.mul(gate, sig);
+            let (silu, slope) = value_and_slope(s, gate);
             put(s, self.gate, j, s.mul(s.mul(dy, up), slope));
             put(s, self.up, j, s.mul(dy, silu));
             put(s, self.dy, j, s.mul(silu, up));
