@@ -50,7 +50,7 @@ fn portable_gelu(x: Tensor<2>) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -89,5 +89,21 @@ mod tests {
                 close(fast.2, slow.2, 1e-5);
             }
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Gated = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+        let run = |t: &mut Leaves, f: Gated| f(t.leaf([3, 17]), t.leaf([3, 17]));
+        gradients(|t| run(t, cpu::swiglu), |t| run(t, portable_swiglu));
+        // A gate that is also what it opens.
+        let twice = |t: &mut Leaves, f: Gated| {
+            let x = t.leaf([3, 17]);
+            f(x.clone(), x)
+        };
+        gradients(|t| twice(t, cpu::swiglu), |t| twice(t, portable_swiglu));
+        let x = |t: &mut Leaves| t.leaf([3, 17]) * 2.0;
+        gradients(|t| cpu::gelu_tanh(x(t)), |t| portable_gelu(x(t)));
+        gradients(|t| cpu::silu(x(t)), |t| activation::silu(x(t)));
     }
 }

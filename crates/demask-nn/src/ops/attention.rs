@@ -65,7 +65,7 @@ pub(super) fn portable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: &RequestM
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
     use crate::{AttentionMask, MaskKind};
 
@@ -175,5 +175,49 @@ mod tests {
                 close(fast, slow, 2e-2);
             }
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Op = fn(Tensor<4>, Tensor<4>, Tensor<4>, &RequestMask) -> Tensor<4>;
+        let kind = |kind| AttentionMask {
+            kind,
+            key_lengths: None,
+        };
+        let (open, blocks) = (1 << 30, vec![0, 0, 1, 1, 1, 2, 2]);
+        for ([batch, queries, keys, heads, kv, head], mask) in [
+            ([2, 5, 5, 3, 3, 7], AttentionMask::full()),
+            (
+                [2, 5, 5, 6, 2, 3],
+                AttentionMask::full().with_key_lengths(vec![5, 2]),
+            ),
+            ([1, 5, 5, 2, 1, 5], AttentionMask::causal()),
+            ([2, 3, 7, 2, 2, 5], AttentionMask::causal()),
+            (
+                [1, 7, 7, 2, 1, 5],
+                kind(MaskKind::Opening { open, seed: 5 }),
+            ),
+            ([2, 5, 7, 4, 2, 3], kind(MaskKind::BlockCausal { blocks })),
+            (
+                [1, 10, 10, 2, 2, 3],
+                AttentionMask::bd3(vec![0, 0, 1, 1, 2]),
+            ),
+        ] {
+            let mask = mask.for_request(batch, queries, keys - queries).unwrap();
+            let run = |t: &mut Leaves, f: Op| {
+                let q = t.leaf([batch, queries, heads, head]) * 2.0;
+                let [k, v] = [0, 1].map(|_| t.leaf([batch, keys, kv, head]));
+                f(q, k, v, &mask)
+            };
+            gradients(|t| run(t, exact), |t| run(t, portable));
+        }
+        // Queries, keys and values that are one.
+        let mask = AttentionMask::causal();
+        let mask = mask.for_request(2, 5, 0).unwrap();
+        let thrice = |t: &mut Leaves, f: Op| {
+            let x = t.leaf([2, 5, 3, 7]);
+            f(x.clone(), x.clone(), x, &mask)
+        };
+        gradients(|t| thrice(t, exact), |t| thrice(t, portable));
     }
 }

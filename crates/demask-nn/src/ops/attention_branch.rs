@@ -99,7 +99,7 @@ fn composed(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, gradients, operations_back, results};
     use super::*;
     use crate::AttentionMask;
     use crate::transformer::{RotaryConfig, RotaryLayout};
@@ -108,18 +108,17 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     struct Options {
         batch: usize,
+        length: usize,
+        width: usize,
+        head_dim: usize,
         centred: bool,
         shift: bool,
         biases: [bool; 2],
         head_norms: bool,
-        rotary: bool,
+        rotary: Option<RotaryLayout>,
         causal: bool,
         heads: [usize; 2],
     }
-
-    const LENGTH: usize = 37;
-    const WIDTH: usize = 24;
-    const HEAD: usize = 8;
 
     type Run = fn(
         Tensor<2>,
@@ -130,89 +129,81 @@ mod tests {
         Precision,
     ) -> Tensor<2>;
 
-    /// The output of a branch with these options and the gradients of all its inputs.
-    fn run(f: Run, options: Options, precision: Precision) -> Vec<Tensor<1>> {
-        let d = device();
-        let mut leaves = Vec::new();
-        let [heads, kv_heads] = options.heads;
-        let mut seed = 1;
-        let mut leaf = |shape: [usize; 2], shift: f64| {
-            seed += 1;
-            let values = (random(shape, seed, &d) * 0.5 + shift).detach();
-            let values = values.require_grad();
-            leaves.push(values.clone());
-            values
-        };
-        let x = leaf([options.batch * LENGTH, WIDTH], 0.0);
-        let mut row = |n: usize, shift: f64| leaf([1, n], shift).reshape([n]);
+    /// The output of a branch with these options.
+    fn run(t: &mut Leaves, f: Run, options: Options, precision: Precision) -> Tensor<2> {
+        let Options {
+            batch,
+            length,
+            width,
+            head_dim,
+            heads: [heads, kv_heads],
+            ..
+        } = options;
+        let x = t.near(0.0, [batch * length, width]);
         let norm = BranchNorm {
-            scale: row(WIDTH, 1.0),
-            shift: options.shift.then(|| row(WIDTH, 0.0)),
+            scale: t.near(1.0, [width]),
+            shift: options.shift.then(|| t.near(0.0, [width])),
             eps: 1e-5,
             centred: options.centred,
         };
         let head_norms = options.head_norms.then(|| HeadNorms {
-            q: row(HEAD, 1.0),
-            k: row(HEAD, 1.0),
+            q: t.near(1.0, [head_dim]),
+            k: t.near(1.0, [head_dim]),
             eps: 1e-5,
         });
         let mut linear = |dims: [usize; 2], bias: bool| BranchLinear {
-            weight: leaf(dims, 0.0),
-            bias: bias.then(|| leaf([1, dims[0]], 0.0).reshape([dims[0]])),
+            weight: t.near(0.0, dims),
+            bias: bias.then(|| t.near(0.0, [dims[0]])),
         };
         let [all, keys] = options.biases;
         let branch = AttentionBranch {
             norm,
-            q: linear([heads * HEAD, WIDTH], all),
-            k: linear([kv_heads * HEAD, WIDTH], keys),
-            v: linear([kv_heads * HEAD, WIDTH], all),
+            q: linear([heads * head_dim, width], all),
+            k: linear([kv_heads * head_dim, width], keys),
+            v: linear([kv_heads * head_dim, width], all),
             head_norms,
-            o: linear([WIDTH, heads * HEAD], all),
+            o: linear([width, heads * head_dim], all),
             heads,
             kv_heads,
-            head_dim: HEAD,
+            head_dim,
         };
         let mask = match options.causal {
             true => AttentionMask::causal(),
             false => AttentionMask::full(),
         };
-        let mask = mask.for_request(options.batch, LENGTH, 0).unwrap();
-        let positions: Vec<u32> = (0..LENGTH as u32).collect();
+        let mask = mask.for_request(batch, length, 0).unwrap();
+        let table = options.rotary.map(|layout| table(head_dim, length, layout));
+        f(x, branch, &mask, table.as_ref(), [batch, length], precision)
+    }
+
+    fn table(head_dim: usize, length: usize, layout: RotaryLayout) -> Arc<RotaryTable> {
+        let positions: Vec<u32> = (0..length as u32).collect();
         let config = RotaryConfig {
             base: 100.0,
             fraction: 1.0,
-            layout: RotaryLayout::HalfSplit,
+            layout,
         };
-        let table = Arc::new(RotaryTable::new(&config, HEAD, &positions));
-        let rotary = options.rotary.then_some(&table);
-        let size = [options.batch, LENGTH];
-        let y = f(x, branch, &mask, rotary, size, precision);
-        let g = random(y.dims(), 99, &d);
-        let grads = (y.clone() * g).sum().backward();
-        let gradients = leaves
-            .iter()
-            .map(|leaf| leaf.grad(&grads).expect("every input has a gradient"));
-        std::iter::once(y.inner())
-            .chain(gradients)
-            .map(|t| t.flatten(0, 1))
-            .collect()
+        Arc::new(RotaryTable::new(&config, head_dim, &positions))
     }
 
     fn all_options() -> Vec<Options> {
         let plain = Options {
             batch: 2,
+            length: 37,
+            width: 24,
+            head_dim: 8,
             centred: false,
             shift: false,
             biases: [false, false],
             head_norms: false,
-            rotary: true,
+            rotary: Some(RotaryLayout::HalfSplit),
             causal: false,
             heads: [3, 3],
         };
         vec![
             plain,
             Options {
-                rotary: false,
+                rotary: None,
                 causal: true,
                 biases: [true, true],
                 ..plain
@@ -229,6 +220,7 @@ mod tests {
                 biases: [true, false],
                 heads: [2, 1],
                 causal: true,
+                rotary: Some(RotaryLayout::Interleaved),
                 ..plain
             },
         ]
@@ -237,8 +229,8 @@ mod tests {
     #[test]
     fn one_node_is_the_composed_branch() {
         for options in all_options() {
-            let fast = run(cpu::attention_branch, options, Precision::F32);
-            let slow = run(composed, options, Precision::F32);
+            let fast = results(|t| run(t, cpu::attention_branch, options, Precision::F32));
+            let slow = results(|t| run(t, composed, options, Precision::F32));
             assert_eq!(fast.len(), slow.len());
             for (fast, slow) in fast.into_iter().zip(slow) {
                 close(fast, slow, 2e-5);
@@ -250,9 +242,9 @@ mod tests {
     #[test]
     fn bf16_strays_by_the_rounding_of_its_operands() {
         for options in all_options() {
-            let fast = run(cpu::attention_branch, options, Precision::Bf16);
-            let composed = run(composed, options, Precision::Bf16);
-            let exact = run(super::composed, options, Precision::F32);
+            let fast = results(|t| run(t, cpu::attention_branch, options, Precision::Bf16));
+            let composed = results(|t| run(t, composed, options, Precision::Bf16));
+            let exact = results(|t| run(t, super::composed, options, Precision::F32));
             let mut alike = 0;
             for ((fast, composed), exact) in fast.into_iter().zip(composed).zip(exact) {
                 alike += usize::from(fast.to_data() == exact.to_data());
@@ -273,11 +265,90 @@ mod tests {
         };
         let with = |threads| {
             let results = demask_kernels::threads::with_threads(threads, || {
-                run(cpu::attention_branch, options, Precision::F32)
+                results(|t| run(t, cpu::attention_branch, options, Precision::F32))
             });
             let values = results.into_iter().map(Tensor::into_data);
             values.collect::<Vec<_>>()
         };
         assert_eq!(with(1), with(2));
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        for options in all_options() {
+            let options = Options {
+                length: 5,
+                width: 7,
+                head_dim: 6,
+                ..options
+            };
+            gradients(
+                |t| run(t, cpu::attention_branch, options, Precision::F32),
+                |t| run(t, composed, options, Precision::F32),
+            );
+        }
+    }
+
+    /// A branch all of whose matrices are one, and whose norms are too.
+    #[test]
+    fn shared_inputs_get_the_sum_of_their_gradients() {
+        let mask = AttentionMask::causal();
+        let mask = mask.for_request(1, 5, 0).unwrap();
+        let table = table(6, 5, RotaryLayout::HalfSplit);
+        let run = |t: &mut Leaves, f: Run| {
+            let (x, scale, row) = (t.leaf([5, 6]), t.near(1.0, [6]), t.near(0.0, [6]));
+            let linear = BranchLinear {
+                weight: t.leaf([6, 6]),
+                bias: Some(row.clone()),
+            };
+            let branch = AttentionBranch {
+                norm: BranchNorm {
+                    scale: scale.clone(),
+                    shift: Some(row),
+                    eps: 1e-3,
+                    centred: false,
+                },
+                q: linear.clone(),
+                k: linear.clone(),
+                v: linear.clone(),
+                head_norms: Some(HeadNorms {
+                    q: scale.clone(),
+                    k: scale,
+                    eps: 1e-3,
+                }),
+                o: linear,
+                heads: 1,
+                kv_heads: 1,
+                head_dim: 6,
+            };
+            f(x, branch, &mask, Some(&table), [1, 5], Precision::F32)
+        };
+        gradients(|t| run(t, cpu::attention_branch), |t| run(t, composed));
+    }
+
+    /// What takes place on the way back where only some inputs are tracked.
+    #[test]
+    fn what_needs_no_gradient_costs_none() {
+        let options = all_options()[0];
+        let back = |wanted: &[usize]| {
+            let f = |t: &mut Leaves| run(t, cpu::attention_branch, options, Precision::F32);
+            operations_back(wanted, f)
+        };
+        let [x, scale, q, k, v, o] = [0, 1, 2, 3, 4, 5];
+        let heads = ["linear", "attention backward", "rotary", "norm"];
+        assert_eq!(back(&[o]), ["linear"]);
+        assert_eq!(back(&[q, k, v]), [&heads[..], &["linear"]].concat());
+        for before in [x, scale] {
+            let expected = [&heads[..], &["linear", "norm backward"]].concat();
+            assert_eq!(back(&[before]), expected);
+        }
+        let all = back(&[x, scale, q, k, v, o]);
+        let expected = [
+            &["linear"],
+            &heads[..],
+            &["linear", "linear", "norm backward"],
+        ]
+        .concat();
+        assert_eq!(all, expected);
     }
 }

@@ -81,7 +81,7 @@ fn portable(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -160,5 +160,38 @@ mod tests {
         let grads = y.sum().backward();
         assert!(x.grad(&grads).is_none());
         assert!(w.grad(&grads).is_some());
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Conv =
+            fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>, Option<Tensor<4>>, Stride) -> Tensor<4>;
+        let stride = |step, padding| Stride { step, padding };
+        for ([height, width], kernel, stride, biased, onto) in [
+            ([5, 7], 1, stride(1, 0), false, false),
+            ([5, 7], 3, Stride::same(3), true, false),
+            ([5, 7], 3, Stride::same(3), true, true),
+            ([6, 5], 3, stride(2, 1), true, true),
+            ([7, 5], 3, stride(2, 0), false, true),
+            ([5, 8], 2, stride(3, 2), true, false),
+        ] {
+            let run = |t: &mut Leaves, f: Conv| {
+                let (x, w) = (
+                    t.leaf([2, 3, height, width]),
+                    t.leaf([5, 3, kernel, kernel]),
+                );
+                let out = |size| (size + 2 * stride.padding - kernel) / stride.step + 1;
+                let bias = biased.then(|| t.leaf([5]));
+                let onto = onto.then(|| t.leaf([2, 5, out(height), out(width)]));
+                f(x, w, bias, onto, stride)
+            };
+            gradients(|t| run(t, cpu::conv2d), |t| run(t, portable));
+        }
+        // A residual around the convolution.
+        let twice = |t: &mut Leaves, f: Conv| {
+            let (x, w) = (t.leaf([1, 3, 4, 5]), t.leaf([3, 3, 3, 3]));
+            f(x.clone(), w, None, Some(x), Stride::same(3))
+        };
+        gradients(|t| twice(t, cpu::conv2d), |t| twice(t, portable));
     }
 }

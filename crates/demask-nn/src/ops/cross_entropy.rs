@@ -62,7 +62,7 @@ pub(super) fn portable(logits: Tensor<2>, targets: &[u32], forbidden: Option<u32
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -104,6 +104,17 @@ mod tests {
             let (fast, slow) = (run(cpu::cross_entropy), run(portable));
             close(fast.0, slow.0, 1e-5);
             close(fast.1, slow.1, 1e-5);
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        let targets = [3, 0, 9, 3, 7];
+        for forbidden in [None, Some(5)] {
+            let run = |t: &mut Leaves, f: fn(Tensor<2>, &[u32], Option<u32>) -> Tensor<1>| {
+                f(t.leaf([5, 11]) * 3.0, &targets, forbidden)
+            };
+            gradients(|t| run(t, cpu::cross_entropy), |t| run(t, portable));
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, p: f64, seed: u64) -> Tensor<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::device;
+    use super::super::testing::{device, slopes};
     use super::*;
 
     #[test]
@@ -49,5 +49,10 @@ mod tests {
         let mean = a.iter().sum::<f32>() / a.len() as f32;
         // Standard error of the mean: (4/3) √(0.25 · 0.75 / 20000) = 0.0041.
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        slopes(|t| dropout(t.leaf([3, 5, 7]), 0.25, 7));
     }
 }

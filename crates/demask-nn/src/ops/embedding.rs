@@ -25,7 +25,7 @@ fn portable(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -41,5 +41,15 @@ mod tests {
         let (fast, slow) = (run(cpu::embedding), run(portable));
         close(fast.0, slow.0, 0.0);
         close(fast.1, slow.1, 1e-6);
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        // A row that is read three times, and rows that are not.
+        let ids = [3, 0, 3, 6, 3];
+        gradients(
+            |t| cpu::embedding(t.leaf([7, 5]), &ids),
+            |t| portable(t.leaf([7, 5]), &ids),
+        );
     }
 }

@@ -62,7 +62,7 @@ fn portable(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -131,6 +131,24 @@ mod tests {
                     close(fast, slow, 2e-5);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Norm = fn(Tensor<4>, Option<Tensor<2>>, Tensor<1>, Tensor<1>, Groups) -> Tensor<4>;
+        for (silu, shifted) in [(false, false), (false, true), (true, false), (true, true)] {
+            let run = |t: &mut Leaves, f: Norm| {
+                let x = t.leaf([2, 6, 3, 5]);
+                let shift = shifted.then(|| t.leaf([2, 6]));
+                let groups = Groups {
+                    count: 3,
+                    eps: 1e-3,
+                    silu,
+                };
+                f(x, shift, t.near(1.0, [6]), t.leaf([6]), groups)
+            };
+            gradients(|t| run(t, cpu::group_norm), |t| run(t, portable));
         }
     }
 }

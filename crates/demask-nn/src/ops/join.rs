@@ -21,7 +21,7 @@ fn portable(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -47,5 +47,17 @@ mod tests {
         for (fast, slow) in run(cpu::join_channels).into_iter().zip(run(portable)) {
             close(fast, slow, 0.0);
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Join = fn(Tensor<4>, Tensor<4>) -> Tensor<4>;
+        let run = |t: &mut Leaves, f: Join| f(t.leaf([2, 1, 3, 5]), t.leaf([2, 4, 3, 5]));
+        gradients(|t| run(t, cpu::join_channels), |t| run(t, portable));
+        let twice = |t: &mut Leaves, f: Join| {
+            let x = t.leaf([2, 3, 1, 5]);
+            f(x.clone(), x)
+        };
+        gradients(|t| twice(t, cpu::join_channels), |t| twice(t, portable));
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn portable(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>)
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random, strays};
+    use super::super::testing::{Leaves, close, device, gradients, random, strays};
     use super::*;
 
     #[test]
@@ -102,5 +102,24 @@ mod tests {
             let one = one.into_data().try_to_vec::<f32>().unwrap();
             assert_eq!(one, all[row * 50..(row + 1) * 50]);
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Linear = fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>;
+        let fast: Linear = |x, w, b| cpu::linear(x, w, b, Precision::F32);
+        for biased in [false, true] {
+            let run = |t: &mut Leaves, f: Linear| {
+                let (x, w) = (t.leaf([3, 7]), t.leaf([5, 7]));
+                f(x, w, biased.then(|| t.leaf([5])))
+            };
+            gradients(|t| run(t, fast), |t| run(t, portable));
+        }
+        // A weight that is also the input.
+        let twice = |t: &mut Leaves, f: Linear| {
+            let w = t.leaf([5, 5]);
+            f(w.clone(), w, None)
+        };
+        gradients(|t| twice(t, fast), |t| twice(t, portable));
     }
 }

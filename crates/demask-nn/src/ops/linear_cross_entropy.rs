@@ -46,7 +46,7 @@ fn composed(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random, strays};
+    use super::super::testing::{Leaves, close, device, gradients, random, strays};
     use super::*;
 
     #[test]
@@ -115,6 +115,26 @@ mod tests {
                     close(fast, slow, tolerance);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        let targets = [3, 0, 9, 3, 7];
+        for (biased, forbidden) in [(false, None), (true, None), (true, Some(5))] {
+            let inputs = |t: &mut Leaves| {
+                let (x, w) = (t.leaf([5, 7]), t.leaf([11, 7]));
+                (x, w, biased.then(|| t.leaf([11])))
+            };
+            let fast = |t: &mut Leaves| {
+                let (x, w, b) = inputs(t);
+                cpu::linear_cross_entropy(x, w, b, &targets, forbidden, Precision::F32)
+            };
+            let slow = |t: &mut Leaves| {
+                let (x, w, b) = inputs(t);
+                composed(x, w, b, &targets, forbidden)
+            };
+            gradients(fast, slow);
         }
     }
 }

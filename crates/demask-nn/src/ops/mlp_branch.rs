@@ -45,7 +45,7 @@ fn composed(x: Tensor<2>, branch: MlpBranch, precision: Precision) -> Tensor<2> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, gradients, operations_back, results};
     use super::*;
 
     /// What a branch can have.
@@ -86,29 +86,24 @@ mod tests {
 
     type Run = fn(Tensor<2>, MlpBranch, Precision) -> Tensor<2>;
 
-    /// The output of a branch with these options and the gradients of all its inputs.
-    fn run(f: Run, options: Options, precision: Precision) -> Vec<Tensor<1>> {
-        let d = device();
-        let (rows, width, inner) = (71, 24, 40);
-        let mut leaves = Vec::new();
-        let mut seed = 1;
-        let mut leaf = |shape: [usize; 2], shift: f64| {
-            seed += 1;
-            let values = (random(shape, seed, &d) * 0.5 + shift).detach();
-            let values = values.require_grad();
-            leaves.push(values.clone());
-            values
-        };
-        let x = leaf([rows, width], 0.0);
+    /// The output of a branch with these options and sizes: rows, their width, and that inside.
+    fn run(
+        t: &mut Leaves,
+        f: Run,
+        options: Options,
+        [rows, width, inner]: [usize; 3],
+        precision: Precision,
+    ) -> Tensor<2> {
+        let x = t.near(0.0, [rows, width]);
         let norm = BranchNorm {
-            scale: leaf([1, width], 1.0).reshape([width]),
-            shift: (options.shift).then(|| leaf([1, width], 0.0).reshape([width])),
+            scale: t.near(1.0, [width]),
+            shift: options.shift.then(|| t.near(0.0, [width])),
             eps: 1e-5,
             centred: options.centred,
         };
         let mut linear = |dims: [usize; 2]| BranchLinear {
-            weight: leaf(dims, 0.0),
-            bias: (options.biases).then(|| leaf([1, dims[0]], 0.0).reshape([dims[0]])),
+            weight: t.near(0.0, dims),
+            bias: options.biases.then(|| t.near(0.0, [dims[0]])),
         };
         let branch = MlpBranch {
             norm,
@@ -116,23 +111,16 @@ mod tests {
             up: linear([inner, width]),
             down: linear([width, inner]),
         };
-        let y = f(x, branch, precision);
-        let g = random(y.dims(), 99, &d);
-        let grads = (y.clone() * g).sum().backward();
-        let gradients = leaves
-            .iter()
-            .map(|leaf| leaf.grad(&grads).expect("every input has a gradient"));
-        std::iter::once(y.inner())
-            .chain(gradients)
-            .map(|t| t.flatten(0, 1))
-            .collect()
+        f(x, branch, precision)
     }
+
+    const SIZES: [usize; 3] = [71, 24, 40];
 
     #[test]
     fn one_node_is_the_composed_branch() {
         for options in ALL {
-            let fast = run(cpu::mlp_branch, options, Precision::F32);
-            let slow = run(composed, options, Precision::F32);
+            let fast = results(|t| run(t, cpu::mlp_branch, options, SIZES, Precision::F32));
+            let slow = results(|t| run(t, composed, options, SIZES, Precision::F32));
             assert_eq!(fast.len(), slow.len());
             for (fast, slow) in fast.into_iter().zip(slow) {
                 close(fast, slow, 2e-5);
@@ -144,8 +132,8 @@ mod tests {
     #[test]
     fn bf16_strays_by_the_rounding_of_its_operands() {
         for options in ALL {
-            let fast = run(cpu::mlp_branch, options, Precision::Bf16);
-            let exact = run(composed, options, Precision::F32);
+            let fast = results(|t| run(t, cpu::mlp_branch, options, SIZES, Precision::Bf16));
+            let exact = results(|t| run(t, composed, options, SIZES, Precision::F32));
             let mut alike = 0;
             for (fast, exact) in fast.into_iter().zip(exact) {
                 alike += usize::from(fast.to_data() == exact.to_data());
@@ -158,58 +146,62 @@ mod tests {
 
     #[test]
     fn slopes_are_those_of_finite_differences() {
-        let d = device();
-        let branch = |scale: Tensor<1>, up: Tensor<2>| MlpBranch {
-            norm: BranchNorm {
-                scale,
-                shift: None,
-                eps: 1e-5,
-                centred: false,
-            },
-            gate: Some(BranchLinear {
-                weight: random([5, 3], 3, &d),
-                bias: None,
-            }),
-            up: BranchLinear {
-                weight: up,
-                bias: None,
-            },
-            down: BranchLinear {
-                weight: random([3, 5], 4, &d),
-                bias: None,
-            },
-        };
-        let (x, up) = (random([2, 3], 1, &d), random([5, 3], 2, &d));
-        let g = random([2, 3], 5, &d);
-        let loss = |x: Tensor<2>, up: Tensor<2>| {
-            let y = mlp_branch(x, branch(Tensor::ones([3], &d), up), Precision::F32);
-            (y * g.clone()).sum()
-        };
-        let (lx, lup) = (x.clone().require_grad(), up.clone().require_grad());
-        let grads = loss(lx.clone(), lup.clone()).backward();
-        let slope = |leaf: Tensor<2>| leaf.grad(&grads).unwrap().into_data();
-        let (dx, dup) = (slope(lx), slope(lup));
-        // In f32 a step of 2⁻⁶ leaves about three digits of a slope.
-        let step = 1.0 / 64.0;
-        let nudged = |t: &Tensor<2>, at: usize, by: f32| {
-            let mut values = t.to_data().try_to_vec::<f32>().unwrap();
-            values[at] += by;
-            Tensor::<1>::from_floats(values.as_slice(), &d).reshape(t.dims())
-        };
-        let value = |t: Tensor<1>| t.into_scalar::<f32>();
-        for at in 0..6 {
-            let up_by = value(loss(nudged(&x, at, step), up.clone()));
-            let down_by = value(loss(nudged(&x, at, -step), up.clone()));
-            let found = dx.as_slice::<f32>().unwrap()[at];
-            let wanted = (up_by - down_by) / (2.0 * step);
-            assert!((found - wanted).abs() < 5e-3, "{at}: {found} {wanted}");
+        for options in ALL {
+            let run = |t: &mut Leaves, f: Run| run(t, f, options, [3, 7, 11], Precision::F32);
+            gradients(|t| run(t, cpu::mlp_branch), |t| run(t, composed));
         }
-        for at in 0..15 {
-            let up_by = value(loss(x.clone(), nudged(&up, at, step)));
-            let down_by = value(loss(x.clone(), nudged(&up, at, -step)));
-            let found = dup.as_slice::<f32>().unwrap()[at];
-            let wanted = (up_by - down_by) / (2.0 * step);
-            assert!((found - wanted).abs() < 5e-3, "{at}: {found} {wanted}");
+    }
+
+    /// A branch whose square matrices are one, and whose vectors are too.
+    #[test]
+    fn shared_inputs_get_the_sum_of_their_gradients() {
+        let run = |t: &mut Leaves, f: Run| {
+            let (x, row) = (t.leaf([3, 7]), t.near(1.0, [7]));
+            let linear = BranchLinear {
+                weight: t.leaf([7, 7]),
+                bias: Some(row.clone()),
+            };
+            let branch = MlpBranch {
+                norm: BranchNorm {
+                    scale: row.clone(),
+                    shift: Some(row),
+                    eps: 1e-3,
+                    centred: true,
+                },
+                gate: Some(linear.clone()),
+                up: linear.clone(),
+                down: linear,
+            };
+            f(x, branch, Precision::F32)
+        };
+        gradients(|t| run(t, cpu::mlp_branch), |t| run(t, composed));
+    }
+
+    /// What takes place on the way back where only some inputs are tracked.
+    #[test]
+    fn what_needs_no_gradient_costs_none() {
+        let back = |wanted: &[usize]| {
+            operations_back(wanted, |t| {
+                run(t, cpu::mlp_branch, ALL[0], SIZES, Precision::F32)
+            })
+        };
+        let [x, scale, gate, up, down] = [0, 1, 2, 3, 4];
+        let inner = ["linear", "swiglu backward", "norm"];
+        assert_eq!(back(&[down]), ["swiglu", "linear"]);
+        assert_eq!(back(&[gate, up]), [&inner[..], &["linear"]].concat());
+        for before in [x, scale] {
+            let expected = [&inner[..], &["linear", "norm backward"]].concat();
+            assert_eq!(back(&[before]), expected);
         }
+        let expected = [
+            "linear",
+            "swiglu backward",
+            "linear",
+            "norm",
+            "linear",
+            "linear",
+            "norm backward",
+        ];
+        assert_eq!(back(&[x, scale, gate, up, down]), expected);
     }
 }

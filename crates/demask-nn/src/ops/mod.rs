@@ -2,7 +2,7 @@
 //!
 //! Each file holds one operation: its formula, its portable path over framework tensors (any
 //! backend, autodiff comes for free) and a test that holds the CPU fast path to it, forward and
-//! backward. The fast paths live in `cpu/`, the only folder that touches the framework's backend
+//! backward; another holds the gradients of both to finite differences. The fast paths live in `cpu/`, the only folder that touches the framework's backend
 //! extensions.
 //!
 //! | operation | formula |

@@ -39,7 +39,7 @@ fn portable_layer(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -78,5 +78,13 @@ mod tests {
                 close(fast.2, slow.2, 2e-5);
             }
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        type Norm = fn(Tensor<2>, Tensor<1>, f64) -> Tensor<2>;
+        let run = |t: &mut Leaves, f: Norm| f(t.leaf([5, 13]), t.near(1.0, [13]), 1e-3);
+        gradients(|t| run(t, cpu::rms_norm), |t| run(t, portable_rms));
+        gradients(|t| run(t, cpu::layer_norm), |t| run(t, portable_layer));
     }
 }

@@ -44,7 +44,7 @@ fn portable_pool(x: Tensor<4>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     #[test]
@@ -78,5 +78,13 @@ mod tests {
                 close(fast.1, slow.1, 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        let x = |t: &mut Leaves| t.leaf([2, 3, 5, 7]);
+        gradients(|t| cpu::upsample2(x(t)), |t| portable_upsample(x(t)));
+        let x = |t: &mut Leaves| t.leaf([2, 3, 6, 10]);
+        gradients(|t| cpu::average_pool2(x(t)), |t| portable_pool(x(t)));
     }
 }

@@ -97,7 +97,7 @@ fn portable(x: Tensor<4>, table: &Arc<RotaryTable>) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, device, random};
+    use super::super::testing::{Leaves, close, device, gradients, random};
     use super::*;
 
     fn config(fraction: f64, layout: RotaryLayout) -> RotaryConfig {
@@ -152,6 +152,19 @@ mod tests {
                 let (fast, slow) = (run(cpu::rotary), run(portable));
                 close(fast.0, slow.0, 1e-6);
                 close(fast.1, slow.1, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_finite_differences() {
+        for layout in [RotaryLayout::HalfSplit, RotaryLayout::Interleaved] {
+            // Positions that the sequences share, and their own.
+            for (fraction, positions) in [(1.0, vec![0, 1, 5]), (0.5, vec![4, 9, 2, 7, 7, 0])] {
+                let table = RotaryTable::new(&config(fraction, layout), 12, &positions);
+                let table = Arc::new(table);
+                let x = |t: &mut Leaves| t.leaf([2, 3, 5, 12]);
+                gradients(|t| cpu::rotary(x(t), &table), |t| portable(x(t), &table));
             }
         }
     }

@@ -355,7 +355,7 @@ impl Gradient<INPUTS> for Saved {
     fn inputs(self, output: FlexTensor, wanted: [bool; INPUTS]) -> [Option<FlexTensor>; INPUTS] {
         let (parts, setting, kept) = (Parts::new(&self.inputs), &self.setting, self.kept);
         let (width, widths) = (parts.width, setting.widths());
-        let [_, scale_, shift, q, k, v, qb, kb, vb, qn, kn, o, ob] = wanted;
+        let [x, scale_, shift, q, k, v, qb, kb, vb, qn, kn, o, ob] = wanted;
 
         let g = Contiguous::new(&output);
         let out = parts.output(setting);
@@ -366,6 +366,12 @@ impl Gradient<INPUTS> for Saved {
             )
         });
         let d_o_bias = ob.then(|| tensor(rowwise::column_sums(g.values(), width), [width]));
+        if !wanted[..11].contains(&true) {
+            // Nothing before the last product.
+            let mut found = [const { None }; INPUTS];
+            [found[11], found[12]] = [d_o, d_o_bias];
+            return found;
+        }
         let dout = out.input_gradient(g.values());
         drop(g);
 
@@ -393,9 +399,14 @@ impl Gradient<INPUTS> for Saved {
             ),
             false => [None, None, None],
         };
-        let dread = projection.input_gradient(&dqkv);
-        let [dx, d_scale, d_shift] =
-            before.backward(parts.x.values(), &stats, &dread, output, [scale_, shift]);
+        // The first block over frozen embeddings has nothing before its products.
+        let [dx, d_scale, d_shift] = match x || scale_ || shift {
+            true => {
+                let (dread, wanted) = (projection.input_gradient(&dqkv), [x, scale_, shift]);
+                before.backward(parts.x.values(), &stats, &dread, output, wanted)
+            }
+            false => [None, None, None],
+        };
         let head = |norm: Option<Vec<f32>>, wanted: bool| {
             norm.filter(|_| wanted)
                 .map(|norm| tensor(norm, [setting.head_dim]))

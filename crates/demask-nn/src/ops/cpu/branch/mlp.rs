@@ -166,6 +166,20 @@ impl Parts {
         self.gate_up[0].present().is_some()
     }
 
+    /// The rows that the last product reads, from those of the first.
+    fn active(&self, inner: &[f32]) -> Reused {
+        let rows = self.x.values().len() / self.width;
+        let mut active = Reused::take(rows * self.inner);
+        if self.is_gated() {
+            let _span = span::part("swiglu");
+            rowwise::swiglu_rows(inner, self.inner, &mut active);
+        } else {
+            let _span = span::part("gelu");
+            rowwise::gelu(inner, &mut active);
+        }
+        active
+    }
+
     /// Rows of the gate, if there is one, and of the matrix up.
     fn rows(&self) -> [usize; 2] {
         [if self.is_gated() { self.inner } else { 0 }, self.inner]
@@ -174,8 +188,7 @@ impl Parts {
 
 /// The sum, and what the backward pass does not compute again: the rows inside, gate and up side by side.
 fn forward(parts: &Parts, setting: Setting) -> (FlexTensor, Vec<f32>) {
-    let (x, width, n) = (parts.x.values(), parts.width, parts.inner);
-    let rows = x.len() / width;
+    let (x, width) = (parts.x.values(), parts.width);
     let (read, _) = parts.before(setting).forward(x);
     let weights = stack(parts.gate_up.each_ref());
     let biases = stack_biases(parts.gate_up_bias.each_ref(), parts.rows());
@@ -186,16 +199,9 @@ fn forward(parts: &Parts, setting: Setting) -> (FlexTensor, Vec<f32>) {
     );
     let inner = first.forward(&read, biases.as_deref());
     drop(read);
-    let mut active = Reused::take(rows * n);
-    if parts.is_gated() {
-        let _span = span::part("swiglu");
-        rowwise::swiglu_rows(&inner, n, &mut active);
-    } else {
-        let _span = span::part("gelu");
-        rowwise::gelu(&inner, &mut active);
-    }
+    let active = parts.active(&inner);
     let y = (parts.down(setting)).forward_plus(x, &active, parts.down_bias.present());
-    (tensor(y, [rows, width]), inner)
+    (tensor(y, [x.len() / width, width]), inner)
 }
 
 #[derive(Clone, Debug)]
@@ -210,7 +216,7 @@ impl Gradient<INPUTS> for Saved {
         let (parts, setting) = (Parts::new(&self.inputs), self.setting);
         let (width, n) = (parts.width, parts.inner);
         let [
-            _,
+            x,
             scale,
             shift,
             gate,
@@ -223,6 +229,16 @@ impl Gradient<INPUTS> for Saved {
 
         let g = Contiguous::new(&output);
         let last = parts.down(setting);
+        let d_down_bias =
+            down_bias.then(|| tensor(rowwise::column_sums(g.values(), width), [width]));
+        let d_down = |active: &[f32]| tensor(last.weight_gradient(g.values(), active), [width, n]);
+        if !wanted[..7].contains(&true) {
+            // Nothing before the last product.
+            let mut found = [const { None }; INPUTS];
+            found[7] = down.then(|| d_down(&parts.active(&self.inner)));
+            found[8] = d_down_bias;
+            return found;
+        }
         // The gradient of the active rows, then these rows themselves.
         let mut active = last.input_gradient(g.values());
         let mut dinner = self.inner;
@@ -233,12 +249,7 @@ impl Gradient<INPUTS> for Saved {
             let _span = span::part("gelu backward");
             rowwise::gelu_backward_in_place(&mut dinner, &mut active);
         }
-        let d_down = down.then(|| {
-            let gradient = last.weight_gradient(g.values(), &active);
-            tensor(gradient, [width, n])
-        });
-        let d_down_bias =
-            down_bias.then(|| tensor(rowwise::column_sums(g.values(), width), [width]));
+        let d_down = down.then(|| d_down(&active));
         drop((g, active));
 
         let before = parts.before(setting);
@@ -263,9 +274,13 @@ impl Gradient<INPUTS> for Saved {
             ),
             false => [None, None],
         };
-        let dread = first.input_gradient(&dinner);
-        let [dx, d_scale, d_shift] =
-            before.backward(parts.x.values(), &stats, &dread, output, [scale, shift]);
+        let [dx, d_scale, d_shift] = match x || scale || shift {
+            true => {
+                let (dread, wanted) = (first.input_gradient(&dinner), [x, scale, shift]);
+                before.backward(parts.x.values(), &stats, &dread, output, wanted)
+            }
+            false => [None, None, None],
+        };
         [
             dx,
             d_scale,

@@ -47,18 +47,21 @@ impl Before<'_> {
         stats: &[f32],
         dy: &[f32],
         past: FlexTensor,
-        wanted: [bool; 2],
+        wanted: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
         let width = self.weight.len();
+        let dshift = wanted[2].then(|| tensor(rowwise::column_sums(dy, width), [width]));
+        if !(wanted[0] || wanted[1]) {
+            return [None, None, dshift];
+        }
         let mut dx = Contiguous::new(&past);
         drop(past);
         let dweight =
-            (self.norm).backward_onto(x, self.weight, stats, dy, dx.values_mut(), wanted[0]);
-        let dshift = wanted[1].then(|| rowwise::column_sums(dy, width));
+            (self.norm).backward_onto(x, self.weight, stats, dy, dx.values_mut(), wanted[1]);
         [
-            Some(dx.into_tensor()),
+            wanted[0].then(|| dx.into_tensor()),
             dweight.map(|dw| tensor(dw, [width])),
-            dshift.map(|db| tensor(db, [width])),
+            dshift,
         ]
     }
 }

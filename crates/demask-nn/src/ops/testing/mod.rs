@@ -1,4 +1,12 @@
-//! Tensors for the tests of this folder.
+//! Tensors for the tests of this folder, and what a test asks of a gradient.
+
+mod gradients;
+mod leaves;
+mod operations;
+
+pub use gradients::{gradients, slopes};
+pub use leaves::{Leaves, results};
+pub use operations::operations_back;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
