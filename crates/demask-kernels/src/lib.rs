@@ -37,7 +37,8 @@
 //!
 //! A narrow format is faster twice over: a word of 32 bits holds two bf16 or four int8 that one instruction
 //! multiplies and adds, and at a few rows, where a product is as fast as its weights come from memory, there is less to
-//! fetch. There the tile asks for weights well ahead of their use, which the processor's own guesses do not.
+//! fetch. A register tile asks for weights well ahead of their use, which the processor's own guesses do not; the tile
+//! unit leaves it to the processor at a few rows, and asks for the next parts of both operands at many.
 //!
 //! Row tiles are cut evenly (15 rows are 8 + 7, not 14 + 1), with a compiled tile for each height, so
 //! there is no cliff between 1 and 32 rows.

@@ -40,8 +40,8 @@ impl Dtype {
     pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4];
 
     /// What a network of this shape is packed in when nobody says: bf16 from 200 million parameters on, where
-    /// speed and memory matter and nothing is lost that can be measured (`demask bench accuracy`); f32
-    /// below.
+    /// speed and memory matter, f32 below. Weights of that size are published in bf16; where bf16 was measured
+    /// (`demask bench accuracy`, models of 2 and 5 million parameters), it costs less than 0.0001 nats a token.
     pub fn usual(config: &TransformerConfig) -> Self {
         match config.parameters() {
             ..200_000_000 => Self::F32,
