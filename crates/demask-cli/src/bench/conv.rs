@@ -16,7 +16,7 @@ use serde_json::json;
 use super::measure::timed;
 use super::pictures::{self, Layer, Norm};
 use super::report::Row;
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// What is measured of the network.
@@ -98,7 +98,7 @@ impl Conv {
         }
         // A picture of the first level is kept some 80 times, forward and backward.
         let picture = self.batch as f64 * network.channels[0] as f64 * (size as f64).powi(2);
-        super::fits(4.0 * 80.0 * picture)?;
+        need::fits(4.0 * 80.0 * picture, "lower --batch or --size")?;
         let mut bench = Bench::start(&self.measure, &self.peers)?;
         for part in &self.part {
             match part {

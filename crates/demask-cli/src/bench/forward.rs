@@ -12,7 +12,9 @@ use super::growth::Growth;
 use super::measure::timed;
 use super::report::Row;
 use super::shapes::Pass;
-use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs, peak};
+use super::need::{self, Cells};
+use super::networks::{Found, NetworkArgs};
+use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
 /// Which logits a forward pass gives.
@@ -66,6 +68,8 @@ pub struct Forward {
 impl Forward {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
+        let networks = self.networks.find()?;
+        self.check(&networks)?;
         let plot = self.plot.as_deref();
         let mut growth = plot
             .map(|file| Growth::new(file, &self.tokens))
@@ -73,8 +77,8 @@ impl Forward {
         let mut bench = Bench::start(&self.measure, &self.peers)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
-            for wanted in self.networks.all() {
-                let (shape, network) = wanted.load(dtype)?;
+            for found in &networks {
+                let (shape, network) = (found.shape(), found.load(dtype)?);
                 for &tokens in &self.tokens {
                     let cells = self.batch * tokens;
                     let asked = match self.logits {
@@ -120,5 +124,26 @@ impl Forward {
         }
         bench.finish()?;
         growth.map_or(Ok(()), |growth| growth.write())
+    }
+
+    /// Refuses what there is no memory for.
+    fn check(&self, networks: &[Found]) -> Result<()> {
+        let tokens = self.tokens.iter().copied().max().unwrap_or(0);
+        let forwarded = self.batch as f64 * tokens as f64;
+        let cells = Cells {
+            forwarded,
+            kept: 0.0,
+            logits: match self.logits {
+                Logits::All => forwarded,
+                Logits::None => 0.0,
+            },
+        };
+        for found in networks {
+            let pass = need::forward(found.config(), cells);
+            for &dtype in &self.dtype {
+                found.fits(dtype, pass, "lower --tokens or --batch, or take a smaller network")?;
+            }
+        }
+        need::counted(self.batch, tokens)
     }
 }

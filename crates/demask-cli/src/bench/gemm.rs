@@ -8,7 +8,7 @@ use serde_json::json;
 use super::dtype;
 use super::measure::timed;
 use super::report::Row;
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// Measure matrix products: rows of activations times a weight that was packed before
@@ -44,12 +44,13 @@ pub struct Gemm {
 impl Gemm {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
         let (inner, outer) = (self.inner, self.outer);
         let most = self.rows.iter().copied().max().unwrap_or(0);
-        super::fits(
+        need::fits(
             4.0 * (2.0 * inner as f64 * outer as f64 + most as f64 * (inner as f64 + outer as f64)),
+            "lower --rows, --inner or --outer",
         )?;
+        let mut bench = Bench::start(&self.measure, &self.peers)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             // As an `[out, in]` weight of a checkpoint lies in memory.

@@ -10,9 +10,9 @@
 //! | `train` | [`train`] | a training step: forward, loss, backward, update |
 //! | `conv` | [`conv`] | a U-Net, its convolutions and group norms, forward and backward |
 //!
-//! [`shapes`] names the networks, [`subject`] lets one write, [`pictures`] is the U-Net, [`dtype`] is where a number
-//! format meets the library, [`measure`]
-//! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
+//! [`shapes`] names the networks, [`networks`] finds and loads those of the flags, [`subject`] lets one write,
+//! [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`need`] knows what a run takes of
+//! memory, [`measure`] takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
 //! row says, [`growth`] is the plot of `forward`.
 
 pub mod accuracy;
@@ -23,6 +23,8 @@ pub mod gemm;
 pub mod generate;
 pub mod growth;
 pub mod measure;
+pub mod need;
+pub mod networks;
 pub mod peak;
 pub mod peer;
 pub mod pictures;
@@ -33,16 +35,13 @@ pub mod subject;
 pub mod train;
 
 use anyhow::Result;
-use demask::nn::{Dtype, Transformer, span};
 use serde_json::Value;
 
 use crate::args::value;
-use crate::error::with_advice;
-use crate::{memory, threads};
+use crate::threads;
 use measure::{Budget, Sample};
 use peer::{Offer, Peer};
 use report::{PeerResult, Report, Row};
-use shapes::Shape;
 
 /// The flags of every bench.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,18 +74,6 @@ pub struct PeerArgs {
     peer: Vec<String>,
 }
 
-/// The flags that choose networks.
-#[derive(Debug, Clone, clap::Args)]
-#[group(required = true, multiple = false)]
-pub struct NetworkArgs {
-    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
-    shape: Vec<Shape>,
-
-    /// The network of a checkpoint: a folder, a built-in model, or a model of the Hugging Face hub
-    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
-    model: Option<String>,
-}
-
 impl MeasureArgs {
     /// How long a row is measured.
     fn budget(&self) -> Budget {
@@ -95,60 +82,6 @@ impl MeasureArgs {
             seconds: self.seconds,
         }
     }
-}
-
-/// A network that is wanted.
-enum Wanted<'a> {
-    /// With random weights.
-    Random(&'a Shape),
-    /// Of a checkpoint.
-    Checkpoint(&'a str),
-}
-
-impl NetworkArgs {
-    /// The networks, in the order in which they were named.
-    fn all(&self) -> impl Iterator<Item = Wanted<'_>> {
-        let random = self.shape.iter().map(Wanted::Random);
-        random.chain(self.model.as_deref().map(Wanted::Checkpoint))
-    }
-}
-
-impl Wanted<'_> {
-    /// The network and its shape.
-    fn load(&self, dtype: Dtype) -> Result<(Shape, Transformer)> {
-        let _span = span::part("load");
-        match self {
-            Self::Random(shape) => {
-                fits(dtype::bytes(dtype, &shape.config))?;
-                Ok(((*shape).clone(), dtype::random(dtype, shape)?))
-            }
-            Self::Checkpoint(name) => {
-                let network = dtype::open(dtype, name)?;
-                let shape = Shape {
-                    name: (*name).to_owned(),
-                    config: network.config().clone(),
-                };
-                Ok((shape, network))
-            }
-        }
-    }
-}
-
-/// Refuses what this machine has no memory for: the system would end the program, or others.
-fn fits(bytes: f64) -> Result<()> {
-    let Some(there) = memory::available().filter(|there| *there < bytes) else {
-        return Ok(());
-    };
-    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-    let error = anyhow::anyhow!(
-        "this takes {:.1} GiB of memory, and {:.1} GiB are free",
-        gib(bytes),
-        gib(there)
-    );
-    Err(with_advice(
-        error,
-        "take a smaller shape or a number type of fewer bits",
-    ))
 }
 
 /// A measurement that is going on: rows are printed, peers take their turns.
@@ -234,17 +167,5 @@ impl Bench {
     /// Prints what has not been printed yet.
     pub fn finish(self) -> Result<()> {
         self.report.finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_fit_is_refused_before_it_is_tried() {
-        assert!(fits(1.0).is_ok());
-        let refused = fits(1e18);
-        assert_eq!(refused.is_err(), memory::available().is_some());
     }
 }

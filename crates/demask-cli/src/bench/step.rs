@@ -15,7 +15,9 @@ use super::dtype;
 use super::measure::{median, timed};
 use super::report::Row;
 use super::shapes::{Pass, Shape};
-use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs, peak};
+use super::need::{self, Cells};
+use super::networks::{Found, NetworkArgs};
+use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
 /// Measure denoising steps: forward pass, logits of every open cell, and the policy's choice
@@ -59,11 +61,13 @@ pub struct Step {
 impl Step {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
+        let networks = self.networks.find()?;
+        self.check(&networks)?;
         let mut bench = Bench::start(&self.measure, &self.peers)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
-            for wanted in self.networks.all() {
-                let (shape, network) = wanted.load(dtype)?;
+            for found in &networks {
+                let (shape, network) = (found.shape(), found.load(dtype)?);
                 let stored = self.stored;
                 for &cached in &self.cached {
                     for &rows in &self.rows {
@@ -72,12 +76,32 @@ impl Step {
                             rows,
                             stored,
                         };
-                        one(&mut bench, dtype, peak, &shape, &network, sizes)?;
+                        one(&mut bench, dtype, peak, shape, &network, sizes)?;
                     }
                 }
             }
         }
         bench.finish()
+    }
+
+    /// Refuses what there is no memory for.
+    fn check(&self, networks: &[Found]) -> Result<()> {
+        let most = |cells: &[usize]| cells.iter().copied().max().unwrap_or(0);
+        let (rows, cached) = (most(&self.rows), most(&self.cached));
+        let (open, before) = (rows as f64, cached as f64);
+        let cells = Cells {
+            forwarded: open.max(before),
+            kept: if cached > 0 { open + before } else { 0.0 },
+            logits: if self.stored { open } else { 0.0 },
+        };
+        for found in networks {
+            // What the policy reads of each cell, stored logits on the host among it.
+            let run = need::forward(found.config(), cells) + need::texts(1.0, open + before);
+            for &dtype in &self.dtype {
+                found.fits(dtype, run, "lower --rows or --cached, or take a smaller network")?;
+            }
+        }
+        need::counted(1, rows.saturating_add(cached))
     }
 }
 

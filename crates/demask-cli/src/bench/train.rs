@@ -10,7 +10,7 @@ use super::dtype;
 use super::measure::timed;
 use super::report::Row;
 use super::shapes::{self, Pass, Shape};
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// Measure training steps: forward pass, loss of the masked half of the cells, backward pass, AdamW
@@ -46,13 +46,16 @@ pub struct Train {
 impl Train {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
         let (batch, length) = (self.batch, self.length);
+        for shape in &self.shape {
+            let bytes = need::training(&shape.config, batch as f64 * length as f64);
+            need::fits(bytes, "lower --batch or --length, or take a smaller shape")?;
+        }
+        need::counted(batch, length)?;
+        let mut bench = Bench::start(&self.measure, &self.peers)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             for shape in &self.shape {
-                // Weights, gradients, their sum and two moments.
-                super::fits(5.0 * 4.0 * shape.config.parameters() as f64)?;
                 let cells = batch * length;
                 let row = Row::new(
                     "train",

@@ -1,0 +1,86 @@
+//! The networks that the flags of a bench choose: found first, so that what cannot be measured is refused before any
+//! weights are prepared, and loaded one after the other.
+
+use anyhow::Result;
+use demask::models::ModelSpec;
+use demask::nn::{Dtype, Transformer, TransformerConfig, span};
+
+use super::shapes::{self, Shape};
+use super::{dtype, need};
+use crate::checkpoints;
+
+/// The flags that choose networks.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct NetworkArgs {
+    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
+    shape: Vec<Shape>,
+
+    /// The network of a checkpoint: a folder, a built-in model, or a model of the Hugging Face hub
+    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
+    model: Option<String>,
+}
+
+/// A network that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    shape: Shape,
+    /// What the model of a checkpoint is; nothing for random weights.
+    spec: Option<ModelSpec>,
+}
+
+impl NetworkArgs {
+    /// The networks, in the order in which they were named.
+    pub fn find(&self) -> Result<Vec<Found>> {
+        let random = self.shape.iter().cloned().map(Found::random).map(Ok);
+        let named = self.model.as_deref().map(Found::checkpoint);
+        random.chain(named).collect()
+    }
+}
+
+impl Found {
+    /// One of this shape, with random weights.
+    pub fn random(shape: Shape) -> Self {
+        Self { shape, spec: None }
+    }
+
+    fn checkpoint(name: &str) -> Result<Self> {
+        let spec = checkpoints::find(name, false)?.spec;
+        Ok(Self {
+            shape: Shape {
+                name: name.to_owned(),
+                config: spec.network.clone(),
+            },
+            spec: Some(spec),
+        })
+    }
+
+    /// What it is called, and its shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.shape.config
+    }
+
+    /// What its model is, if it is that of a checkpoint.
+    pub fn spec(&self) -> Option<&ModelSpec> {
+        self.spec.as_ref()
+    }
+
+    /// The network, packed.
+    pub fn load(&self, dtype: Dtype) -> Result<Transformer> {
+        let _span = span::part("load");
+        match self.spec {
+            None => dtype::random(dtype, &self.shape),
+            Some(_) => dtype::open(dtype, &self.shape.name),
+        }
+    }
+
+    /// Refuses a run that takes `bytes` beside the weights where there is no memory for both.
+    pub fn fits(&self, dtype: Dtype, bytes: f64, advice: &str) -> Result<()> {
+        need::fits(dtype::bytes(dtype, self.config()) + bytes, advice)
+    }
+}
