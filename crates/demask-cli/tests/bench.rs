@@ -144,6 +144,15 @@ fn peers_take_turns_or_say_why_not() {
     );
     let stderr = at.refused(1, words.split(' ').chain(["no-such-program"]));
     assert!(stderr.contains("`no-such-program` ended"), "{stderr}");
+    assert!(stderr.contains("help: run"), "{stderr}");
+    // What we measured is not lost with a peer that dies before its answer.
+    let words = words.split(' ').chain(["read job; exit 3", "--json"]);
+    let output = at.demask(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(row["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+    assert_eq!(row["peers"][0]["failed"], "failed");
+    let words = "bench gemm --rows 3 --inner 8 --outer 8 --repeat 1 --peer";
     let stderr = at.refused(1, words.split(' ').chain(["read job; echo well"]));
     assert!(
         stderr.contains("answered `well`") && stderr.contains("README.md"),

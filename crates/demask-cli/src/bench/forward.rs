@@ -10,8 +10,8 @@ use serde_json::json;
 use super::dtype;
 use super::growth::Growth;
 use super::measure::timed;
-use super::report::Row;
-use super::shapes::Pass;
+use super::report::{Layout, Row};
+use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs};
 use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
@@ -74,10 +74,28 @@ impl Forward {
         let mut growth = plot
             .map(|file| Growth::new(file, &self.tokens))
             .transpose()?;
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        let names: Vec<String> = networks
+            .iter()
+            .flat_map(|found| self.tokens.iter().map(|n| self.name(found.shape(), *n)))
+            .collect();
+        let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
+        let layout = Layout::new(rows).with_peak();
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
+        let measured = self.rows(&mut bench, &networks, growth.as_mut());
+        // What was measured before a failure or a Ctrl-C is worth a plot as well.
+        let plotted = growth.map_or(Ok(()), |growth| growth.write());
+        measured.and(plotted)
+    }
+
+    fn rows(
+        &self,
+        bench: &mut Bench,
+        networks: &[Found],
+        mut growth: Option<&mut Growth>,
+    ) -> Result<()> {
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
-            for found in &networks {
+            for found in networks {
                 let (shape, network) = (found.shape(), found.load(dtype)?);
                 for &tokens in &self.tokens {
                     let cells = self.batch * tokens;
@@ -91,8 +109,7 @@ impl Forward {
                         asked,
                     };
                     let operations = shape.operations(pass);
-                    let what = format!("{} {}x{tokens}", shape.name, self.batch);
-                    let row = Row::new("forward", dtype, what, "tokens/s");
+                    let row = Row::new("forward", dtype, self.name(shape, tokens), "tokens/s");
                     let job = Job {
                         for_peers: json!({
                             "kind": "forward", "dtype": dtype, "threads": row.threads,
@@ -122,8 +139,12 @@ impl Forward {
                 }
             }
         }
-        bench.finish()?;
-        growth.map_or(Ok(()), |growth| growth.write())
+        Ok(())
+    }
+
+    /// What a row is called.
+    fn name(&self, shape: &Shape, tokens: usize) -> String {
+        format!("{} {}x{tokens}", shape.name, self.batch)
     }
 
     /// Refuses what there is no memory for.

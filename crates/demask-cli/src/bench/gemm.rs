@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::timed;
-use super::report::Row;
+use super::report::{Layout, Row};
 use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
@@ -50,7 +50,14 @@ impl Gemm {
             4.0 * (2.0 * inner as f64 * outer as f64 + most as f64 * (inner as f64 + outer as f64)),
             "lower --rows, --inner or --outer",
         )?;
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        let shapes = self.rows.iter().map(|rows| self.shape(*rows));
+        let shapes: Vec<String> = shapes.collect();
+        let rows = self.dtype.iter().flat_map(|dtype| {
+            let unit = dtype::unit(*dtype);
+            shapes.iter().map(move |shape| (shape.as_str(), unit))
+        });
+        let layout = Layout::new(rows).with_peak();
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             // As an `[out, in]` weight of a checkpoint lies in memory.
@@ -60,8 +67,7 @@ impl Gemm {
             for &rows in &self.rows {
                 let (a, mut c) = (values(rows * inner), vec![0.0; rows * outer]);
                 let operations = 2.0 * (rows * inner) as f64 * outer as f64;
-                let shape = format!("{rows}x{inner}x{outer}");
-                let row = Row::new("gemm", dtype, shape, dtype::unit(dtype));
+                let row = Row::new("gemm", dtype, self.shape(rows), dtype::unit(dtype));
                 let job = Job {
                     for_peers: json!({
                         "kind": "gemm", "dtype": dtype, "threads": row.threads,
@@ -79,7 +85,12 @@ impl Gemm {
                 bench.row(job, ours, |_, _| {})?;
             }
         }
-        bench.finish()
+        Ok(())
+    }
+
+    /// What a row is called.
+    fn shape(&self, rows: usize) -> String {
+        format!("{rows}x{}x{}", self.inner, self.outer)
     }
 }
 

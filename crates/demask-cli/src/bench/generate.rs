@@ -12,7 +12,7 @@ use demask::text::{
 use serde_json::{Value, json};
 
 use super::dtype;
-use super::report::Row;
+use super::report::{Layout, Part, Row, count, ms, number};
 use super::subject::Subject;
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs};
@@ -64,21 +64,25 @@ impl Generate {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
         let networks = self.networks.find()?;
+        let mut names = Vec::new();
         for found in &networks {
-            self.check(found)?;
+            let config = self.check(found)?;
+            names.push(said(&found.shape().name, self.prompt, &config));
         }
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
+        let layout = Layout::new(rows).with_parts(&PARTS);
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             for found in &networks {
                 let subject = found.subject(dtype)?;
                 self.one(&mut bench, dtype, &subject)?;
             }
         }
-        bench.finish()
+        Ok(())
     }
 
-    /// Refuses what cannot be written with this network, or what there is no memory for.
-    fn check(&self, found: &Found) -> Result<()> {
+    /// How this network writes. Refuses what it cannot write, or what there is no memory for.
+    fn check(&self, found: &Found) -> Result<DecodeConfig> {
         let (spec, name) = (found.model_spec(), &found.shape().name);
         if spec.kind == ModelKind::Autoregressive {
             return Err(with_advice(
@@ -107,7 +111,8 @@ impl Generate {
         for &dtype in &self.dtype {
             found.fits(dtype, run, advice)?;
         }
-        need::counted(config.samples, prompt + length)
+        need::counted(config.samples, prompt + length)?;
+        Ok(config)
     }
 
     /// The configuration of a text: what the model recommends, then the flags. A text that could end early would be
@@ -159,6 +164,25 @@ impl Generate {
         })
     }
 }
+
+/// What the table shows of our runs beside their times; the rest is in the lines of JSON.
+const PARTS: [Part; 3] = [
+    Part {
+        name: "forwards",
+        title: "forwards",
+        show: count,
+    },
+    Part {
+        name: "step_s",
+        title: "step ms",
+        show: ms,
+    },
+    Part {
+        name: "peak_mib",
+        title: "peak MiB",
+        show: number,
+    },
+];
 
 /// Writes the texts once, unless the user asks to stop.
 fn write(decoder: &Decoder<'_>, prompt: &Prompt) -> Result<Vec<Written>> {

@@ -38,10 +38,12 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::args::value;
+use crate::error::Interrupted;
+use crate::terminal::interrupt;
 use crate::threads;
-use measure::{Budget, Sample};
+use measure::{Budget, Party, Sample};
 use peer::{Offer, Peer};
-use report::{PeerResult, Report, Row};
+use report::{Layout, PeerResult, Report, Row};
 
 /// The flags of every bench.
 #[derive(Debug, Clone, clap::Args)]
@@ -105,7 +107,7 @@ pub struct Job {
 
 impl Bench {
     /// Limits the threads and starts the peers.
-    pub fn start(measure: &MeasureArgs, peers: &PeerArgs) -> Result<Self> {
+    pub fn start(measure: &MeasureArgs, peers: &PeerArgs, layout: Layout) -> Result<Self> {
         threads::limit(measure.threads)?;
         Ok(Self {
             budget: measure.budget(),
@@ -114,12 +116,15 @@ impl Bench {
                 .iter()
                 .map(|c| Peer::start(c))
                 .collect::<Result<_>>()?,
-            report: Report::new(measure.json),
+            report: Report::new(measure.json, layout.with_peers(!peers.peer.is_empty())),
         })
     }
 
-    /// Measures one row, ours and the peers' in turns. `ours` does the work once and gives the seconds it
-    /// took; `detail` may add to the finished row what it knows of our runs, of which the last ones count.
+    /// Measures one row, ours and the peers' in turns, and prints it. `ours` does the work once and gives the seconds
+    /// it took; `detail` may add to the finished row what it knows of our runs, of which the last ones count.
+    ///
+    /// # Errors
+    /// What `ours` says, or that the user asked to stop. What a peer says, too, but only after our own row was printed.
     pub fn row(
         &mut self,
         job: Job,
@@ -135,37 +140,42 @@ impl Bench {
         self.report.begins(&row);
         let mut offers = Vec::new();
         for peer in &mut self.peers {
-            offers.push(peer.offer(&for_peers)?);
+            offers.push(peer.offer(&for_peers));
+            if interrupt::pressed() {
+                return Err(Interrupted.into());
+            }
         }
         let ready = self.peers.iter_mut().zip(&offers);
         let mut ready: Vec<&mut Peer> = ready
-            .filter(|(_, offer)| matches!(offer, Offer::Ready { .. }))
+            .filter(|(_, offer)| matches!(offer, Ok(Offer::Ready { .. })))
             .map(|(peer, _)| peer)
             .collect();
-        let mut parties: Vec<Box<dyn FnMut() -> Result<f64> + '_>> = vec![Box::new(&mut ours)];
+        let mut parties: Vec<Party<'_>> = vec![Box::new(&mut ours)];
         for peer in &mut ready {
             parties.push(Box::new(|| peer.run()));
         }
         let mut samples = measure::alternate(&self.budget, &mut parties)?.into_iter();
         drop(parties);
-        let sample = samples.next().unwrap_or_default();
+        let sample = samples.next().unwrap_or_else(|| Ok(Sample::default()))?;
         row.timed(&sample, work, operations);
-        let results = self.peers.iter().zip(offers);
-        row.peers = results
-            .map(|(peer, offer)| match offer {
-                Offer::Skip(why) => PeerResult::skipped(peer.command(), why),
-                Offer::Ready { name } => {
-                    let theirs: Sample = samples.next().unwrap_or_default();
-                    PeerResult::timed(peer.command(), name, &theirs, &sample)
+        let mut failed = None;
+        for (peer, offer) in self.peers.iter().zip(offers) {
+            let command = peer.command();
+            let theirs = match offer {
+                Ok(Offer::Skip(why)) => Ok(PeerResult::skipped(command, why)),
+                Ok(Offer::Ready { name }) => {
+                    let theirs = samples.next().unwrap_or_else(|| Ok(Sample::default()));
+                    theirs.map(|theirs| PeerResult::timed(command, name, &theirs, &sample))
                 }
-            })
-            .collect();
+                Err(error) => Err(error),
+            };
+            row.peers.push(theirs.unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                PeerResult::failed(command)
+            }));
+        }
         detail(&mut row, sample.count());
-        self.report.row(row)
-    }
-
-    /// Prints what has not been printed yet.
-    pub fn finish(self) -> Result<()> {
-        self.report.finish()
+        self.report.row(&row)?;
+        failed.map_or(Ok(()), Err)
     }
 }

@@ -8,7 +8,7 @@ use demask::nn::{Dtype, span};
 
 use super::dtype;
 use super::measure::{Sample, timed};
-use super::report::{Report, Row};
+use super::report::{Layout, Report, Row};
 use super::{MeasureArgs, measure};
 use crate::threads;
 
@@ -39,26 +39,32 @@ impl Peak {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
         threads::limit(self.measure.threads)?;
-        let mut report = Report::new(self.measure.json);
         let budget = self.measure.budget();
         let probes = [
             (Dtype::F32, Some(f32_fma())),
             (Dtype::Bf16, bf16_dot()),
             (Dtype::Int8, int8_dot()),
         ];
+        let named = |(dtype, probe): (Dtype, Option<Probe>)| {
+            let name = probe.map_or("not on this machine", |probe| probe.instruction());
+            (name, dtype::unit(dtype))
+        };
+        let reading = format!("reading {} MiB", BUFFER >> 20);
+        let rows = probes.into_iter().map(named);
+        let layout = Layout::new(rows.chain([(reading.as_str(), "GB/s")]));
+        let mut report = Report::new(self.measure.json, layout);
         for (dtype, probe) in probes {
-            let shape = probe.map_or("not on this machine", |probe| probe.instruction());
+            let (shape, _) = named((dtype, probe));
             let mut row = Row::new("peak", dtype, shape, dtype::unit(dtype));
             report.begins(&row);
             if let Some(probe) = probe {
                 let (sample, operations) = run(&probe, &budget)?;
                 row.fastest(&sample, 1e-9 * operations);
             }
-            report.row(row)?;
+            report.row(&row)?;
         }
         let memory = MemoryProbe::new(BUFFER);
-        let shape = format!("reading {} MiB", BUFFER >> 20);
-        let mut row = Row::new("peak", Dtype::F32, shape, "GB/s");
+        let mut row = Row::new("peak", Dtype::F32, reading, "GB/s");
         row.dtype = None;
         report.begins(&row);
         let mut bytes = 0;
@@ -67,10 +73,9 @@ impl Peak {
             bytes = read;
             Ok(seconds)
         };
-        let sample = measure::alternate(&budget, &mut [Box::new(&mut party)])?.remove(0);
+        let sample = measure::alternate(&budget, &mut [Box::new(&mut party)])?.remove(0)?;
         row.fastest(&sample, 1e-9 * bytes as f64);
-        report.row(row)?;
-        report.finish()
+        report.row(&row)
     }
 }
 
@@ -101,6 +106,6 @@ fn run(probe: &Probe, budget: &measure::Budget) -> Result<(Sample, f64)> {
         operations = done;
         Ok(seconds)
     };
-    let sample = measure::alternate(budget, &mut [Box::new(&mut party)])?.remove(0);
+    let sample = measure::alternate(budget, &mut [Box::new(&mut party)])?.remove(0)?;
     Ok((sample, operations as f64))
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::{median, timed};
-use super::report::Row;
+use super::report::{Layout, Part, Row, number, percent};
 use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs};
@@ -63,25 +63,35 @@ impl Step {
     pub fn run(&self) -> Result<()> {
         let networks = self.networks.find()?;
         self.check(&networks)?;
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        let names: Vec<String> = networks
+            .iter()
+            .flat_map(|found| self.sizes().map(|sizes| sizes.name(found.shape())))
+            .collect();
+        let rows = names.iter().map(|name| (name.as_str(), "cells/s"));
+        let layout = Layout::new(rows).with_peak().with_parts(&PARTS);
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             for found in &networks {
                 let (shape, network) = (found.shape(), found.load(dtype)?);
-                let stored = self.stored;
-                for &cached in &self.cached {
-                    for &rows in &self.rows {
-                        let sizes = Sizes {
-                            cached,
-                            rows,
-                            stored,
-                        };
-                        one(&mut bench, dtype, peak, shape, &network, sizes)?;
-                    }
+                for sizes in self.sizes() {
+                    one(&mut bench, dtype, peak, shape, &network, sizes)?;
                 }
             }
         }
-        bench.finish()
+        Ok(())
+    }
+
+    /// The steps, in the order in which they are measured.
+    fn sizes(&self) -> impl Iterator<Item = Sizes> {
+        let stored = self.stored;
+        self.cached.iter().flat_map(move |&cached| {
+            self.rows.iter().map(move |&rows| Sizes {
+                cached,
+                rows,
+                stored,
+            })
+        })
     }
 
     /// Refuses what there is no memory for.
@@ -105,6 +115,25 @@ impl Step {
     }
 }
 
+/// What the table shows of our runs beside their times; the rest is in the lines of JSON.
+const PARTS: [Part; 3] = [
+    Part {
+        name: "sampling_share",
+        title: "sampling %",
+        show: percent,
+    },
+    Part {
+        name: "weights_mib",
+        title: "weights MiB",
+        show: number,
+    },
+    Part {
+        name: "peak_mib",
+        title: "peak MiB",
+        show: number,
+    },
+];
+
 /// The cells of a step.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
@@ -116,18 +145,33 @@ struct Sizes {
     stored: bool,
 }
 
+impl Sizes {
+    /// What a row is called.
+    fn name(&self, shape: &Shape) -> String {
+        let mut name = format!("{} {}", shape.name, self.rows);
+        if self.cached > 0 {
+            name += &format!(", {} cached", self.cached);
+        }
+        if self.stored {
+            name += ", logits stored";
+        }
+        name
+    }
+}
+
 fn one(
     bench: &mut Bench,
     dtype: Dtype,
     peak: f64,
     shape: &Shape,
     network: &Transformer,
-    Sizes {
+    sizes: Sizes,
+) -> Result<()> {
+    let Sizes {
         cached,
         rows,
         stored,
-    }: Sizes,
-) -> Result<()> {
+    } = sizes;
     let mut cache = KvCache::new();
     let length = cached + rows;
     let ids = shape.ids(length);
@@ -139,14 +183,7 @@ fn one(
             ..Input::ids(ids[..cached].to_vec(), 1, cached)
         })?;
     }
-    let mut what = format!("{} {rows}", shape.name);
-    if cached > 0 {
-        what += &format!(", {cached} cached");
-    }
-    if stored {
-        what += ", logits stored";
-    }
-    let row = Row::new("step", dtype, what, "cells/s");
+    let row = Row::new("step", dtype, sizes.name(shape), "cells/s");
     let pass = Pass {
         cells: rows,
         keys: length,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::timed;
-use super::report::Row;
+use super::report::{Layout, Row};
 use super::shapes::{self, Pass, Shape};
 use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
@@ -52,17 +52,16 @@ impl Train {
             need::fits(bytes, "lower --batch or --length, or take a smaller shape")?;
         }
         need::counted(batch, length)?;
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        let name = |shape: &Shape| format!("{} {batch}x{length}", shape.name);
+        let names: Vec<String> = self.shape.iter().map(name).collect();
+        let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
+        let layout = Layout::new(rows).with_peak();
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             for shape in &self.shape {
                 let cells = batch * length;
-                let row = Row::new(
-                    "train",
-                    dtype,
-                    format!("{} {batch}x{length}", shape.name),
-                    "tokens/s",
-                );
+                let row = Row::new("train", dtype, name(shape), "tokens/s");
                 let pass = Pass {
                     cells,
                     keys: length,
@@ -91,6 +90,6 @@ impl Train {
                 bench.row(job, ours, |_, _| {})?;
             }
         }
-        bench.finish()
+        Ok(())
     }
 }

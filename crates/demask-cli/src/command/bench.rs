@@ -11,7 +11,9 @@ use crate::bench::generate::Generate;
 use crate::bench::peak::Peak;
 use crate::bench::step::Step;
 use crate::bench::train::Train;
+use crate::error::is_interruption;
 use crate::terminal::interrupt::Listener;
+use crate::terminal::note;
 
 /// Measure speed: of this machine, of our kernels and networks, and of others in the same run
 #[derive(Debug, Clone, clap::Args)]
@@ -49,6 +51,15 @@ impl Bench {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
         let _listener = Listener::new();
+        let outcome = self.measure();
+        // Every row that was measured stands above.
+        if outcome.as_ref().is_err_and(is_interruption) {
+            note("stopped");
+        }
+        outcome
+    }
+
+    fn measure(&self) -> Result<()> {
         match &self.what {
             What::Peak(bench) => bench.run(),
             What::Gemm(bench) => bench.run(),
