@@ -168,6 +168,7 @@ fn what_cannot_be_measured_is_refused() {
         ("bench train --dtype int4", "what there is: f32"),
         ("bench gemm --dtype fp3", "f32, bf16, int8, int4"),
         ("bench gemm --rows 0", "at least 1"),
+        ("bench gemm --peer=", "give the command that starts the program"),
         ("bench conv --part all", "layers, norms, network"),
         ("bench forward", "--shape"),
         ("bench step --shape dream", "`dream-0.5b`"),

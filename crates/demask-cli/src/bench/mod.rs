@@ -12,7 +12,8 @@
 //!
 //! [`shapes`] names the networks, [`networks`] finds and loads those of the flags, [`subject`] lets one write,
 //! [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`need`] knows what a run takes of
-//! memory, [`measure`] takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
+//! memory, [`measure`] takes turns with the clock, [`peer`] speaks with the programs we compare with, whose
+//! processes are a [`group`], [`report`] is what a
 //! row says, [`growth`] is the plot of `forward`.
 
 pub mod accuracy;
@@ -21,6 +22,7 @@ pub mod dtype;
 pub mod forward;
 pub mod gemm;
 pub mod generate;
+pub mod group;
 pub mod growth;
 pub mod measure;
 pub mod need;
@@ -72,7 +74,7 @@ pub struct MeasureArgs {
 pub struct PeerArgs {
     /// A program that does the same work in turns with us, as a command of the shell; may be given
     /// several times. bench/peers/ holds some, and how to write one
-    #[arg(long, value_name = "CMD")]
+    #[arg(long, value_name = "CMD", value_parser = command)]
     peer: Vec<String>,
 }
 
@@ -83,6 +85,14 @@ impl MeasureArgs {
             repeat: self.repeat,
             seconds: self.seconds,
         }
+    }
+}
+
+/// A command of the shell, which there is.
+fn command(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty: give the command that starts the program".into()),
+        _ => Ok(text.to_owned()),
     }
 }
 
@@ -177,5 +187,12 @@ impl Bench {
         detail(&mut row, sample.count());
         self.report.row(&row)?;
         failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Bench {
+    /// Tells all peers to end before one is waited for.
+    fn drop(&mut self) {
+        self.peers.iter_mut().for_each(Peer::farewell);
     }
 }
