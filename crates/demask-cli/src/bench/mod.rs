@@ -14,7 +14,8 @@
 //! [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`need`] knows what a run takes of
 //! memory, [`measure`] takes turns with the clock, [`peer`] speaks with the programs we compare with, whose
 //! processes are a [`group`], [`report`] is what a
-//! row says, [`growth`] is the plot of `forward`.
+//! row says, [`growth`] is what the plot of `forward` says and [`plot`] how it is
+//! drawn.
 
 pub mod accuracy;
 pub mod conv;
@@ -30,6 +31,7 @@ pub mod networks;
 pub mod peak;
 pub mod peer;
 pub mod pictures;
+pub mod plot;
 pub mod report;
 pub mod shapes;
 pub mod step;

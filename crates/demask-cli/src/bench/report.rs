@@ -341,10 +341,15 @@ impl Report {
 
 /// What holds for all that is measured in a run.
 pub fn head(what: &str, threads: usize) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("demask {version} {what}: {}", platform(threads))
+}
+
+/// What it is measured on.
+pub fn platform(threads: usize) -> String {
     let isa = demask::kernels::Isa::detect().name();
     let s = if threads == 1 { "" } else { "s" };
-    let version = env!("CARGO_PKG_VERSION");
-    format!("demask {version} {what}: {isa}, {threads} thread{s}")
+    format!("{isa}, {threads} thread{s}")
 }
 
 /// Seconds as milliseconds.
