@@ -109,6 +109,36 @@ fn the_peak_has_a_row_for_each_type_and_one_for_memory() {
     }
 }
 
+#[test]
+fn what_a_format_costs_has_a_row_for_each_and_names_are_checked_first() {
+    let at = Workplace::new();
+    let words = "bench accuracy --model tiny --data text.txt --limit 2 --dtype int8,f32,int8";
+    let printed = at.stdout(words.split(' ').chain(["--json"]));
+    let lines = printed.lines().map(serde_json::from_str);
+    let found: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+    let types: Vec<_> = found.iter().map(|row| row["dtype"].as_str()).collect();
+    assert_eq!(types, [Some("f32"), Some("int8")]);
+    for row in &found {
+        let said = (&row["name"], &row["shape"], &row["model"]);
+        assert_eq!(said, (&"accuracy".into(), &"tiny".into(), &"tiny".into()));
+        for key in ["median_s", "rate", "unit", "peak_fraction"] {
+            assert_eq!(row.get(key), Some(&Value::Null), "{key}: {row}");
+        }
+        assert!(row["nats_a_token"].as_f64().is_some_and(|nats| nats > 0.0));
+    }
+    assert!(found[1]["logits_off"].as_f64().is_some_and(|off| off < 0.1));
+    let table = at.stdout(words.split(' '));
+    assert!(table.contains("logits off %"), "{table}");
+
+    let words = "bench accuracy --data text.txt --model tiny,nowhere";
+    let output = at.demask(words.split(' ')).output().unwrap();
+    assert!(output.stdout.is_empty());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: no checkpoint `nowhere`"), "{stderr}");
+    let stderr = at.refused(1, "bench accuracy --model tiny --data none.txt".split(' '));
+    assert!(stderr.contains("none.txt"), "{stderr}");
+}
+
 #[cfg(unix)]
 #[test]
 fn peers_take_turns_or_say_why_not() {
