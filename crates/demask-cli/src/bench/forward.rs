@@ -13,7 +13,7 @@ use super::measure::timed;
 use super::report::{Layout, Row};
 use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
-use super::networks::{Found, NetworkArgs};
+use super::networks::{Found, NetworkArgs, in_formats};
 use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
@@ -51,7 +51,7 @@ pub struct Forward {
     #[arg(long, value_name = "WHICH", value_enum, default_value = "all")]
     logits: Logits,
 
-    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
     /// Plot how the time of a token grows with the length of a sequence
@@ -93,50 +93,48 @@ impl Forward {
         networks: &[Found],
         mut growth: Option<&mut Growth>,
     ) -> Result<()> {
-        for &dtype in &self.dtype {
+        for (dtype, found) in in_formats(&self.dtype, networks) {
             let peak = peak::of(dtype)?;
-            for found in networks {
-                let (shape, network) = (found.shape(), found.load(dtype)?);
-                for &tokens in &self.tokens {
-                    let cells = self.batch * tokens;
-                    let asked = match self.logits {
-                        Logits::All => cells,
-                        Logits::None => 0,
+            let (shape, network) = (found.shape(), found.load(dtype)?);
+            for &tokens in &self.tokens {
+                let cells = self.batch * tokens;
+                let asked = match self.logits {
+                    Logits::All => cells,
+                    Logits::None => 0,
+                };
+                let pass = Pass {
+                    cells,
+                    keys: tokens,
+                    asked,
+                };
+                let operations = shape.operations(pass);
+                let row = Row::new("forward", dtype, self.name(shape, tokens), "tokens/s");
+                let job = Job {
+                    for_peers: json!({
+                        "kind": "forward", "dtype": dtype, "threads": row.threads,
+                        "shape": shape.name, "network": shape.config,
+                        "batch": self.batch, "tokens": tokens,
+                        "logits": if asked > 0 { "all" } else { "none" },
+                    }),
+                    row,
+                    work: cells as f64,
+                    operations: Some((operations, peak)),
+                };
+                let ours = || {
+                    let input = Input {
+                        mask: shape.mask(tokens),
+                        asked: if asked > 0 { Asked::All } else { Asked::None },
+                        ..Input::ids(shape.ids(cells), self.batch, tokens)
                     };
-                    let pass = Pass {
-                        cells,
-                        keys: tokens,
-                        asked,
-                    };
-                    let operations = shape.operations(pass);
-                    let row = Row::new("forward", dtype, self.name(shape, tokens), "tokens/s");
-                    let job = Job {
-                        for_peers: json!({
-                            "kind": "forward", "dtype": dtype, "threads": row.threads,
-                            "shape": shape.name, "network": shape.config,
-                            "batch": self.batch, "tokens": tokens,
-                            "logits": if asked > 0 { "all" } else { "none" },
-                        }),
-                        row,
-                        work: cells as f64,
-                        operations: Some((operations, peak)),
-                    };
-                    let ours = || {
-                        let input = Input {
-                            mask: shape.mask(tokens),
-                            asked: if asked > 0 { Asked::All } else { Asked::None },
-                            ..Input::ids(shape.ids(cells), self.batch, tokens)
-                        };
-                        let (seconds, output) = timed(|| network.forward(input));
-                        output?;
-                        Ok(seconds)
-                    };
-                    bench.row(job, ours, |row, _| {
-                        if let Some(growth) = &mut growth {
-                            growth.add(&shape.name, row, [self.batch, tokens], operations);
-                        }
-                    })?;
-                }
+                    let (seconds, output) = timed(|| network.forward(input));
+                    output?;
+                    Ok(seconds)
+                };
+                bench.row(job, ours, |row, _| {
+                    if let Some(growth) = &mut growth {
+                        growth.add(&shape.name, row, [self.batch, tokens], operations);
+                    }
+                })?;
             }
         }
         Ok(())
@@ -159,11 +157,9 @@ impl Forward {
                 Logits::None => 0.0,
             },
         };
-        for found in networks {
+        for (dtype, found) in in_formats(&self.dtype, networks) {
             let pass = need::forward(found.config(), cells);
-            for &dtype in &self.dtype {
-                found.fits(dtype, pass, "lower --tokens or --batch, or take a smaller network")?;
-            }
+            found.fits(dtype, pass, "lower --tokens or --batch, or take a smaller network")?;
         }
         need::counted(self.batch, tokens)
     }

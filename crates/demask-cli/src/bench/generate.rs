@@ -15,7 +15,7 @@ use super::dtype;
 use super::report::{Layout, Part, Row, count, ms, number};
 use super::subject::Subject;
 use super::need::{self, Cells};
-use super::networks::{Found, NetworkArgs};
+use super::networks::{Found, NetworkArgs, in_formats};
 use super::{Bench, Job, MeasureArgs, PeerArgs};
 use crate::args::decode::DecodeArgs;
 use crate::args::value;
@@ -50,7 +50,7 @@ pub struct Generate {
     #[command(flatten)]
     decode: DecodeArgs,
 
-    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]
@@ -64,25 +64,24 @@ impl Generate {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
         let networks = self.networks.find()?;
+        let all = in_formats(&self.dtype, &networks);
         let mut names = Vec::new();
-        for found in &networks {
-            let config = self.check(found)?;
+        for &(dtype, found) in &all {
+            let config = self.check(dtype, found)?;
             names.push(said(&found.shape().name, self.prompt, &config));
         }
         let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
         let layout = Layout::new(rows).with_parts(&PARTS);
         let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
-        for &dtype in &self.dtype {
-            for found in &networks {
-                let subject = found.subject(dtype)?;
-                self.one(&mut bench, dtype, &subject)?;
-            }
+        for (dtype, found) in all {
+            let subject = found.subject(dtype)?;
+            self.one(&mut bench, dtype, &subject)?;
         }
         Ok(())
     }
 
     /// How this network writes. Refuses what it cannot write, or what there is no memory for.
-    fn check(&self, found: &Found) -> Result<DecodeConfig> {
+    fn check(&self, dtype: Dtype, found: &Found) -> Result<DecodeConfig> {
         let (spec, name) = (found.model_spec(), &found.shape().name);
         if spec.kind == ModelKind::Autoregressive {
             return Err(with_advice(
@@ -108,9 +107,7 @@ impl Generate {
             1 => "lower --length or --prompt, or take a smaller network",
             _ => "lower --samples, --length or --prompt, or take a smaller network",
         };
-        for &dtype in &self.dtype {
-            found.fits(dtype, run, advice)?;
-        }
+        found.fits(dtype, run, advice)?;
         need::counted(config.samples, prompt + length)?;
         Ok(config)
     }

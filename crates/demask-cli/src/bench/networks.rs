@@ -21,6 +21,16 @@ pub struct NetworkArgs {
     model: Option<String>,
 }
 
+/// What is measured: each network in each of these formats, or in its usual one where none is named.
+pub fn in_formats<'a>(formats: &[Dtype], networks: &'a [Found]) -> Vec<(Dtype, &'a Found)> {
+    let usual = || networks.iter().map(|n| (Dtype::usual(n.config()), n));
+    let each = |&dtype| networks.iter().map(move |network| (dtype, network));
+    match formats {
+        [] => usual().collect(),
+        formats => formats.iter().flat_map(each).collect(),
+    }
+}
+
 /// A network that was found.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -82,5 +92,23 @@ impl Found {
     /// Refuses a run that takes `bytes` beside the weights where there is no memory for both.
     pub fn fits(&self, dtype: Dtype, bytes: f64, advice: &str) -> Result<()> {
         need::fits(dtype::bytes(dtype, self.config()) + bytes, advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_their_usual_format_unless_some_are_named() {
+        let found = ["train-11m", "8b"].map(|name| Found::random(shapes::parse(name).unwrap()));
+        let names = |formats: &[Dtype]| {
+            let all = in_formats(formats, &found);
+            let name = |(dtype, found): (Dtype, &Found)| format!("{} {dtype}", found.shape().name);
+            all.into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["train-11m f32", "8b bf16"]);
+        let each = ["train-11m int8", "8b int8", "train-11m f32", "8b f32"];
+        assert_eq!(names(&[Dtype::Int8, Dtype::F32]), each);
     }
 }

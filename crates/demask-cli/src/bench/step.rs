@@ -16,7 +16,7 @@ use super::measure::{median, timed};
 use super::report::{Layout, Part, Row, number, percent};
 use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
-use super::networks::{Found, NetworkArgs};
+use super::networks::{Found, NetworkArgs, in_formats};
 use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
@@ -44,7 +44,7 @@ pub struct Step {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells)]
     cached: Vec<usize>,
 
-    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
     /// Store the logits of the open cells and read them then, as guides, top-p and top-k need them
@@ -70,13 +70,11 @@ impl Step {
         let rows = names.iter().map(|name| (name.as_str(), "cells/s"));
         let layout = Layout::new(rows).with_peak().with_parts(&PARTS);
         let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
-        for &dtype in &self.dtype {
+        for (dtype, found) in in_formats(&self.dtype, &networks) {
             let peak = peak::of(dtype)?;
-            for found in &networks {
-                let (shape, network) = (found.shape(), found.load(dtype)?);
-                for sizes in self.sizes() {
-                    one(&mut bench, dtype, peak, shape, &network, sizes)?;
-                }
+            let (shape, network) = (found.shape(), found.load(dtype)?);
+            for sizes in self.sizes() {
+                one(&mut bench, dtype, peak, shape, &network, sizes)?;
             }
         }
         Ok(())
@@ -104,12 +102,10 @@ impl Step {
             kept: if cached > 0 { open + before } else { 0.0 },
             logits: if self.stored { open } else { 0.0 },
         };
-        for found in networks {
+        for (dtype, found) in in_formats(&self.dtype, networks) {
             // What the policy reads of each cell, stored logits on the host among it.
             let run = need::forward(found.config(), cells) + need::texts(1.0, open + before);
-            for &dtype in &self.dtype {
-                found.fits(dtype, run, "lower --rows or --cached, or take a smaller network")?;
-            }
+            found.fits(dtype, run, "lower --rows or --cached, or take a smaller network")?;
         }
         need::counted(1, rows.saturating_add(cached))
     }

@@ -20,8 +20,8 @@ use crate::terminal::note;
 #[command(after_help = "\
 Every row says the median and the fastest of its runs, the rate of the median, and which share of
 the machine's peak that is (`demask bench peak --help` says which); the peak is measured in the same
-run. With --peer another program does
-the same work in turns, and `ratio` is its time as a multiple of ours.
+run. With --peer another program does the same work in turns, and `ratio` is its time as a multiple
+of ours.
 
 Examples:
   demask bench peak
