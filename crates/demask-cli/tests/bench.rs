@@ -207,6 +207,14 @@ fn what_cannot_be_measured_is_refused() {
             "4090 tokens and 128 new ones",
         ),
         (
+            "bench generate --shape train-11m --length 99999999999",
+            "help: lower --length",
+        ),
+        (
+            "bench generate --model judge",
+            "`demask generate --model judge --timings`",
+        ),
+        (
             "bench generate --shape train-11m --policy fast",
             "unknown policy",
         ),
@@ -222,4 +230,42 @@ fn what_cannot_be_measured_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{words}: {stderr}");
         assert!(stderr.contains(said), "{words}: {stderr}");
     }
+}
+
+/// Sizes for which there is no memory, or no number at all.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_there_is_no_memory_for_is_refused_before_anything_is_loaded() {
+    let at = Workplace::new();
+    for words in [
+        "generate --shape train-11m --length 8 --samples 999999999999",
+        "generate --model tiny --prompt 1 --length 4 --samples 999999999999",
+        "train --batch 999999999",
+        "train --batch 4294967296 --length 4294967296",
+        "forward --shape llada-0.2b --tokens 999999999",
+        "forward --model tiny --batch 999999999999 --tokens 10",
+        "forward --shape train-11m --batch 4294967296 --tokens 4294967296",
+        "forward --shape train-11m --batch 18446744073709551615 --tokens 16",
+        "step --shape llada-0.2b --rows 999999999999",
+        "step --shape llada-0.2b --rows 8 --cached 999999999999",
+        "step --shape llada-0.2b --rows 18446744073709551615 --cached 18446744073709551615",
+        "gemm --rows 99999999999",
+        "conv --batch 99999999999",
+    ] {
+        let stderr = at.refused(1, ["bench"].into_iter().chain(words.split(' ')));
+        let clear = stderr.contains("of memory, and") && stderr.contains("help: lower --");
+        assert!(clear, "{words}: {stderr}");
+    }
+}
+
+#[test]
+fn timings_name_the_products_and_nothing_of_a_command_that_did_nothing() {
+    let at = Workplace::new();
+    let words = "bench gemm --rows 3 --inner 8 --outer 8 --repeat 1 --timings";
+    let output = at.demask(words.split(' ')).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let row = stderr.lines().find(|line| line.starts_with("gemm  "));
+    assert!(row.is_some_and(|row| row.contains(" f32 ")), "{stderr}");
+    let stderr = at.refused(2, "bench forward --model nowhere --timings".split(' '));
+    assert!(stderr.starts_with("error:"), "{stderr}");
 }

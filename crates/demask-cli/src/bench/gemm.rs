@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use demask::kernels::gemm::{Beta, MatrixMut, MatrixRef, gemm};
-use demask::nn::Dtype;
+use demask::nn::{Dtype, span};
 use serde_json::json;
 
 use super::dtype;
@@ -62,8 +62,9 @@ impl Gemm {
             let peak = peak::of(dtype)?;
             // As an `[out, in]` weight of a checkpoint lies in memory.
             let weight = values(outer * inner);
+            let load = span::part("load");
             let packed = dtype::pack(dtype, MatrixRef::new(&weight, outer, inner).t());
-            drop(weight);
+            drop((weight, load));
             for &rows in &self.rows {
                 let (a, mut c) = (values(rows * inner), vec![0.0; rows * outer]);
                 let operations = 2.0 * (rows * inner) as f64 * outer as f64;
@@ -80,6 +81,7 @@ impl Gemm {
                 let ours = || {
                     let a = MatrixRef::new(&a, rows, inner);
                     let c = MatrixMut::new(&mut c, rows, outer);
+                    let _span = span::product("gemm", dtype.name(), operations as usize);
                     Ok(timed(|| gemm(c, Beta::Overwrite, a, &packed, None)).0)
                 };
                 bench.row(job, ours, |_, _| {})?;

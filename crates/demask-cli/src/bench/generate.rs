@@ -255,6 +255,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn texts_take_the_memory_of_their_passes() {
+        let shape = super::super::shapes::parse("train-11m").unwrap();
+        let spec = Found::random(shape).model_spec();
+        let mut config = DecodeConfig::default();
+        let one = memory(&spec, &config, 192);
+        config.samples = 8;
+        assert!((memory(&spec, &config, 192) / one - 8.0).abs() < 1e-9);
+        // Logits that a filter reads twice are stored, 512 of each open cell.
+        config.top_k = Some(5);
+        let more = memory(&spec, &config, 192) - 8.0 * one;
+        assert!(more > 8.0 * 128.0 * 512.0 * 4.0, "{more}");
+    }
+
+    #[test]
     fn a_row_says_what_is_written() {
         let mut config = DecodeConfig {
             length: 32,

@@ -8,6 +8,10 @@ use demask::nn::{Dtype, Transformer, TransformerConfig, span};
 use super::shapes::{self, Shape};
 use super::{dtype, need};
 use crate::checkpoints;
+use crate::terminal::note;
+
+/// Bytes of weights that somebody waits for.
+const LARGE: f64 = 512.0 * 1024.0 * 1024.0;
 
 /// The flags that choose networks.
 #[derive(Debug, Clone, clap::Args)]
@@ -82,10 +86,23 @@ impl Found {
 
     /// The network, packed.
     pub fn load(&self, dtype: Dtype) -> Result<Transformer> {
+        self.announce(dtype);
         let _span = span::part("load");
         match self.spec {
             None => dtype::random(dtype, &self.shape),
             Some(_) => dtype::open(dtype, &self.shape.name),
+        }
+    }
+
+    /// Says that weights are prepared, where that takes a while.
+    pub fn announce(&self, dtype: Dtype) {
+        let bytes = dtype::bytes(dtype, self.config());
+        if bytes >= LARGE {
+            let name = &self.shape.name;
+            note(format!(
+                "preparing the weights of {name} in {dtype}, {}",
+                need::gib(bytes)
+            ));
         }
     }
 

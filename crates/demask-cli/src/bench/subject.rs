@@ -32,7 +32,10 @@ impl Found {
     pub fn subject(&self, dtype: Dtype) -> Result<Subject> {
         let (shape, random) = (self.shape().clone(), self.spec().is_none());
         let model = match random {
-            false => checkpoints::open(&shape.name, dtype)?,
+            false => {
+                self.announce(dtype);
+                checkpoints::open(&shape.name, dtype)?
+            }
             true => Model {
                 network: self.load(dtype)?,
                 spec: self.model_spec(),
