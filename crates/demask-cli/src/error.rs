@@ -64,13 +64,18 @@ pub fn report(error: &Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    if find::<Interrupted>(error).is_some() {
+    if is_interruption(error) {
         return ExitCode::from(INTERRUPTED);
     }
     let mut stderr = io::stderr().lock();
     // Nobody is left to tell when stderr itself is closed.
     let _ = stderr.write_all(render(error, style::enabled(io::stderr().is_terminal())).as_bytes());
     ExitCode::from(if is_usage(error) { USAGE } else { FAILED })
+}
+
+/// Whether the user pressed Ctrl-C.
+pub fn is_interruption(error: &Error) -> bool {
+    find::<Interrupted>(error).is_some()
 }
 
 /// The text of a failure: message, causes that add something, advice.

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     cli.log.install();
     terminal::interrupt::install();
     let outcome = cli.command.run();
-    timings::report();
+    timings::report(outcome.is_err());
     // Last, so that nothing stands below an error.
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -109,6 +109,36 @@ fn the_peak_has_a_row_for_each_type_and_one_for_memory() {
     }
 }
 
+#[test]
+fn what_a_format_costs_has_a_row_for_each_and_names_are_checked_first() {
+    let at = Workplace::new();
+    let words = "bench accuracy --model tiny --data text.txt --limit 2 --dtype int8,f32,int8";
+    let printed = at.stdout(words.split(' ').chain(["--json"]));
+    let lines = printed.lines().map(serde_json::from_str);
+    let found: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+    let types: Vec<_> = found.iter().map(|row| row["dtype"].as_str()).collect();
+    assert_eq!(types, [Some("f32"), Some("int8")]);
+    for row in &found {
+        let said = (&row["name"], &row["shape"], &row["model"]);
+        assert_eq!(said, (&"accuracy".into(), &"tiny".into(), &"tiny".into()));
+        for key in ["median_s", "rate", "unit", "peak_fraction"] {
+            assert_eq!(row.get(key), Some(&Value::Null), "{key}: {row}");
+        }
+        assert!(row["nats_a_token"].as_f64().is_some_and(|nats| nats > 0.0));
+    }
+    assert!(found[1]["logits_off"].as_f64().is_some_and(|off| off < 0.1));
+    let table = at.stdout(words.split(' '));
+    assert!(table.contains("logits off %"), "{table}");
+
+    let words = "bench accuracy --data text.txt --model tiny,nowhere";
+    let output = at.demask(words.split(' ')).output().unwrap();
+    assert!(output.stdout.is_empty());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: no checkpoint `nowhere`"), "{stderr}");
+    let stderr = at.refused(1, "bench accuracy --model tiny --data none.txt".split(' '));
+    assert!(stderr.contains("none.txt"), "{stderr}");
+}
+
 #[cfg(unix)]
 #[test]
 fn peers_take_turns_or_say_why_not() {
@@ -144,6 +174,15 @@ fn peers_take_turns_or_say_why_not() {
     );
     let stderr = at.refused(1, words.split(' ').chain(["no-such-program"]));
     assert!(stderr.contains("`no-such-program` ended"), "{stderr}");
+    assert!(stderr.contains("help: run"), "{stderr}");
+    // What we measured is not lost with a peer that dies before its answer.
+    let words = words.split(' ').chain(["read job; exit 3", "--json"]);
+    let output = at.demask(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(row["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{row}");
+    assert_eq!(row["peers"][0]["failed"], "failed");
+    let words = "bench gemm --rows 3 --inner 8 --outer 8 --repeat 1 --peer";
     let stderr = at.refused(1, words.split(' ').chain(["read job; echo well"]));
     assert!(
         stderr.contains("answered `well`") && stderr.contains("README.md"),
@@ -159,12 +198,21 @@ fn what_cannot_be_measured_is_refused() {
         ("bench train --dtype int4", "what there is: f32"),
         ("bench gemm --dtype fp3", "f32, bf16, int8, int4"),
         ("bench gemm --rows 0", "at least 1"),
+        ("bench gemm --peer=", "give the command that starts the program"),
         ("bench conv --part all", "layers, norms, network"),
         ("bench forward", "--shape"),
         ("bench step --shape dream", "`dream-0.5b`"),
         (
             "bench generate --shape train-11m --prompt 4090",
             "4090 tokens and 128 new ones",
+        ),
+        (
+            "bench generate --shape train-11m --length 99999999999",
+            "help: lower --length",
+        ),
+        (
+            "bench generate --model judge",
+            "`demask generate --model judge --timings`",
         ),
         (
             "bench generate --shape train-11m --policy fast",
@@ -182,4 +230,42 @@ fn what_cannot_be_measured_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{words}: {stderr}");
         assert!(stderr.contains(said), "{words}: {stderr}");
     }
+}
+
+/// Sizes for which there is no memory, or no number at all.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_there_is_no_memory_for_is_refused_before_anything_is_loaded() {
+    let at = Workplace::new();
+    for words in [
+        "generate --shape train-11m --length 8 --samples 999999999999",
+        "generate --model tiny --prompt 1 --length 4 --samples 999999999999",
+        "train --batch 999999999",
+        "train --batch 4294967296 --length 4294967296",
+        "forward --shape llada-0.2b --tokens 999999999",
+        "forward --model tiny --batch 999999999999 --tokens 10",
+        "forward --shape train-11m --batch 4294967296 --tokens 4294967296",
+        "forward --shape train-11m --batch 18446744073709551615 --tokens 16",
+        "step --shape llada-0.2b --rows 999999999999",
+        "step --shape llada-0.2b --rows 8 --cached 999999999999",
+        "step --shape llada-0.2b --rows 18446744073709551615 --cached 18446744073709551615",
+        "gemm --rows 99999999999",
+        "conv --batch 99999999999",
+    ] {
+        let stderr = at.refused(1, ["bench"].into_iter().chain(words.split(' ')));
+        let clear = stderr.contains("of memory, and") && stderr.contains("help: lower --");
+        assert!(clear, "{words}: {stderr}");
+    }
+}
+
+#[test]
+fn timings_name_the_products_and_nothing_of_a_command_that_did_nothing() {
+    let at = Workplace::new();
+    let words = "bench gemm --rows 3 --inner 8 --outer 8 --repeat 1 --timings";
+    let output = at.demask(words.split(' ')).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let row = stderr.lines().find(|line| line.starts_with("gemm  "));
+    assert!(row.is_some_and(|row| row.contains(" f32 ")), "{stderr}");
+    let stderr = at.refused(2, "bench forward --model nowhere --timings".split(' '));
+    assert!(stderr.starts_with("error:"), "{stderr}");
 }

@@ -10,13 +10,13 @@ use demask::kernels::rowwise::{
 };
 use demask::models::OpenOptions;
 use demask::nn::unet::Rehearsal;
-use demask::nn::{Dtype, UNet};
+use demask::nn::{Dtype, UNet, UNetConfig};
 use serde_json::json;
 
 use super::measure::timed;
 use super::pictures::{self, Layer, Norm};
-use super::report::Row;
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::report::{Layout, Row};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// What is measured of the network.
@@ -98,24 +98,73 @@ impl Conv {
         }
         // A picture of the first level is kept some 80 times, forward and backward.
         let picture = self.batch as f64 * network.channels[0] as f64 * (size as f64).powi(2);
-        super::fits(4.0 * 80.0 * picture)?;
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
+        need::fits(4.0 * 80.0 * picture, "lower --batch or --size")?;
+        let layers = pictures::distinct(pictures::layers(&network, size));
+        let norms = pictures::distinct(pictures::norms(&network, size));
+        let mut rows: Vec<(String, &str)> = Vec::new();
+        for part in &self.part {
+            // The backward pass has the longer name.
+            match part {
+                Part::Layers => rows.extend(layers.iter().map(|layer| {
+                    let name = self.layer_name(layer, Pass::Backward);
+                    (name, "GFLOP/s")
+                })),
+                Part::Norms => rows.extend(norms.iter().map(|norm| {
+                    let name = self.norm_name(norm, network.groups, Pass::Backward);
+                    (name, "GB/s")
+                })),
+                Part::Network => rows.push((self.network_name(&network), "pictures/s")),
+            }
+        }
+        let layout = Layout::new(rows.iter().map(|(name, unit)| (name.as_str(), *unit)));
+        let mut bench = Bench::start(&self.measure, &self.peers, layout.with_peak())?;
         for part in &self.part {
             match part {
                 Part::Layers => {
-                    for layer in pictures::distinct(pictures::layers(&network, size)) {
-                        self.layer(&mut bench, layer)?;
+                    for layer in &layers {
+                        self.layer(&mut bench, *layer)?;
                     }
                 }
                 Part::Norms => {
-                    for norm in pictures::distinct(pictures::norms(&network, size)) {
-                        self.norm(&mut bench, norm, network.groups)?;
+                    for norm in &norms {
+                        self.norm(&mut bench, *norm, network.groups)?;
                     }
                 }
                 Part::Network => self.network(&mut bench)?,
             }
         }
-        bench.finish()
+        Ok(())
+    }
+
+    /// What the row of a layer is called.
+    fn layer_name(&self, layer: &Layer, pass: Pass) -> String {
+        let Layer {
+            channels,
+            filters,
+            kernel,
+            step,
+            size,
+        } = layer;
+        let (batch, pass) = (self.batch, pass.name());
+        format!("{batch}x{channels}x{size}x{size} {kernel}x{kernel}/{step} to {filters}, {pass}")
+    }
+
+    /// What the row of a norm is called.
+    fn norm_name(&self, norm: &Norm, groups: usize, pass: Pass) -> String {
+        let Norm {
+            channels,
+            size,
+            silu,
+        } = norm;
+        let activation = if *silu { " silu" } else { "" };
+        let (batch, pass) = (self.batch, pass.name());
+        format!("{batch}x{channels}x{size}x{size} in {groups}{activation}, {pass}")
+    }
+
+    /// What the row of the network is called.
+    fn network_name(&self, config: &UNetConfig) -> String {
+        let (batch, size) = (self.batch, self.size);
+        format!("{} {batch}x{}x{size}x{size}", pictures::NAME, config.in_channels)
     }
 
     fn layer(&self, bench: &mut Bench, layer: Layer) -> Result<()> {
@@ -145,10 +194,7 @@ impl Conv {
         let (bias, mut dw, mut db) = (values(filters), w.clone(), values(filters));
         for (pass, products) in [(Pass::Forward, 1.0), (Pass::Backward, 2.0)] {
             let operations = products * layer.operations(batch);
-            let what = format!(
-                "{batch}x{channels}x{size}x{size} {kernel}x{kernel}/{step} to {filters}, {}",
-                pass.name()
-            );
+            let what = self.layer_name(&layer, pass);
             let row = Row::new("conv", Dtype::F32, what, "GFLOP/s");
             let job = Job {
                 for_peers: json!({
@@ -205,11 +251,7 @@ impl Conv {
         };
         // Read and written: the input and the output; the input, the gradient of the output and that of the input.
         for (pass, arrays) in [(Pass::Forward, 2), (Pass::Backward, 3)] {
-            let activation = if silu { " silu" } else { "" };
-            let what = format!(
-                "{batch}x{channels}x{size}x{size} in {groups}{activation}, {}",
-                pass.name()
-            );
+            let what = self.norm_name(&norm, groups, pass);
             let row = Row::new("group_norm", Dtype::F32, what, "GB/s");
             let job = Job {
                 for_peers: json!({
@@ -242,12 +284,7 @@ impl Conv {
 
     fn network(&self, bench: &mut Bench) -> Result<()> {
         let (config, batch, size) = (pictures::network(), self.batch, self.size);
-        let what = format!(
-            "{} {batch}x{}x{size}x{size}",
-            pictures::NAME,
-            config.in_channels
-        );
-        let row = Row::new("unet", Dtype::F32, what, "pictures/s");
+        let row = Row::new("unet", Dtype::F32, self.network_name(&config), "pictures/s");
         // The backward pass has two products for each of the forward pass.
         let operations = 3.0 * pictures::operations(&config, batch, size);
         let job = Job {

@@ -28,6 +28,12 @@ pub fn help(what: &str, formats: &[Dtype]) -> String {
     format!("{what}: {}", names(formats))
 }
 
+/// The help of the formats that networks are packed in.
+pub fn help_of_networks() -> String {
+    let formats = help("Number types of the weights", &Dtype::ALL);
+    format!("{formats} [default: bf16 from 200 million parameters on, f32 below]")
+}
+
 fn names(formats: &[Dtype]) -> String {
     let names: Vec<_> = formats.iter().map(|dtype| dtype.name()).collect();
     names.join(", ")

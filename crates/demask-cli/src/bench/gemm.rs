@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use demask::kernels::gemm::{Beta, MatrixMut, MatrixRef, gemm};
-use demask::nn::Dtype;
+use demask::nn::{Dtype, span};
 use serde_json::json;
 
 use super::dtype;
 use super::measure::timed;
-use super::report::Row;
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::report::{Layout, Row};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// Measure matrix products: rows of activations times a weight that was packed before
@@ -44,23 +44,31 @@ pub struct Gemm {
 impl Gemm {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
         let (inner, outer) = (self.inner, self.outer);
         let most = self.rows.iter().copied().max().unwrap_or(0);
-        super::fits(
+        need::fits(
             4.0 * (2.0 * inner as f64 * outer as f64 + most as f64 * (inner as f64 + outer as f64)),
+            "lower --rows, --inner or --outer",
         )?;
+        let shapes = self.rows.iter().map(|rows| self.shape(*rows));
+        let shapes: Vec<String> = shapes.collect();
+        let rows = self.dtype.iter().flat_map(|dtype| {
+            let unit = dtype::unit(*dtype);
+            shapes.iter().map(move |shape| (shape.as_str(), unit))
+        });
+        let layout = Layout::new(rows).with_peak();
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             // As an `[out, in]` weight of a checkpoint lies in memory.
             let weight = values(outer * inner);
+            let load = span::part("load");
             let packed = dtype::pack(dtype, MatrixRef::new(&weight, outer, inner).t());
-            drop(weight);
+            drop((weight, load));
             for &rows in &self.rows {
                 let (a, mut c) = (values(rows * inner), vec![0.0; rows * outer]);
                 let operations = 2.0 * (rows * inner) as f64 * outer as f64;
-                let shape = format!("{rows}x{inner}x{outer}");
-                let row = Row::new("gemm", dtype, shape, dtype::unit(dtype));
+                let row = Row::new("gemm", dtype, self.shape(rows), dtype::unit(dtype));
                 let job = Job {
                     for_peers: json!({
                         "kind": "gemm", "dtype": dtype, "threads": row.threads,
@@ -73,12 +81,18 @@ impl Gemm {
                 let ours = || {
                     let a = MatrixRef::new(&a, rows, inner);
                     let c = MatrixMut::new(&mut c, rows, outer);
+                    let _span = span::product("gemm", dtype.name(), operations as usize);
                     Ok(timed(|| gemm(c, Beta::Overwrite, a, &packed, None)).0)
                 };
                 bench.row(job, ours, |_, _| {})?;
             }
         }
-        bench.finish()
+        Ok(())
+    }
+
+    /// What a row is called.
+    fn shape(&self, rows: usize) -> String {
+        format!("{rows}x{}x{}", self.inner, self.outer)
     }
 }
 

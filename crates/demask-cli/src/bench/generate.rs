@@ -5,16 +5,21 @@ use std::time::Instant;
 
 use anyhow::Result;
 use demask::nn::Dtype;
-use demask::text::{DecodeConfig, Decoder, Prompt, StepEvent, Then, Written};
+use demask::models::{ModelKind, ModelSpec};
+use demask::text::{
+    CacheConfig, Compat, DecodeConfig, Decoder, DrawKind, Prompt, StepEvent, Then, Written,
+};
 use serde_json::{Value, json};
 
 use super::dtype;
-use super::report::Row;
+use super::report::{Layout, Part, Row, count, ms, number};
 use super::subject::Subject;
-use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs};
+use super::need::{self, Cells};
+use super::networks::{Found, NetworkArgs, in_formats};
+use super::{Bench, Job, MeasureArgs, PeerArgs};
 use crate::args::decode::DecodeArgs;
 use crate::args::value;
-use crate::error::Interrupted;
+use crate::error::{Interrupted, usage, with_advice};
 use crate::terminal::interrupt;
 use crate::writing::explain;
 
@@ -45,7 +50,7 @@ pub struct Generate {
     #[command(flatten)]
     decode: DecodeArgs,
 
-    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
     #[command(flatten)]
@@ -58,20 +63,59 @@ pub struct Generate {
 impl Generate {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
-        for &dtype in &self.dtype {
-            for wanted in self.networks.all() {
-                let subject = wanted.subject(dtype)?;
-                self.one(&mut bench, dtype, &subject)?;
-            }
+        let networks = self.networks.find()?;
+        let all = in_formats(&self.dtype, &networks);
+        let mut names = Vec::new();
+        for &(dtype, found) in &all {
+            let config = self.check(dtype, found)?;
+            names.push(said(&found.shape().name, self.prompt, &config));
         }
-        bench.finish()
+        let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
+        let layout = Layout::new(rows).with_parts(&PARTS);
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
+        for (dtype, found) in all {
+            let subject = found.subject(dtype)?;
+            self.one(&mut bench, dtype, &subject)?;
+        }
+        Ok(())
+    }
+
+    /// How this network writes. Refuses what it cannot write, or what there is no memory for.
+    fn check(&self, dtype: Dtype, found: &Found) -> Result<DecodeConfig> {
+        let (spec, name) = (found.model_spec(), &found.shape().name);
+        if spec.kind == ModelKind::Autoregressive {
+            return Err(with_advice(
+                usage(format!(
+                    "`{name}` writes from left to right, and this bench is about diffusion"
+                )),
+                format!("`demask generate --model {name} --timings` says how long such a text takes"),
+            ));
+        }
+        let config = self.config(&spec)?;
+        let (prompt, length) = (self.prompt, config.length);
+        let room = config.plan.max_length(spec.network.max_length);
+        if prompt as u128 + length as u128 > room as u128 {
+            return Err(with_advice(
+                usage(format!(
+                    "prompt: {prompt} tokens and {length} new ones are more than the {room} cells of a text of `{name}`"
+                )),
+                "lower --length or --prompt",
+            ));
+        }
+        let run = memory(&spec, &config, prompt + length);
+        let advice = match config.samples {
+            1 => "lower --length or --prompt, or take a smaller network",
+            _ => "lower --samples, --length or --prompt, or take a smaller network",
+        };
+        found.fits(dtype, run, advice)?;
+        need::counted(config.samples, prompt + length)?;
+        Ok(config)
     }
 
     /// The configuration of a text: what the model recommends, then the flags. A text that could end early would be
     /// less work, and one that is drawn again would be more, so neither happens.
-    fn config(&self, subject: &Subject) -> Result<DecodeConfig> {
-        let base = DecodeConfig::for_model(subject.spec()).map_err(explain)?;
+    fn config(&self, spec: &ModelSpec) -> Result<DecodeConfig> {
+        let base = DecodeConfig::for_model(spec).map_err(explain)?;
         let changes = self.decode.changes(self.length);
         let mut config = base.with(&changes).map_err(explain)?;
         config.eos.early_stop = false;
@@ -80,7 +124,7 @@ impl Generate {
     }
 
     fn one(&self, bench: &mut Bench, dtype: Dtype, subject: &Subject) -> Result<()> {
-        let config = self.config(subject)?;
+        let config = self.config(subject.spec())?;
         let shape = subject.shape();
         let row = Row::new(
             "generate",
@@ -118,6 +162,25 @@ impl Generate {
     }
 }
 
+/// What the table shows of our runs beside their times; the rest is in the lines of JSON.
+const PARTS: [Part; 3] = [
+    Part {
+        name: "forwards",
+        title: "forwards",
+        show: count,
+    },
+    Part {
+        name: "step_s",
+        title: "step ms",
+        show: ms,
+    },
+    Part {
+        name: "peak_mib",
+        title: "peak MiB",
+        show: number,
+    },
+];
+
 /// Writes the texts once, unless the user asks to stop.
 fn write(decoder: &Decoder<'_>, prompt: &Prompt) -> Result<Vec<Written>> {
     let mut observer = |_: &StepEvent| interrupt::flow();
@@ -128,6 +191,34 @@ fn write(decoder: &Decoder<'_>, prompt: &Prompt) -> Result<Vec<Written>> {
         true => Err(Interrupted.into()),
         false => Ok(written),
     }
+}
+
+/// Bytes that the texts of a run take beside the weights; `cells` are those of a text.
+fn memory(spec: &ModelSpec, config: &DecodeConfig, cells: usize) -> f64 {
+    let (samples, cells) = (config.samples as f64, cells as f64);
+    // A guide compares with a pass over another version of the text.
+    let rows = samples * (1.0 + config.guides.len() as f64);
+    // Whatever reads logits twice has them stored; for the rest the head scores them as it multiplies.
+    let draw = config.token_draw();
+    let twice = draw.temperature > 0.0 && draw.kind != DrawKind::Gumbel;
+    let stored = twice
+        || draw.top_p.is_some()
+        || draw.top_k.is_some()
+        || !config.guides.is_empty()
+        || config.compat != Compat::None
+        || spec.kind == ModelKind::Uniform;
+    let open = config.plan.block().unwrap_or(config.length);
+    // A canvas that slides shows the network no more than its context.
+    let seen = rows * cells.min(spec.network.max_length as f64);
+    let pass = Cells {
+        forwarded: seen,
+        kept: match config.cache {
+            CacheConfig::None => 0.0,
+            CacheConfig::Block => seen,
+        },
+        logits: if stored { rows * open.min(config.length) as f64 } else { 0.0 },
+    };
+    need::forward(&spec.network, pass) + need::texts(samples, cells)
 }
 
 /// What a row is called.
@@ -162,6 +253,20 @@ fn job(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_take_the_memory_of_their_passes() {
+        let shape = super::super::shapes::parse("train-11m").unwrap();
+        let spec = Found::random(shape).model_spec();
+        let mut config = DecodeConfig::default();
+        let one = memory(&spec, &config, 192);
+        config.samples = 8;
+        assert!((memory(&spec, &config, 192) / one - 8.0).abs() < 1e-9);
+        // Logits that a filter reads twice are stored, 512 of each open cell.
+        config.top_k = Some(5);
+        let more = memory(&spec, &config, 192) - 8.0 * one;
+        assert!(more > 8.0 * 128.0 * 512.0 * 4.0, "{more}");
+    }
 
     #[test]
     fn a_row_says_what_is_written() {

@@ -1,23 +1,16 @@
 //! `--plot`: how the time of a token grows with the length of a sequence.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use plotters::prelude::*;
+use demask::models::chat::Clock;
 
-use super::report::Row;
+use super::plot::{Curve, svg};
+use super::report::{Row, platform};
 use crate::error::usage;
-
-const WIDTH: u32 = 800;
-const HEIGHT: u32 = 450;
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 119, 180),
-    RGBColor(214, 96, 32),
-    RGBColor(44, 140, 70),
-    RGBColor(150, 70, 160),
-    RGBColor(140, 100, 60),
-    RGBColor(90, 90, 90),
-];
 
 /// Measurements of one network by one program.
 #[derive(Default)]
@@ -50,6 +43,8 @@ impl Line {
 /// A plot in the making.
 pub struct Growth {
     file: PathBuf,
+    /// The networks and how many sequences they read.
+    measured: Vec<String>,
     /// Ours; their peers.
     lines: [Vec<Line>; 2],
 }
@@ -65,15 +60,21 @@ impl Growth {
                 "--plot shows how time grows: give several lengths, such as --tokens 128,256,512,1024",
             ));
         }
-        let folder = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            let (file, folder) = (file.display(), folder.display());
-            return Err(usage(format!("--plot {file}: there is no folder {folder}")));
+        let refuse = |why: String| Err(usage(format!("--plot {}: {why}", file.display())));
+        if file.is_dir() {
+            return refuse("is a folder; give the name of a file in it".into());
+        }
+        let extension = file.extension().map(|extension| extension.to_ascii_lowercase());
+        if extension.is_none_or(|extension| extension != "svg") {
+            return refuse("is written as SVG; give a name that ends with .svg".into());
+        }
+        let folder = folder(file);
+        if !folder.is_dir() {
+            return refuse(format!("there is no folder {}", folder.display()));
         }
         Ok(Self {
             file: file.to_path_buf(),
+            measured: Vec::new(),
             lines: Default::default(),
         })
     }
@@ -81,6 +82,11 @@ impl Growth {
     /// Adds the measurements of a pass over `batch` sequences of `tokens`, which takes so many operations.
     pub fn add(&mut self, network: &str, row: &Row, [batch, tokens]: [usize; 2], operations: f64) {
         let cells = (batch * tokens) as f64;
+        let s = if batch == 1 { "" } else { "s" };
+        let measured = format!("{network}, {batch} sequence{s}");
+        if !self.measured.contains(&measured) {
+            self.measured.push(measured);
+        }
         let dtype = row
             .dtype
             .map(|dtype| format!(" {dtype}"))
@@ -126,66 +132,61 @@ impl Growth {
         if self.lines.iter().all(Vec::is_empty) {
             bail!("nothing was measured, so there is nothing to plot");
         }
-        let mut svg = String::new();
-        self.draw(&mut svg)
-            .map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
-        std::fs::write(&self.file, svg)
+        let [ours, peers] = &self.lines;
+        let curves: Vec<Curve<'_>> = ours
+            .iter()
+            .map(|line| (line, line.expected()))
+            .chain(peers.iter().map(|line| (line, Vec::new())))
+            .map(|(line, expected)| Curve {
+                name: &line.name,
+                measured: line.measured(),
+                expected,
+            })
+            .collect();
+        let title = self.measured.join(" and ");
+        let threads = demask::kernels::threads::count();
+        let below = format!("{}, {}", platform(threads), date());
+        let svg = svg([&title, &below], &curves).map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
+        replace(&self.file, svg.as_bytes())
             .with_context(|| format!("cannot write the plot to {}", self.file.display()))
     }
+}
 
-    fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-        let [ours, peers] = &self.lines;
-        let all = || ours.iter().chain(peers);
-        let points = || all().flat_map(|line| &line.points);
-        let [shortest, longest] = points().fold([f64::MAX, 2.0], |[low, high], p| {
-            [p[0].min(low), p[0].max(high)]
-        });
-        let slowest = points().fold(0.0f64, |high, p| p[1].max(high));
-
-        let root = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&root)
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(56)
-            .build_cartesian_2d(
-                (shortest.min(longest / 2.0)..longest).log_scale(),
-                0.0..(slowest * 1.1).max(1e-3),
-            )?;
-        chart
-            .configure_mesh()
-            .x_desc("tokens of a sequence")
-            .y_desc("microseconds a token")
-            .x_label_formatter(&|x| format!("{x:.0}"))
-            .light_line_style(WHITE)
-            .draw()?;
-        for (i, line) in all().enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(line.measured(), colour.stroke_width(2)))?
-                .label(&line.name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-                });
-            if i < ours.len() {
-                let thin = colour.mix(0.4);
-                chart
-                    .draw_series(LineSeries::new(line.expected(), thin.stroke_width(1)))?
-                    .label("the same, grown as its operations")
-                    .legend(move |(x, y)| {
-                        PathElement::new([(x, y), (x + 18, y)], thin.stroke_width(1))
-                    });
-            }
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.4))
-            .draw()?;
-        root.present()?;
-        Ok(())
+/// The folder of a file.
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
+}
+
+/// The date of today, in UTC.
+fn date() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let clock = Clock {
+        unix_seconds: now.map_or(0, |now| now.as_secs() as i64),
+    };
+    clock.strftime("%Y-%m-%d").unwrap_or_default()
+}
+
+/// Writes a file beside and gives it the name then: what stands there is replaced by the whole or not at all.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder(file).join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&beside)
+        .and_then(|mut out| {
+            out.write_all(bytes)?;
+            out.sync_all()
+        })
+        .and_then(|()| fs::rename(&beside, file));
+    if written.is_err() {
+        // Whatever was wrong with it, it is of no use.
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 #[cfg(test)]
@@ -224,12 +225,31 @@ mod tests {
         growth.write().unwrap();
         let svg = std::fs::read_to_string(file).unwrap();
         for word in [
+            "tiny, 1 sequence",
             "tiny, demask int8",
             "tokens of a sequence",
             "microseconds a token",
+            &date(),
         ] {
             assert!(svg.contains(word), "{word}");
         }
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        assert_eq!(files.count(), 1, "nothing is left beside");
+    }
+
+    #[test]
+    fn a_plot_that_cannot_be_written_destroys_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.svg");
+        std::fs::write(&file, "old").unwrap();
+        // What is written beside is in the way.
+        let beside = format!(".a.svg.{}.tmp", std::process::id());
+        std::fs::create_dir(folder.path().join(&beside)).unwrap();
+        assert!(replace(&file, b"new").is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"old");
+        std::fs::remove_dir(folder.path().join(&beside)).unwrap();
+        replace(&file, b"new").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
     }
 
     #[test]
@@ -243,5 +263,13 @@ mod tests {
         assert!(Growth::new(Path::new("a.svg"), &[128, 128]).is_err());
         assert!(Growth::new(Path::new("no/such/folder/a.svg"), &[128, 256]).is_err());
         assert!(Growth::new(Path::new("a.svg"), &[128, 256]).is_ok());
+        let said = |file: &Path| {
+            let refused = Growth::new(file, &[128, 256]).err();
+            refused.expect("cannot be plotted").to_string()
+        };
+        assert!(said(Path::new("a.png")).contains("ends with .svg"));
+        assert!(said(Path::new("svg")).contains("ends with .svg"));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(said(folder.path()).contains("is a folder"));
     }
 }

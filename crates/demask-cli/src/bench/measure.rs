@@ -67,48 +67,78 @@ pub fn median(values: &[f64]) -> f64 {
 /// Somebody who does the work once and says how many seconds it took.
 pub type Party<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
 
-/// Lets every party work once without counting, then in turns until the budget is used up. The first
-/// party is the one whose runs `repeat` counts.
-///
-/// # Errors
-/// What a party says, or that the user asked to stop.
-pub fn alternate(budget: &Budget, parties: &mut [Party<'_>]) -> Result<Vec<Sample>> {
-    let alone = parties.len() == 1;
-    let mut runs = Vec::new();
-    for party in parties.iter_mut() {
-        let took = once(party)?;
-        let fit = (TURN / took.max(1e-9)).ceil().clamp(1.0, RUNS) as usize;
-        runs.push(if alone { 1 } else { fit });
-    }
-    let mut samples = vec![Sample::default(); parties.len()];
-    let begin = Instant::now();
-    let limit = budget.seconds * parties.len() as f64;
-    loop {
-        let done = samples[0].count();
-        let enough = match budget.repeat {
-            Some(repeat) => done >= repeat,
-            None => done >= FEWEST && begin.elapsed().as_secs_f64() >= limit || done >= MOST,
-        };
-        if enough {
-            return Ok(samples);
+/// What has come of a party so far.
+#[derive(Default)]
+struct Turns {
+    /// Runs of a turn.
+    runs: usize,
+    sample: Sample,
+    failed: Option<anyhow::Error>,
+}
+
+impl Turns {
+    /// The seconds of a run; nothing of a party that fails, unless it `must` not.
+    fn run(&mut self, party: &mut Party<'_>, must: bool) -> Result<Option<f64>> {
+        if interrupt::pressed() {
+            return Err(Interrupted.into());
         }
-        let left = budget.repeat.map_or(usize::MAX, |repeat| repeat - done);
-        for ((party, sample), runs) in parties.iter_mut().zip(&mut samples).zip(&runs) {
-            if !alone {
-                std::thread::sleep(PAUSE);
-            }
-            for _ in 0..(*runs).min(left) {
-                sample.0.push(once(party)?);
+        match party() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(error) if must || interrupt::pressed() => Err(error),
+            Err(error) => {
+                self.failed = Some(error);
+                Ok(None)
             }
         }
     }
 }
 
-fn once(party: &mut Party<'_>) -> Result<f64> {
-    if interrupt::pressed() {
-        return Err(Interrupted.into());
+/// Lets every party work once without counting, then in turns until the budget is used up. The first
+/// party is the one whose runs `repeat` counts. Another one that fails has no more turns and gives its
+/// error: what the first one did is not lost with it.
+///
+/// # Errors
+/// What the first party says, or that the user asked to stop.
+pub fn alternate(budget: &Budget, parties: &mut [Party<'_>]) -> Result<Vec<Result<Sample>>> {
+    let alone = parties.len() == 1;
+    let mut all: Vec<Turns> = Vec::new();
+    for party in parties.iter_mut() {
+        let mut turns = Turns::default();
+        let took = turns.run(party, all.is_empty())?.unwrap_or(0.0);
+        let fit = (TURN / took.max(1e-9)).ceil().clamp(1.0, RUNS) as usize;
+        turns.runs = if alone { 1 } else { fit };
+        all.push(turns);
     }
-    party()
+    let begin = Instant::now();
+    let limit = budget.seconds * parties.len() as f64;
+    loop {
+        let done = all[0].sample.count();
+        let enough = match budget.repeat {
+            Some(repeat) => done >= repeat,
+            None => done >= FEWEST && begin.elapsed().as_secs_f64() >= limit || done >= MOST,
+        };
+        if enough {
+            let taken = all.into_iter();
+            return Ok(taken
+                .map(|turns| turns.failed.map_or(Ok(turns.sample), Err))
+                .collect());
+        }
+        let left = budget.repeat.map_or(usize::MAX, |repeat| repeat - done);
+        for (i, (party, turns)) in parties.iter_mut().zip(&mut all).enumerate() {
+            if turns.failed.is_some() {
+                continue;
+            }
+            if !alone {
+                std::thread::sleep(PAUSE);
+            }
+            for _ in 0..turns.runs.min(left) {
+                match turns.run(party, i == 0)? {
+                    Some(seconds) => turns.sample.0.push(seconds),
+                    None => break,
+                }
+            }
+        }
+    }
 }
 
 /// The seconds that `f` takes, and what it gives.
@@ -154,8 +184,8 @@ mod tests {
         let samples = alternate(&budget, &mut parties).unwrap();
         drop(parties);
         assert_eq!(*order.borrow(), "abaabaabab");
-        assert_eq!(samples[0], Sample(vec![0.03; 5]));
-        assert_eq!(samples[1], Sample(vec![9.0; 3]));
+        let samples: Vec<_> = samples.into_iter().map(Result::unwrap).collect();
+        assert_eq!(samples, [Sample(vec![0.03; 5]), Sample(vec![9.0; 3])]);
     }
 
     #[test]
@@ -165,11 +195,33 @@ mod tests {
             seconds: 0.0,
         };
         let samples = alternate(&budget, &mut [Box::new(|| Ok(1.0)) as Party<'_>]).unwrap();
-        assert_eq!(samples[0].count(), 3);
+        assert_eq!(samples[0].as_ref().unwrap().count(), 3);
     }
 
     #[test]
-    fn what_a_party_says_ends_the_row() {
+    fn another_party_that_fails_costs_only_its_own_runs() {
+        let budget = Budget {
+            repeat: Some(3),
+            seconds: 0.0,
+        };
+        let mut left = 2;
+        let dies = move || {
+            left -= 1;
+            if left == 0 {
+                return Err(anyhow::Error::msg("gone"));
+            }
+            Ok(1.0)
+        };
+        let never = || Err(anyhow::Error::msg("never there"));
+        let mut parties: [Party<'_>; 3] = [Box::new(|| Ok(1.0)), Box::new(dies), Box::new(never)];
+        let samples = alternate(&budget, &mut parties).unwrap();
+        assert_eq!(samples[0].as_ref().unwrap().count(), 3);
+        let said = |i: usize| samples[i].as_ref().unwrap_err().to_string();
+        assert_eq!([said(1), said(2)], ["gone", "never there"]);
+    }
+
+    #[test]
+    fn what_the_first_party_says_ends_the_row() {
         let budget = Budget {
             repeat: Some(1),
             seconds: 0.0,

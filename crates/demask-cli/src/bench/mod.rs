@@ -10,10 +10,12 @@
 //! | `train` | [`train`] | a training step: forward, loss, backward, update |
 //! | `conv` | [`conv`] | a U-Net, its convolutions and group norms, forward and backward |
 //!
-//! [`shapes`] names the networks, [`subject`] lets one write, [`pictures`] is the U-Net, [`dtype`] is where a number
-//! format meets the library, [`measure`]
-//! takes turns with the clock, [`peer`] speaks with the programs we compare with, [`report`] is what a
-//! row says, [`growth`] is the plot of `forward`.
+//! [`shapes`] names the networks, [`networks`] finds and loads those of the flags, [`subject`] lets one write,
+//! [`pictures`] is the U-Net, [`dtype`] is where a number format meets the library, [`need`] knows what a run takes of
+//! memory, [`measure`] takes turns with the clock, [`peer`] speaks with the programs we compare with, whose
+//! processes are a [`group`], [`report`] is what a
+//! row says, [`growth`] is what the plot of `forward` says and [`plot`] how it is
+//! drawn.
 
 pub mod accuracy;
 pub mod conv;
@@ -21,11 +23,15 @@ pub mod dtype;
 pub mod forward;
 pub mod gemm;
 pub mod generate;
+pub mod group;
 pub mod growth;
 pub mod measure;
+pub mod need;
+pub mod networks;
 pub mod peak;
 pub mod peer;
 pub mod pictures;
+pub mod plot;
 pub mod report;
 pub mod shapes;
 pub mod step;
@@ -33,16 +39,15 @@ pub mod subject;
 pub mod train;
 
 use anyhow::Result;
-use demask::nn::{Dtype, Transformer, span};
 use serde_json::Value;
 
 use crate::args::value;
-use crate::error::with_advice;
-use crate::{memory, threads};
-use measure::{Budget, Sample};
+use crate::error::Interrupted;
+use crate::terminal::interrupt;
+use crate::threads;
+use measure::{Budget, Party, Sample};
 use peer::{Offer, Peer};
-use report::{PeerResult, Report, Row};
-use shapes::Shape;
+use report::{Layout, PeerResult, Report, Row};
 
 /// The flags of every bench.
 #[derive(Debug, Clone, clap::Args)]
@@ -71,20 +76,8 @@ pub struct MeasureArgs {
 pub struct PeerArgs {
     /// A program that does the same work in turns with us, as a command of the shell; may be given
     /// several times. bench/peers/ holds some, and how to write one
-    #[arg(long, value_name = "CMD")]
+    #[arg(long, value_name = "CMD", value_parser = command)]
     peer: Vec<String>,
-}
-
-/// The flags that choose networks.
-#[derive(Debug, Clone, clap::Args)]
-#[group(required = true, multiple = false)]
-pub struct NetworkArgs {
-    #[arg(long, help = shapes::help(), value_name = "NAME,…", value_delimiter = ',', value_parser = shapes::parse)]
-    shape: Vec<Shape>,
-
-    /// The network of a checkpoint: a folder, a built-in model, or a model of the Hugging Face hub
-    #[arg(short, long, value_name = "DIR|NAME|ORG/NAME")]
-    model: Option<String>,
 }
 
 impl MeasureArgs {
@@ -97,58 +90,12 @@ impl MeasureArgs {
     }
 }
 
-/// A network that is wanted.
-enum Wanted<'a> {
-    /// With random weights.
-    Random(&'a Shape),
-    /// Of a checkpoint.
-    Checkpoint(&'a str),
-}
-
-impl NetworkArgs {
-    /// The networks, in the order in which they were named.
-    fn all(&self) -> impl Iterator<Item = Wanted<'_>> {
-        let random = self.shape.iter().map(Wanted::Random);
-        random.chain(self.model.as_deref().map(Wanted::Checkpoint))
+/// A command of the shell, which there is.
+fn command(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty: give the command that starts the program".into()),
+        _ => Ok(text.to_owned()),
     }
-}
-
-impl Wanted<'_> {
-    /// The network and its shape.
-    fn load(&self, dtype: Dtype) -> Result<(Shape, Transformer)> {
-        let _span = span::part("load");
-        match self {
-            Self::Random(shape) => {
-                fits(dtype::bytes(dtype, &shape.config))?;
-                Ok(((*shape).clone(), dtype::random(dtype, shape)?))
-            }
-            Self::Checkpoint(name) => {
-                let network = dtype::open(dtype, name)?;
-                let shape = Shape {
-                    name: (*name).to_owned(),
-                    config: network.config().clone(),
-                };
-                Ok((shape, network))
-            }
-        }
-    }
-}
-
-/// Refuses what this machine has no memory for: the system would end the program, or others.
-fn fits(bytes: f64) -> Result<()> {
-    let Some(there) = memory::available().filter(|there| *there < bytes) else {
-        return Ok(());
-    };
-    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-    let error = anyhow::anyhow!(
-        "this takes {:.1} GiB of memory, and {:.1} GiB are free",
-        gib(bytes),
-        gib(there)
-    );
-    Err(with_advice(
-        error,
-        "take a smaller shape or a number type of fewer bits",
-    ))
 }
 
 /// A measurement that is going on: rows are printed, peers take their turns.
@@ -172,7 +119,7 @@ pub struct Job {
 
 impl Bench {
     /// Limits the threads and starts the peers.
-    pub fn start(measure: &MeasureArgs, peers: &PeerArgs) -> Result<Self> {
+    pub fn start(measure: &MeasureArgs, peers: &PeerArgs, layout: Layout) -> Result<Self> {
         threads::limit(measure.threads)?;
         Ok(Self {
             budget: measure.budget(),
@@ -181,12 +128,15 @@ impl Bench {
                 .iter()
                 .map(|c| Peer::start(c))
                 .collect::<Result<_>>()?,
-            report: Report::new(measure.json),
+            report: Report::new(measure.json, layout.with_peers(!peers.peer.is_empty())),
         })
     }
 
-    /// Measures one row, ours and the peers' in turns. `ours` does the work once and gives the seconds it
-    /// took; `detail` may add to the finished row what it knows of our runs, of which the last ones count.
+    /// Measures one row, ours and the peers' in turns, and prints it. `ours` does the work once and gives the seconds
+    /// it took; `detail` may add to the finished row what it knows of our runs, of which the last ones count.
+    ///
+    /// # Errors
+    /// What `ours` says, or that the user asked to stop. What a peer says, too, but only after our own row was printed.
     pub fn row(
         &mut self,
         job: Job,
@@ -202,49 +152,49 @@ impl Bench {
         self.report.begins(&row);
         let mut offers = Vec::new();
         for peer in &mut self.peers {
-            offers.push(peer.offer(&for_peers)?);
+            offers.push(peer.offer(&for_peers));
+            if interrupt::pressed() {
+                return Err(Interrupted.into());
+            }
         }
         let ready = self.peers.iter_mut().zip(&offers);
         let mut ready: Vec<&mut Peer> = ready
-            .filter(|(_, offer)| matches!(offer, Offer::Ready { .. }))
+            .filter(|(_, offer)| matches!(offer, Ok(Offer::Ready { .. })))
             .map(|(peer, _)| peer)
             .collect();
-        let mut parties: Vec<Box<dyn FnMut() -> Result<f64> + '_>> = vec![Box::new(&mut ours)];
+        let mut parties: Vec<Party<'_>> = vec![Box::new(&mut ours)];
         for peer in &mut ready {
             parties.push(Box::new(|| peer.run()));
         }
         let mut samples = measure::alternate(&self.budget, &mut parties)?.into_iter();
         drop(parties);
-        let sample = samples.next().unwrap_or_default();
+        let sample = samples.next().unwrap_or_else(|| Ok(Sample::default()))?;
         row.timed(&sample, work, operations);
-        let results = self.peers.iter().zip(offers);
-        row.peers = results
-            .map(|(peer, offer)| match offer {
-                Offer::Skip(why) => PeerResult::skipped(peer.command(), why),
-                Offer::Ready { name } => {
-                    let theirs: Sample = samples.next().unwrap_or_default();
-                    PeerResult::timed(peer.command(), name, &theirs, &sample)
+        let mut failed = None;
+        for (peer, offer) in self.peers.iter().zip(offers) {
+            let command = peer.command();
+            let theirs = match offer {
+                Ok(Offer::Skip(why)) => Ok(PeerResult::skipped(command, why)),
+                Ok(Offer::Ready { name }) => {
+                    let theirs = samples.next().unwrap_or_else(|| Ok(Sample::default()));
+                    theirs.map(|theirs| PeerResult::timed(command, name, &theirs, &sample))
                 }
-            })
-            .collect();
+                Err(error) => Err(error),
+            };
+            row.peers.push(theirs.unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                PeerResult::failed(command)
+            }));
+        }
         detail(&mut row, sample.count());
-        self.report.row(row)
-    }
-
-    /// Prints what has not been printed yet.
-    pub fn finish(self) -> Result<()> {
-        self.report.finish()
+        self.report.row(&row)?;
+        failed.map_or(Ok(()), Err)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_fit_is_refused_before_it_is_tried() {
-        assert!(fits(1.0).is_ok());
-        let refused = fits(1e18);
-        assert_eq!(refused.is_err(), memory::available().is_some());
+impl Drop for Bench {
+    /// Tells all peers to end before one is waited for.
+    fn drop(&mut self) {
+        self.peers.iter_mut().for_each(Peer::farewell);
     }
 }

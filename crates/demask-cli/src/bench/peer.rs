@@ -3,7 +3,7 @@
 //! A peer is any program that reads lines of JSON from standard input and answers each with one on
 //! standard output; `bench/peers/README.md` is the protocol. Here is our end of it. A peer that ends,
 //! says something else or says nothing for too long is an error with its last words; it never keeps us
-//! waiting for ever.
+//! waiting for ever, and never outlives us ([`group`](super::group)).
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
+use super::group::Group;
 use crate::error::{Interrupted, with_advice};
 use crate::terminal::interrupt;
 
@@ -35,6 +36,7 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Peer {
     command: String,
     child: Child,
+    group: Group,
     /// `None` once it was said farewell.
     stdin: Option<ChildStdin>,
     answers: Receiver<String>,
@@ -62,12 +64,15 @@ impl Peer {
     /// # Errors
     /// When there is no shell.
     pub fn start(command: &str) -> Result<Self> {
-        let mut child = shell(command)
+        let mut shell = shell(command);
+        Group::prepare(&mut shell);
+        let mut child = shell
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| anyhow!("cannot start the peer `{command}`: {error}"))?;
+        let group = Group::of(&child);
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -93,6 +98,7 @@ impl Peer {
         Ok(Self {
             command: command.to_owned(),
             child,
+            group,
             stdin: Some(stdin),
             answers,
             last_words,
@@ -156,7 +162,8 @@ impl Peer {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
                 Err(RecvTimeoutError::Timeout) if begin.elapsed() > self.patience => {
                     let seconds = self.patience.as_secs_f64();
-                    return Err(self.complain(format!("said nothing for {seconds} s")));
+                    let error = self.complain(format!("said nothing for {seconds} s"));
+                    return Err(with_advice(error, "give it less to do, or leave it out"));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -169,20 +176,31 @@ impl Peer {
 
     /// It closed its end: wait for it, and for its last words.
     fn ended(&mut self) -> anyhow::Error {
-        // Ctrl-C reaches the peer as well.
+        // Whoever stops us may stop the peer as well.
         if interrupt::pressed() {
             return Interrupted.into();
         }
         self.stdin = None;
-        let how = match wait(&mut self.child, FAREWELL) {
+        let mut how = match wait(&mut self.child, FAREWELL) {
             Some(status) => format!("ended ({status}) where an answer was expected"),
             None => "closed its standard output where an answer was expected".to_owned(),
         };
-        self.complain(how)
+        // A line of the last answers tells what kind of program it is.
+        if let Some(said) = self.answers.try_iter().next() {
+            how += &format!("; it said `{}`", shown(&said));
+        }
+        with_advice(
+            self.complain(how),
+            format!(
+                "run `{}` by itself: a peer answers each line of JSON until it is told to quit \
+                 (bench/peers/README.md)",
+                self.command
+            ),
+        )
     }
 
     fn nonsense(&self, answer: &str, wanted: &str) -> anyhow::Error {
-        let shown: String = answer.chars().take(200).collect();
+        let shown = shown(answer);
         let error = self.complain(format!("answered `{shown}` where {wanted} was expected"));
         with_advice(
             error,
@@ -190,6 +208,7 @@ impl Peer {
         )
     }
 
+    /// An error with its last words.
     fn complain(&self, what: String) -> anyhow::Error {
         // Give the last lines time to arrive; a grandchild may hold the pipe open for ever.
         let begin = Instant::now();
@@ -207,19 +226,31 @@ impl Peer {
         };
         anyhow!("the peer `{}` {what}{words}", self.command)
     }
-}
 
-impl Drop for Peer {
-    /// Says farewell, and ends what does not go.
-    fn drop(&mut self) {
+    /// Tells it that there is nothing more to do.
+    pub fn farewell(&mut self) {
         if let Some(mut stdin) = self.stdin.take() {
             let _ = writeln!(stdin, "{}", json!({ "quit": true }));
         }
-        if wait(&mut self.child, FAREWELL).is_none() {
+    }
+}
+
+impl Drop for Peer {
+    /// Says farewell, and ends what does not go: the peer and whatever it started.
+    fn drop(&mut self) {
+        self.farewell();
+        let gone = wait(&mut self.child, FAREWELL).is_some();
+        self.group.end();
+        if !gone {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
+}
+
+/// The beginning of an answer.
+fn shown(answer: &str) -> String {
+    answer.chars().take(200).collect()
 }
 
 fn shell(command: &str) -> Command {
@@ -377,5 +408,43 @@ mod tests {
         let mut closed = peer(&[], "exec >&-; read job; read quit");
         let said = closed.offer(&job()).unwrap_err().to_string();
         assert!(said.contains("where an answer was expected"), "{said}");
+    }
+
+    /// Whether a process is there and not just waiting to be asked how it ended.
+    fn is_alive(id: &str) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", id.trim()));
+        status.is_ok_and(|status| !status.contains(") Z"))
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nothing_that_a_peer_started_outlives_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = folder.path().join("ids");
+        let ready = r#"echo '{"ready": true, "name": "x"}'"#;
+        let child = format!("sleep 1000 & echo $! > {}", ids.display());
+        // One goes when it is told to and leaves its child behind; one ignores that, as its child does.
+        for then in ["read quit", "trap '' TERM HUP; exec 0<&-; sleep 1000"] {
+            let mut peer = Peer::start(&format!("{child}; read job; {ready}; {then}")).unwrap();
+            peer.offer(&job()).unwrap();
+            let id = std::fs::read_to_string(&ids).unwrap();
+            assert!(is_alive(&id));
+            let leader = peer.child.id().to_string();
+            drop(peer);
+            let begin = Instant::now();
+            while is_alive(&id) && begin.elapsed() < FAREWELL {
+                std::thread::sleep(TICK);
+            }
+            assert!(!is_alive(&id) && !is_alive(&leader), "{then}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_no_peer_is_shown_with_what_it_said() {
+        for _ in 0..5 {
+            let mut peer = Peer::start("echo hello world").unwrap();
+            let said = peer.offer(&job()).unwrap_err().to_string();
+            assert!(said.contains("`hello world`"), "{said}");
+        }
     }
 }

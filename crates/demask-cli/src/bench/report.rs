@@ -6,12 +6,17 @@ use anyhow::Result;
 use demask::nn::{Dtype, Transformer};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use unicode_width::UnicodeWidthStr;
 
 use super::measure::Sample;
 use crate::args::listing::width;
 use crate::memory;
-use crate::terminal::table::Table;
-use crate::terminal::{line, note};
+use crate::terminal::columns::Columns;
+use crate::terminal::line;
+use crate::terminal::passing::Passing;
+
+/// Columns of a number of any size that is likely.
+const NUMBER: usize = 8;
 
 /// A measured row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,6 +71,9 @@ pub struct PeerResult {
     /// Why it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip: Option<String>,
+    /// What went wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 impl Row {
@@ -126,21 +134,8 @@ impl Row {
 }
 
 impl PeerResult {
-    /// A peer that did the work.
-    pub fn timed(command: &str, name: String, theirs: &Sample, ours: &Sample) -> Self {
-        Self {
-            command: command.to_owned(),
-            name: Some(name),
-            median_s: Some(theirs.median()),
-            min_s: Some(theirs.min()),
-            repeats: theirs.count(),
-            ratio: Some(theirs.median() / ours.median()),
-            skip: None,
-        }
-    }
-
-    /// A peer that cannot do the work.
-    pub fn skipped(command: &str, why: String) -> Self {
+    /// A peer that did nothing so far.
+    fn new(command: &str) -> Self {
         Self {
             command: command.to_owned(),
             name: None,
@@ -148,145 +143,233 @@ impl PeerResult {
             min_s: None,
             repeats: 0,
             ratio: None,
-            skip: Some(why),
+            skip: None,
+            failed: None,
         }
     }
-}
 
-/// Where rows go: to standard output as they come, or into a table at the end.
-#[derive(Debug)]
-pub struct Report {
-    json: bool,
-    rows: Vec<Row>,
-}
-
-impl Report {
-    /// JSON lines, or a table.
-    pub fn new(json: bool) -> Self {
+    /// A peer that did the work.
+    pub fn timed(command: &str, name: String, theirs: &Sample, ours: &Sample) -> Self {
         Self {
-            json,
-            rows: Vec::new(),
+            name: Some(name),
+            median_s: Some(theirs.median()),
+            min_s: Some(theirs.min()),
+            repeats: theirs.count(),
+            ratio: Some(theirs.median() / ours.median()),
+            ..Self::new(command)
         }
     }
 
-    /// Says on stderr what is measured next.
-    pub fn begins(&self, row: &Row) {
-        let dtype = row.dtype.map_or("", Dtype::name);
-        note(format!("{} {} {dtype}", row.name, row.shape));
-    }
-
-    /// Takes a finished row.
-    pub fn row(&mut self, row: Row) -> Result<()> {
-        if self.json {
-            line(&serde_json::to_string(&row)?)?;
-        } else {
-            self.rows.push(row);
+    /// A peer that cannot do the work.
+    pub fn skipped(command: &str, why: String) -> Self {
+        Self {
+            skip: Some(why),
+            ..Self::new(command)
         }
-        Ok(())
     }
 
-    /// Prints the table.
-    pub fn finish(self) -> Result<()> {
-        if self.json {
-            return Ok(());
+    /// A peer that failed in the middle of it.
+    pub fn failed(command: &str) -> Self {
+        Self {
+            failed: Some("failed".to_owned()),
+            ..Self::new(command)
         }
-        Ok(line(text(&self.rows, width()).trim_end())?)
     }
 }
 
-/// The table and, above it, what holds for all rows.
-fn text(rows: &[Row], width: Option<usize>) -> String {
-    let Some(first) = rows.first() else {
-        return String::new();
-    };
-    let head = head(first.name, first.threads);
-    format!("{head}\n\n{}", table(rows).text(width))
+/// A measurement of a bench's own that has a column in the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Its name in [`Row::parts`].
+    pub name: &'static str,
+    /// The name of the column.
+    pub title: &'static str,
+    /// What the column shows of it.
+    pub show: fn(Option<f64>) -> String,
 }
 
-/// What holds for all that is measured in a run.
-pub fn head(what: &str, threads: usize) -> String {
-    let isa = demask::kernels::Isa::detect().name();
-    let s = if threads == 1 { "" } else { "s" };
-    let version = env!("CARGO_PKG_VERSION");
-    format!("demask {version} {what}: {isa}, {threads} thread{s}")
+/// What a table has room for: settled before its first row, so that each is printed once it is measured.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    /// Columns of the longest shape.
+    shape: usize,
+    /// The unit that all rows have; nothing where they differ.
+    unit: Option<&'static str>,
+    peak: bool,
+    parts: &'static [Part],
+    peers: bool,
 }
 
-fn table(rows: &[Row]) -> Table {
-    let with_peers = rows.iter().any(|row| !row.peers.is_empty());
-    let with_peak = rows.iter().any(|row| row.peak_fraction.is_some());
-    let units: BTreeSet<&str> = rows.iter().map(|row| row.unit).collect();
-    let mut columns = vec!["shape", "type", "median ms", "min ms"];
-    // A unit that all have stands above.
-    match units.first() {
-        Some(unit) if units.len() == 1 => columns.push(unit),
-        _ => columns.extend(["rate", "unit"]),
+impl Layout {
+    /// For rows of these shapes and units.
+    pub fn new<'a>(rows: impl IntoIterator<Item = (&'a str, &'static str)>) -> Self {
+        let (shapes, units): (Vec<_>, BTreeSet<_>) = rows.into_iter().unzip();
+        let shapes = shapes.into_iter().map(UnicodeWidthStr::width);
+        Self {
+            shape: shapes.max().unwrap_or(0),
+            unit: units.first().copied().filter(|_| units.len() == 1),
+            ..Self::default()
+        }
     }
-    let behind = columns.len() - 4 + usize::from(with_peak);
-    if with_peak {
-        columns.push("peak %");
+
+    /// With the share of the peak.
+    pub fn with_peak(self) -> Self {
+        Self { peak: true, ..self }
     }
-    if with_peers {
-        columns.push("ratio");
+
+    /// With these measurements.
+    pub fn with_parts(self, parts: &'static [Part]) -> Self {
+        Self { parts, ..self }
     }
-    columns.push("");
-    let mut table = Table::new(columns);
-    for row in rows {
+
+    /// With other programs below each row.
+    pub fn with_peers(self, peers: bool) -> Self {
+        Self { peers, ..self }
+    }
+
+    fn columns(&self) -> Columns {
+        let times = Columns::default()
+            .text("shape", self.shape)
+            .text("type", 4)
+            .number("median ms", NUMBER)
+            .number("min ms", NUMBER);
+        let mut columns = match self.unit {
+            // A unit that all have stands above.
+            Some(unit) => times.number(unit, NUMBER),
+            None => times.number("rate", NUMBER).text("unit", 8),
+        };
+        if self.peak {
+            columns = columns.number("peak %", 6);
+        }
+        for part in self.parts {
+            columns = columns.number(part.title, 0);
+        }
+        if self.peers {
+            columns = columns.number("ratio", 6).text("", 0);
+        }
+        columns
+    }
+
+    /// The cells of a row of ours.
+    fn ours(&self, row: &Row) -> Vec<String> {
         let mut cells = vec![
             row.shape.clone(),
             row.dtype.map_or("-", Dtype::name).to_owned(),
             ms(row.median_s),
             ms(row.min_s),
-            digits(row.rate, 1.0),
+            number(row.rate),
         ];
-        if units.len() != 1 {
+        if self.unit.is_none() {
             cells.push(row.unit.to_owned());
         }
-        if with_peak {
-            cells.push(digits(row.peak_fraction, 100.0));
+        if self.peak {
+            cells.push(percent(row.peak_fraction));
         }
-        if with_peers {
-            cells.push("-".to_owned());
+        let value = |part: &Part| row.parts.get(part.name).and_then(Value::as_f64);
+        cells.extend(self.parts.iter().map(|part| (part.show)(value(part))));
+        if self.peers {
+            cells.extend(["-", "demask"].map(str::to_owned));
         }
-        cells.push(ours(row, with_peers));
-        table.row(cells);
+        cells
+    }
+
+    /// The cells of a peer, below ours.
+    fn theirs(&self, peer: &PeerResult) -> Vec<String> {
+        let mut cells = vec![String::new(); 2];
+        cells.extend([ms(peer.median_s), ms(peer.min_s)]);
+        let between = 1 + usize::from(self.unit.is_none()) + usize::from(self.peak);
+        cells.extend(vec![String::new(); between + self.parts.len()]);
+        cells.push(number(peer.ratio));
+        let why = [&peer.skip, &peer.failed].into_iter().flatten().next();
+        cells.push(match (&peer.name, why) {
+            (Some(name), None) => name.clone(),
+            (_, Some(why)) => format!("{}: {why}", peer.command),
+            (None, None) => peer.command.clone(),
+        });
+        cells
+    }
+}
+
+/// Where rows go, each as soon as it is measured: lines of JSON, or a table.
+#[derive(Debug)]
+pub struct Report {
+    json: bool,
+    layout: Layout,
+    columns: Columns,
+    /// Whether the head of the table was printed.
+    begun: bool,
+    passing: Passing,
+}
+
+impl Report {
+    /// JSON lines, or a table of this layout.
+    pub fn new(json: bool, layout: Layout) -> Self {
+        Self {
+            json,
+            columns: layout.columns(),
+            layout,
+            begun: false,
+            passing: Passing::new(!json),
+        }
+    }
+
+    /// Says on stderr what is measured next.
+    pub fn begins(&mut self, row: &Row) {
+        let dtype = row.dtype.map_or("", Dtype::name);
+        self.passing.show(&format!("{} {} {dtype}", row.name, row.shape));
+    }
+
+    /// Prints a finished row.
+    pub fn row(&mut self, row: &Row) -> Result<()> {
+        self.passing.clear();
+        if self.json {
+            return Ok(line(&serde_json::to_string(row)?)?);
+        }
+        let mut text = String::new();
+        if !self.begun {
+            text += &format!("{}\n\n{}", head(row.name, row.threads), self.columns.head());
+            self.begun = true;
+        }
+        let width = width();
+        text += &self.columns.row(&self.layout.ours(row), width);
         for peer in &row.peers {
-            let mut cells = vec![String::new(); 2];
-            cells.extend([ms(peer.median_s), ms(peer.min_s)]);
-            cells.extend(vec![String::new(); behind]);
-            cells.push(digits(peer.ratio, 1.0));
-            cells.push(match (&peer.name, &peer.skip) {
-                (Some(name), _) => name.clone(),
-                (None, Some(why)) => format!("{}: {why}", peer.command),
-                (None, None) => peer.command.clone(),
-            });
-            table.row(cells);
+            text += &self.columns.row(&self.layout.theirs(peer), width);
         }
+        Ok(line(text.trim_end())?)
     }
-    table
 }
 
-/// What stands behind a row of ours: whose it is, where there are others, and its parts.
-fn ours(row: &Row, with_peers: bool) -> String {
-    let mut said = Vec::new();
-    if with_peers {
-        said.push("demask".to_owned());
-    }
-    said.extend(row.parts.iter().map(|(name, value)| {
-        let value = value.as_f64();
-        match name.strip_suffix("_s") {
-            Some(part) => format!("{} {} ms", part.replace('_', " "), ms(value)),
-            None => match (name.strip_suffix("_share"), name.strip_suffix("_mib")) {
-                (Some(part), _) => format!("{part} share {} %", digits(value, 100.0)),
-                (_, Some(part)) => format!("{part} {} MiB", digits(value, 1.0)),
-                _ => format!("{} {}", name.replace('_', " "), digits(value, 1.0)),
-            },
-        }
-    }));
-    said.join(", ")
+/// What holds for all that is measured in a run.
+pub fn head(what: &str, threads: usize) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("demask {version} {what}: {}", platform(threads))
 }
 
-fn ms(seconds: Option<f64>) -> String {
+/// What it is measured on.
+pub fn platform(threads: usize) -> String {
+    let isa = demask::kernels::Isa::detect().name();
+    let s = if threads == 1 { "" } else { "s" };
+    format!("{isa}, {threads} thread{s}")
+}
+
+/// Seconds as milliseconds.
+pub fn ms(seconds: Option<f64>) -> String {
     digits(seconds, 1e3)
+}
+
+/// A share as percent.
+pub fn percent(share: Option<f64>) -> String {
+    digits(share, 100.0)
+}
+
+/// A number as it is.
+pub fn number(value: Option<f64>) -> String {
+    digits(value, 1.0)
+}
+
+/// A number of things.
+pub fn count(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.0}"))
 }
 
 /// Four digits that mean something; whole numbers above.
@@ -351,20 +434,43 @@ mod tests {
             value["peers"][1],
             serde_json::json!({ "command": "cmd2", "repeats": 0, "skip": "no" })
         );
-        let text = table(&[row]).text(None);
+        row.peers.push(PeerResult::failed("cmd3"));
+        let parts: &[Part] = &[Part {
+            name: "sampling_share",
+            title: "sampling %",
+            show: percent,
+        }];
+        let layout = Layout::new([(row.shape.as_str(), row.unit), ("128x16x32", row.unit)])
+            .with_peak()
+            .with_parts(parts)
+            .with_peers(true);
+        let columns = layout.columns();
+        let theirs = row.peers.iter().map(|peer| layout.theirs(peer));
+        let rows = std::iter::once(layout.ours(&row)).chain(theirs);
+        let rows: String = rows.map(|cells| columns.row(&cells, None)).collect();
         let wanted = "\
-shape    type  median ms  min ms  GFLOP/s  peak %  ratio
-8x16x32  f32       500.0   500.0    8.000   50.00      -  demask, sampling share 25.00 %
-                    1500    1500                   3.000  other 1.0
-                       -       -                       -  cmd2: no
+shape      type  median ms    min ms   GFLOP/s  peak %  sampling %   ratio
+8x16x32    f32       500.0     500.0     8.000   50.00       25.00       -  demask
+                      1500      1500                                 3.000  other 1.0
+                         -         -                                     -  cmd2: no
+                         -         -                                     -  cmd3: failed
 ";
-        assert_eq!(text, wanted);
+        assert_eq!(columns.head() + &rows, wanted);
+    }
+
+    #[test]
+    fn units_that_differ_have_a_column() {
+        let layout = Layout::new([("a", "GB/s"), ("b", "GFLOP/s")]);
+        let head = layout.columns().head();
+        assert!(head.ends_with("    rate  unit\n"), "{head}");
+        let layout = Layout::new([("a", "GB/s"), ("b", "GB/s")]);
+        assert!(layout.columns().head().ends_with("GB/s\n"));
     }
 
     #[test]
     fn numbers_have_four_digits() {
-        let found = [0.01234, 1.2345, 12.345, 123.45, 12345.6].map(|x| digits(Some(x), 1.0));
+        let found = [0.01234, 1.2345, 12.345, 123.45, 12345.6].map(|x| number(Some(x)));
         assert_eq!(found, ["0.012", "1.234", "12.35", "123.5", "12346"]);
-        assert_eq!(digits(None, 1.0), "-");
+        assert_eq!((number(None), count(Some(64.0))), ("-".into(), "64".into()));
     }
 }

@@ -13,9 +13,11 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::{median, timed};
-use super::report::Row;
+use super::report::{Layout, Part, Row, number, percent};
 use super::shapes::{Pass, Shape};
-use super::{Bench, Job, MeasureArgs, NetworkArgs, PeerArgs, peak};
+use super::need::{self, Cells};
+use super::networks::{Found, NetworkArgs, in_formats};
+use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
 /// Measure denoising steps: forward pass, logits of every open cell, and the policy's choice
@@ -42,7 +44,7 @@ pub struct Step {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells)]
     cached: Vec<usize>,
 
-    #[arg(long, help = dtype::help("Number types of the weights", &Dtype::ALL), value_name = "TYPE,…", value_delimiter = ',', default_value = "f32", value_parser = str::parse::<Dtype>)]
+    #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]
     dtype: Vec<Dtype>,
 
     /// Store the logits of the open cells and read them then, as guides, top-p and top-k need them
@@ -59,27 +61,74 @@ pub struct Step {
 impl Step {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
-        for &dtype in &self.dtype {
+        let networks = self.networks.find()?;
+        self.check(&networks)?;
+        let names: Vec<String> = networks
+            .iter()
+            .flat_map(|found| self.sizes().map(|sizes| sizes.name(found.shape())))
+            .collect();
+        let rows = names.iter().map(|name| (name.as_str(), "cells/s"));
+        let layout = Layout::new(rows).with_peak().with_parts(&PARTS);
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
+        for (dtype, found) in in_formats(&self.dtype, &networks) {
             let peak = peak::of(dtype)?;
-            for wanted in self.networks.all() {
-                let (shape, network) = wanted.load(dtype)?;
-                let stored = self.stored;
-                for &cached in &self.cached {
-                    for &rows in &self.rows {
-                        let sizes = Sizes {
-                            cached,
-                            rows,
-                            stored,
-                        };
-                        one(&mut bench, dtype, peak, &shape, &network, sizes)?;
-                    }
-                }
+            let (shape, network) = (found.shape(), found.load(dtype)?);
+            for sizes in self.sizes() {
+                one(&mut bench, dtype, peak, shape, &network, sizes)?;
             }
         }
-        bench.finish()
+        Ok(())
+    }
+
+    /// The steps, in the order in which they are measured.
+    fn sizes(&self) -> impl Iterator<Item = Sizes> {
+        let stored = self.stored;
+        self.cached.iter().flat_map(move |&cached| {
+            self.rows.iter().map(move |&rows| Sizes {
+                cached,
+                rows,
+                stored,
+            })
+        })
+    }
+
+    /// Refuses what there is no memory for.
+    fn check(&self, networks: &[Found]) -> Result<()> {
+        let most = |cells: &[usize]| cells.iter().copied().max().unwrap_or(0);
+        let (rows, cached) = (most(&self.rows), most(&self.cached));
+        let (open, before) = (rows as f64, cached as f64);
+        let cells = Cells {
+            forwarded: open.max(before),
+            kept: if cached > 0 { open + before } else { 0.0 },
+            logits: if self.stored { open } else { 0.0 },
+        };
+        for (dtype, found) in in_formats(&self.dtype, networks) {
+            // What the policy reads of each cell, stored logits on the host among it.
+            let run = need::forward(found.config(), cells) + need::texts(1.0, open + before);
+            found.fits(dtype, run, "lower --rows or --cached, or take a smaller network")?;
+        }
+        need::counted(1, rows.saturating_add(cached))
     }
 }
+
+/// What the table shows of our runs beside their times; the rest is in the lines of JSON.
+const PARTS: [Part; 3] = [
+    Part {
+        name: "sampling_share",
+        title: "sampling %",
+        show: percent,
+    },
+    Part {
+        name: "weights_mib",
+        title: "weights MiB",
+        show: number,
+    },
+    Part {
+        name: "peak_mib",
+        title: "peak MiB",
+        show: number,
+    },
+];
 
 /// The cells of a step.
 #[derive(Debug, Clone, Copy)]
@@ -92,18 +141,33 @@ struct Sizes {
     stored: bool,
 }
 
+impl Sizes {
+    /// What a row is called.
+    fn name(&self, shape: &Shape) -> String {
+        let mut name = format!("{} {}", shape.name, self.rows);
+        if self.cached > 0 {
+            name += &format!(", {} cached", self.cached);
+        }
+        if self.stored {
+            name += ", logits stored";
+        }
+        name
+    }
+}
+
 fn one(
     bench: &mut Bench,
     dtype: Dtype,
     peak: f64,
     shape: &Shape,
     network: &Transformer,
-    Sizes {
+    sizes: Sizes,
+) -> Result<()> {
+    let Sizes {
         cached,
         rows,
         stored,
-    }: Sizes,
-) -> Result<()> {
+    } = sizes;
     let mut cache = KvCache::new();
     let length = cached + rows;
     let ids = shape.ids(length);
@@ -115,14 +179,7 @@ fn one(
             ..Input::ids(ids[..cached].to_vec(), 1, cached)
         })?;
     }
-    let mut what = format!("{} {rows}", shape.name);
-    if cached > 0 {
-        what += &format!(", {cached} cached");
-    }
-    if stored {
-        what += ", logits stored";
-    }
-    let row = Row::new("step", dtype, what, "cells/s");
+    let row = Row::new("step", dtype, sizes.name(shape), "cells/s");
     let pass = Pass {
         cells: rows,
         keys: length,

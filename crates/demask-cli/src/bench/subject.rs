@@ -8,9 +8,8 @@ use demask::nn::{Dtype, KvCache, Transformer};
 use demask::text::{DenoiseRequest, Denoiser, Prediction, TextError};
 
 use super::shapes::Shape;
-use super::{Wanted, dtype, fits};
+use super::networks::Found;
 use crate::checkpoints;
-use crate::error::usage;
 
 /// A model that writes.
 pub struct Subject {
@@ -20,73 +19,65 @@ pub struct Subject {
     random: bool,
 }
 
-impl Wanted<'_> {
+impl Found {
+    /// What the model of this network is. The last token of random weights is the mask.
+    pub fn model_spec(&self) -> ModelSpec {
+        match self.spec() {
+            Some(spec) => spec.clone(),
+            None => random(self.shape()),
+        }
+    }
+
     /// The model of this network.
     pub fn subject(&self, dtype: Dtype) -> Result<Subject> {
-        match self {
-            Self::Random(shape) => {
-                fits(dtype::bytes(dtype, &shape.config))?;
-                Subject::random(shape, dtype::random(dtype, shape)?)
+        let (shape, random) = (self.shape().clone(), self.spec().is_none());
+        let model = match random {
+            false => {
+                self.announce(dtype);
+                checkpoints::open(&shape.name, dtype)?
             }
-            Self::Checkpoint(name) => {
-                let model = checkpoints::open(name, dtype)?;
-                let shape = Shape {
-                    name: (*name).to_owned(),
-                    config: model.network.config().clone(),
-                };
-                Ok(Subject {
-                    model,
-                    shape,
-                    random: false,
-                })
-            }
-        }
+            true => Model {
+                network: self.load(dtype)?,
+                spec: self.model_spec(),
+                tokenizer: bytes_only(&[])?,
+                unusual: Vec::new(),
+            },
+        };
+        Ok(Subject {
+            model,
+            shape,
+            random,
+        })
+    }
+}
+
+/// What a model of random weights of this shape is.
+fn random(shape: &Shape) -> ModelSpec {
+    let kind = match shape.config.attention {
+        AttentionKind::Full => ModelKind::Masked,
+        AttentionKind::BlockCausal { block } => ModelKind::BlockMasked { block },
+        AttentionKind::Causal => ModelKind::Autoregressive,
+    };
+    ModelSpec {
+        family: "demask".into(),
+        kind,
+        network: shape.config.clone(),
+        ids: SpecialIds {
+            mask: Some(shape.config.vocab_size as u32 - 1),
+            ..SpecialIds::default()
+        },
+        frame: Default::default(),
+        time_conditioning: false,
+        predicts: Predicts::Clean,
+        labels: Vec::new(),
+        generation: Default::default(),
+        sampling_eps: None,
+        chat_template: None,
+        provenance: None,
     }
 }
 
 impl Subject {
-    /// A network of random weights. Its last token is the mask.
-    fn random(shape: &Shape, network: Transformer) -> Result<Self> {
-        let kind = match shape.config.attention {
-            AttentionKind::Full => ModelKind::Masked,
-            AttentionKind::BlockCausal { block } => ModelKind::BlockMasked { block },
-            AttentionKind::Causal => {
-                let name = &shape.name;
-                return Err(usage(format!(
-                    "`{name}` writes from left to right, and this bench is about diffusion"
-                )));
-            }
-        };
-        let spec = ModelSpec {
-            family: "demask".into(),
-            kind,
-            network: shape.config.clone(),
-            ids: SpecialIds {
-                mask: Some(shape.config.vocab_size as u32 - 1),
-                ..SpecialIds::default()
-            },
-            frame: Default::default(),
-            time_conditioning: false,
-            predicts: Predicts::Clean,
-            labels: Vec::new(),
-            generation: Default::default(),
-            sampling_eps: None,
-            chat_template: None,
-            provenance: None,
-        };
-        let model = Model {
-            network,
-            spec,
-            tokenizer: bytes_only(&[])?,
-            unusual: Vec::new(),
-        };
-        Ok(Self {
-            model,
-            shape: shape.clone(),
-            random: true,
-        })
-    }
-
     /// What the network is called, and its shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -168,7 +159,7 @@ mod tests {
     #[test]
     fn a_random_network_may_write_every_token_but_its_mask() {
         let shape = shapes::parse("train-11m").unwrap();
-        let subject = Wanted::Random(&shape).subject(Dtype::F32).unwrap();
+        let subject = Found::random(shape.clone()).subject(Dtype::F32).unwrap();
         assert_eq!(subject.spec().ids.mask, Some(511));
         assert!(subject.unassigned().is_empty());
         // 7919 · 497 is 511 modulo 512.

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::timed;
-use super::report::Row;
+use super::report::{Layout, Row};
 use super::shapes::{self, Pass, Shape};
-use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
+use super::{Bench, Job, MeasureArgs, PeerArgs, need, peak};
 use crate::args::value;
 
 /// Measure training steps: forward pass, loss of the masked half of the cells, backward pass, AdamW
@@ -46,20 +46,22 @@ pub struct Train {
 impl Train {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
-        let mut bench = Bench::start(&self.measure, &self.peers)?;
         let (batch, length) = (self.batch, self.length);
+        for shape in &self.shape {
+            let bytes = need::training(&shape.config, batch as f64 * length as f64);
+            need::fits(bytes, "lower --batch or --length, or take a smaller shape")?;
+        }
+        need::counted(batch, length)?;
+        let name = |shape: &Shape| format!("{} {batch}x{length}", shape.name);
+        let names: Vec<String> = self.shape.iter().map(name).collect();
+        let rows = names.iter().map(|name| (name.as_str(), "tokens/s"));
+        let layout = Layout::new(rows).with_peak();
+        let mut bench = Bench::start(&self.measure, &self.peers, layout)?;
         for &dtype in &self.dtype {
             let peak = peak::of(dtype)?;
             for shape in &self.shape {
-                // Weights, gradients, their sum and two moments.
-                super::fits(5.0 * 4.0 * shape.config.parameters() as f64)?;
                 let cells = batch * length;
-                let row = Row::new(
-                    "train",
-                    dtype,
-                    format!("{} {batch}x{length}", shape.name),
-                    "tokens/s",
-                );
+                let row = Row::new("train", dtype, name(shape), "tokens/s");
                 let pass = Pass {
                     cells,
                     keys: length,
@@ -88,6 +90,6 @@ impl Train {
                 bench.row(job, ours, |_, _| {})?;
             }
         }
-        bench.finish()
+        Ok(())
     }
 }

@@ -11,14 +11,17 @@ use crate::bench::generate::Generate;
 use crate::bench::peak::Peak;
 use crate::bench::step::Step;
 use crate::bench::train::Train;
+use crate::error::is_interruption;
 use crate::terminal::interrupt::Listener;
+use crate::terminal::note;
 
 /// Measure speed: of this machine, of our kernels and networks, and of others in the same run
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Every row says the median and the fastest of its runs, the rate of the median, and which share of
-the machine's peak that is; the peak is measured in the same run. With --peer another program does
-the same work in turns, and `ratio` is its time as a multiple of ours.
+the machine's peak that is (`demask bench peak --help` says which); the peak is measured in the same
+run. With --peer another program does the same work in turns, and `ratio` is its time as a multiple
+of ours.
 
 Examples:
   demask bench peak
@@ -49,6 +52,15 @@ impl Bench {
     /// Measures and prints.
     pub fn run(&self) -> Result<()> {
         let _listener = Listener::new();
+        let outcome = self.measure();
+        // Every row that was measured stands above.
+        if outcome.as_ref().is_err_and(is_interruption) {
+            note("stopped");
+        }
+        outcome
+    }
+
+    fn measure(&self) -> Result<()> {
         match &self.what {
             What::Peak(bench) => bench.run(),
             What::Gemm(bench) => bench.run(),

@@ -21,6 +21,7 @@ pub fn install() {
             return;
         }
         restore_cursor();
+        crate::bench::group::end_all();
         crate::timings::report_cut_off();
         say_last_words();
         #[allow(

@@ -2,9 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub mod columns;
 pub mod downloads;
 pub mod interrupt;
 pub mod layout;
+pub mod passing;
 pub mod progress;
 pub mod style;
 pub mod table;

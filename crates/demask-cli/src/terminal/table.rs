@@ -94,10 +94,16 @@ fn is_number(cell: &str) -> bool {
     cell.is_empty() || cell == "-" || cell.parse::<f64>().is_ok()
 }
 
-fn line(row: &[String], widths: &[usize], right: &[bool], limit: Option<usize>) -> String {
+/// A row, padded to these widths. A cell that is too long pushes those after it aside.
+pub(super) fn line(
+    row: &[String],
+    widths: &[usize],
+    right: &[bool],
+    limit: Option<usize>,
+) -> String {
     let mut text = String::new();
     for (c, cell) in row.iter().enumerate() {
-        let pad = " ".repeat(widths[c] - cell.width());
+        let pad = " ".repeat(widths[c].saturating_sub(cell.width()));
         let last = c + 1 == row.len();
         let indent: usize = widths[..c].iter().map(|w| w + 2).sum();
         match (right[c], last) {

@@ -42,20 +42,23 @@ pub fn start() -> Timing<impl Fn() -> Duration> {
 }
 
 /// Prints the table on stderr, with what the machine can do beside what it did. Nothing where no time
-/// is taken, or where it was told already.
-pub fn report() {
+/// is taken, or where it was told already, or of a command that failed before it did anything.
+pub fn report(failed: bool) {
     // After a Ctrl-C nothing is measured any more.
-    print(|dtype| peak::of(dtype).ok());
+    print(failed, |dtype| peak::of(dtype).ok());
 }
 
 /// As [`report`], in the middle of the work: a peak cannot be measured beside it.
 pub fn report_cut_off() {
-    print(|_| None);
+    print(false, |_| None);
 }
 
-fn print(peak: impl Fn(Dtype) -> Option<f64>) {
+fn print(only_work: bool, peak: impl Fn(Dtype) -> Option<f64>) {
     let Some(running) = RUNNING.get() else { return };
     let summary = lock(&running.ledger).summary(running.begin.elapsed());
+    if only_work && summary.totals.is_empty() {
+        return;
+    }
     let text = table::text(&summary, peak);
     // Ctrl-C may have come while the peak was measured.
     if !running.told.swap(true, Ordering::SeqCst) {

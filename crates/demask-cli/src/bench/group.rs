@@ -1,0 +1,73 @@
+//! The processes of a peer. Its command is one of the shell, which starts others, which may start more: they form a
+//! group that is ended as a whole, so that nothing goes on computing when a bench is over.
+
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Leaders of the groups that are alive.
+static ALIVE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// A process and those that it started. On systems without process groups there is nothing to it.
+#[derive(Debug)]
+pub struct Group {
+    leader: u32,
+}
+
+impl Group {
+    /// Lets `command` lead a group of its own. Ctrl-C at the terminal does not reach it any more.
+    pub fn prepare(command: &mut Command) {
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        #[cfg(not(unix))]
+        let _ = command;
+    }
+
+    /// The group that this child of a [prepared](Self::prepare) command leads.
+    pub fn of(child: &Child) -> Self {
+        let leader = child.id();
+        alive().push(leader);
+        Self { leader }
+    }
+
+    /// Ends all that is left of it, once.
+    pub fn end(&self) {
+        let mut alive = alive();
+        if let Some(at) = alive.iter().position(|&leader| leader == self.leader) {
+            alive.swap_remove(at);
+            kill(self.leader);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Ends every group that is alive: for a program that ends in the middle of its work.
+pub fn end_all() {
+    for leader in alive().drain(..) {
+        kill(leader);
+    }
+}
+
+fn alive() -> MutexGuard<'static, Vec<u32>> {
+    ALIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(unix)]
+fn kill(leader: u32) {
+    let Ok(leader) = libc::pid_t::try_from(leader) else {
+        return;
+    };
+    // SAFETY: `kill` takes two integers. The group is that of a child of ours; if nobody is left in it, the call does
+    // nothing.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::kill(-leader, libc::SIGKILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn kill(_leader: u32) {}
