@@ -134,7 +134,10 @@ fn what_a_format_costs_has_a_row_for_each_and_names_are_checked_first() {
     let output = at.demask(words.split(' ')).output().unwrap();
     assert!(output.stdout.is_empty());
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.starts_with("error: no checkpoint `nowhere`"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: no checkpoint `nowhere`"),
+        "{stderr}"
+    );
     let stderr = at.refused(1, "bench accuracy --model tiny --data none.txt".split(' '));
     assert!(stderr.contains("none.txt"), "{stderr}");
 }
@@ -198,7 +201,10 @@ fn what_cannot_be_measured_is_refused() {
         ("bench train --dtype int4", "what there is: f32"),
         ("bench gemm --dtype fp3", "f32, bf16, int8, int4"),
         ("bench gemm --rows 0", "at least 1"),
-        ("bench gemm --peer=", "give the command that starts the program"),
+        (
+            "bench gemm --peer=",
+            "give the command that starts the program",
+        ),
         ("bench conv --part all", "layers, norms, network"),
         ("bench forward", "--shape"),
         ("bench step --shape dream", "`dream-0.5b`"),

@@ -164,7 +164,11 @@ impl Conv {
     /// What the row of the network is called.
     fn network_name(&self, config: &UNetConfig) -> String {
         let (batch, size) = (self.batch, self.size);
-        format!("{} {batch}x{}x{size}x{size}", pictures::NAME, config.in_channels)
+        format!(
+            "{} {batch}x{}x{size}x{size}",
+            pictures::NAME,
+            config.in_channels
+        )
     }
 
     fn layer(&self, bench: &mut Bench, layer: Layer) -> Result<()> {

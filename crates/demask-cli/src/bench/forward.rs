@@ -10,10 +10,10 @@ use serde_json::json;
 use super::dtype;
 use super::growth::Growth;
 use super::measure::timed;
-use super::report::{Layout, Row};
-use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs, in_formats};
+use super::report::{Layout, Row};
+use super::shapes::{Pass, Shape};
 use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
@@ -159,7 +159,11 @@ impl Forward {
         };
         for (dtype, found) in in_formats(&self.dtype, networks) {
             let pass = need::forward(found.config(), cells);
-            found.fits(dtype, pass, "lower --tokens or --batch, or take a smaller network")?;
+            found.fits(
+                dtype,
+                pass,
+                "lower --tokens or --batch, or take a smaller network",
+            )?;
         }
         need::counted(self.batch, tokens)
     }

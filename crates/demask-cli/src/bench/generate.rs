@@ -4,18 +4,18 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use anyhow::Result;
-use demask::nn::Dtype;
 use demask::models::{ModelKind, ModelSpec};
+use demask::nn::Dtype;
 use demask::text::{
     CacheConfig, Compat, DecodeConfig, Decoder, DrawKind, Prompt, StepEvent, Then, Written,
 };
 use serde_json::{Value, json};
 
 use super::dtype;
-use super::report::{Layout, Part, Row, count, ms, number};
-use super::subject::Subject;
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs, in_formats};
+use super::report::{Layout, Part, Row, count, ms, number};
+use super::subject::Subject;
 use super::{Bench, Job, MeasureArgs, PeerArgs};
 use crate::args::decode::DecodeArgs;
 use crate::args::value;
@@ -88,7 +88,9 @@ impl Generate {
                 usage(format!(
                     "`{name}` writes from left to right, and this bench is about diffusion"
                 )),
-                format!("`demask generate --model {name} --timings` says how long such a text takes"),
+                format!(
+                    "`demask generate --model {name} --timings` says how long such a text takes"
+                ),
             ));
         }
         let config = self.config(&spec)?;
@@ -216,7 +218,11 @@ fn memory(spec: &ModelSpec, config: &DecodeConfig, cells: usize) -> f64 {
             CacheConfig::None => 0.0,
             CacheConfig::Block => seen,
         },
-        logits: if stored { rows * open.min(config.length) as f64 } else { 0.0 },
+        logits: if stored {
+            rows * open.min(config.length) as f64
+        } else {
+            0.0
+        },
     };
     need::forward(&spec.network, pass) + need::texts(samples, cells)
 }

@@ -64,7 +64,9 @@ impl Growth {
         if file.is_dir() {
             return refuse("is a folder; give the name of a file in it".into());
         }
-        let extension = file.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = file
+            .extension()
+            .map(|extension| extension.to_ascii_lowercase());
         if extension.is_none_or(|extension| extension != "svg") {
             return refuse("is written as SVG; give a name that ends with .svg".into());
         }
@@ -146,7 +148,8 @@ impl Growth {
         let title = self.measured.join(" and ");
         let threads = demask::kernels::threads::count();
         let below = format!("{}, {}", platform(threads), date());
-        let svg = svg([&title, &below], &curves).map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
+        let svg =
+            svg([&title, &below], &curves).map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
         replace(&self.file, svg.as_bytes())
             .with_context(|| format!("cannot write the plot to {}", self.file.display()))
     }

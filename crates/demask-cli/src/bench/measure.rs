@@ -1,8 +1,9 @@
 //! Turns with the clock.
 //!
 //! Machines change their speed from second to second, so what is compared is measured in turns: ours,
-//! the first peer's, the second's, and again. A turn of short work is several runs, for the first run
-//! after another program finds the caches full of that one's data; medians pass over it.
+//! the first peer's, the second's, and again. A turn is several runs where that does not take long, for
+//! the first run after another program finds the caches full of that one's data, which no step of a
+//! denoising or a training does; medians pass over it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,9 @@ const MOST: usize = 10_000;
 /// Seconds that a turn takes at least, where more than one party has turns.
 const TURN: f64 = 0.06;
 /// Most runs of a turn.
-const RUNS: f64 = 32.0;
+const RUNS: usize = 32;
+/// Fewest runs of a turn, if one takes no longer than so many seconds.
+const WARM: (usize, f64) = (3, 1.0);
 /// Between turns: threads that wait for more work by spinning give up in this time.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -105,7 +108,8 @@ pub fn alternate(budget: &Budget, parties: &mut [Party<'_>]) -> Result<Vec<Resul
     for party in parties.iter_mut() {
         let mut turns = Turns::default();
         let took = turns.run(party, all.is_empty())?.unwrap_or(0.0);
-        let fit = (TURN / took.max(1e-9)).ceil().clamp(1.0, RUNS) as usize;
+        let least = if took <= WARM.1 { WARM.0 } else { 1 };
+        let fit = ((TURN / took.max(1e-9)).ceil() as usize).clamp(least, RUNS);
         turns.runs = if alone { 1 } else { fit };
         all.push(turns);
     }
@@ -176,16 +180,17 @@ mod tests {
             })
         };
         let budget = Budget {
-            repeat: Some(5),
+            repeat: Some(11),
             seconds: 0.0,
         };
-        // Ours fits two runs into a turn, the peer's takes longer than one.
-        let mut parties = [party('a', 0.03), party('b', 9.0)];
+        // Five runs of ours fill a turn; the second takes longer than one, the third is worth some to be warm.
+        let mut parties = [party('a', 0.012), party('b', 9.0), party('c', 0.5)];
         let samples = alternate(&budget, &mut parties).unwrap();
         drop(parties);
-        assert_eq!(*order.borrow(), "abaabaabab");
+        assert_eq!(*order.borrow(), "abcaaaaabcccaaaaabcccabccc");
         let samples: Vec<_> = samples.into_iter().map(Result::unwrap).collect();
-        assert_eq!(samples, [Sample(vec![0.03; 5]), Sample(vec![9.0; 3])]);
+        let wanted = [vec![0.012; 11], vec![9.0; 3], vec![0.5; 9]].map(Sample);
+        assert_eq!(samples, wanted);
     }
 
     #[test]

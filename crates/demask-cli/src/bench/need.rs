@@ -4,8 +4,8 @@
 //! `demask-nn` holds at its fullest; all of it is counted in f64, in which no size overflows.
 
 use anyhow::{Result, anyhow};
-use demask::nn::transformer::MlpKind;
 use demask::nn::TransformerConfig;
+use demask::nn::transformer::MlpKind;
 
 use crate::error::with_advice;
 use crate::memory;
@@ -122,7 +122,11 @@ fn within(bytes: f64, there: f64, advice: &str) -> Result<()> {
     if bytes <= there {
         return Ok(());
     }
-    let error = anyhow!("this takes {} of memory, and {} are free", gib(bytes), gib(there));
+    let error = anyhow!(
+        "this takes {} of memory, and {} are free",
+        gib(bytes),
+        gib(there)
+    );
     Err(with_advice(error, advice))
 }
 
@@ -183,7 +187,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_what_to_do() {
         assert!(within(1e9, 1e9, "").is_ok());
-        let said = within(3.0 * f64::from(1 << 30), 2.0 * f64::from(1 << 30), "lower it");
+        let said = within(
+            3.0 * f64::from(1 << 30),
+            2.0 * f64::from(1 << 30),
+            "lower it",
+        );
         let said = said.unwrap_err().to_string();
         assert_eq!(said, "this takes 3.0 GiB of memory, and 2.0 GiB are free");
         assert_eq!(gib(1e300), "more than a million GiB");

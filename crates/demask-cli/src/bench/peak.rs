@@ -3,9 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::Result;
-use demask::kernels::peak::{
-    MemoryProbe, Probe, bf16_dot, f32_fma, int8_dot, int8_vector_dot,
-};
+use demask::kernels::peak::{MemoryProbe, Probe, bf16_dot, f32_fma, int8_dot, int8_vector_dot};
 use demask::nn::{Dtype, span};
 
 use super::dtype;

@@ -66,7 +66,10 @@ fn label(area: &Area<'_>, title: [&str; 2], curves: &[Curve<'_>]) -> Result<(), 
     let mut line = 2;
     for (i, curve) in curves.iter().enumerate() {
         let (colour, y) = (colour(i), middle(line));
-        area.draw(&PathElement::new([(from, y), (to, y)], colour.stroke_width(2)))?;
+        area.draw(&PathElement::new(
+            [(from, y), (to, y)],
+            colour.stroke_width(2),
+        ))?;
         area.draw(&Circle::new(((from + to) / 2, y), 3, colour.filled()))?;
         area.draw(&text(curve.name, to + 8, line, 13))?;
         line += 1;
@@ -89,7 +92,9 @@ fn draw(area: &Area<'_>, curves: &[Curve<'_>]) -> Result<(), Failed> {
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
     let expected = curves.iter().flat_map(|curve| &curve.expected);
-    let slowest = points().chain(expected).fold(0.0f64, |high, p| p.1.max(high));
+    let slowest = points()
+        .chain(expected)
+        .fold(0.0f64, |high, p| p.1.max(high));
     let (shortest, longest) = match ticks.as_slice() {
         [] => (1.0, 2.0),
         // A single length stands in the middle.
@@ -151,8 +156,13 @@ mod tests {
 
     /// The texts of a plot.
     fn texts(svg: &str) -> Vec<&str> {
-        let parts = svg.split("</text>").filter_map(|part| part.rsplit('>').next());
-        parts.map(str::trim).filter(|text| !text.is_empty()).collect()
+        let parts = svg
+            .split("</text>")
+            .filter_map(|part| part.rsplit('>').next());
+        parts
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .collect()
     }
 
     #[test]
@@ -160,7 +170,15 @@ mod tests {
         let title = ["tiny, 1 sequence", "avx2, 2 threads"];
         let svg = svg(title, &[curve("one", 1.0), curve("two", 0.5)]).unwrap();
         let texts = texts(&svg);
-        for text in ["tiny, 1 sequence", "avx2, 2 threads", "one", "two", "128", "256", "1024"] {
+        for text in [
+            "tiny, 1 sequence",
+            "avx2, 2 threads",
+            "one",
+            "two",
+            "128",
+            "256",
+            "1024",
+        ] {
             assert!(texts.contains(&text), "{text}: {texts:?}");
         }
         // Nothing but what was measured along the lengths, and no digits for nothing.

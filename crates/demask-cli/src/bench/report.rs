@@ -316,7 +316,8 @@ impl Report {
     /// Says on stderr what is measured next.
     pub fn begins(&mut self, row: &Row) {
         let dtype = row.dtype.map_or("", Dtype::name);
-        self.passing.show(&format!("{} {} {dtype}", row.name, row.shape));
+        self.passing
+            .show(&format!("{} {} {dtype}", row.name, row.shape));
     }
 
     /// Prints a finished row.

@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::dtype;
 use super::measure::{median, timed};
-use super::report::{Layout, Part, Row, number, percent};
-use super::shapes::{Pass, Shape};
 use super::need::{self, Cells};
 use super::networks::{Found, NetworkArgs, in_formats};
+use super::report::{Layout, Part, Row, number, percent};
+use super::shapes::{Pass, Shape};
 use super::{Bench, Job, MeasureArgs, PeerArgs, peak};
 use crate::args::value;
 
@@ -105,7 +105,11 @@ impl Step {
         for (dtype, found) in in_formats(&self.dtype, networks) {
             // What the policy reads of each cell, stored logits on the host among it.
             let run = need::forward(found.config(), cells) + need::texts(1.0, open + before);
-            found.fits(dtype, run, "lower --rows or --cached, or take a smaller network")?;
+            found.fits(
+                dtype,
+                run,
+                "lower --rows or --cached, or take a smaller network",
+            )?;
         }
         need::counted(1, rows.saturating_add(cached))
     }

@@ -7,8 +7,8 @@ use demask::nn::transformer::AttentionKind;
 use demask::nn::{Dtype, KvCache, Transformer};
 use demask::text::{DenoiseRequest, Denoiser, Prediction, TextError};
 
-use super::shapes::Shape;
 use super::networks::Found;
+use super::shapes::Shape;
 use crate::checkpoints;
 
 /// A model that writes.

@@ -52,7 +52,10 @@ mod tests {
 
     #[test]
     fn rows_stand_under_their_names_and_long_ones_push() {
-        let columns = Columns::default().text("shape", 8).number("ms", 6).text("", 0);
+        let columns = Columns::default()
+            .text("shape", 8)
+            .number("ms", 6)
+            .text("", 0);
         let row = |cells: [&str; 3]| columns.row(&cells.map(str::to_owned), None);
         assert_eq!(columns.head(), "shape         ms\n");
         assert_eq!(row(["8x16", "1.250", "it"]), "8x16       1.250  it\n");

@@ -16,7 +16,9 @@ impl Passing {
     /// `among_rows`: people read on standard output what comes of the work.
     pub fn new(among_rows: bool) -> Self {
         Self {
-            taken_back: among_rows && io::stdout().is_terminal() && style::enabled(io::stderr().is_terminal()),
+            taken_back: among_rows
+                && io::stdout().is_terminal()
+                && style::enabled(io::stderr().is_terminal()),
             shown: false,
         }
     }
