@@ -41,7 +41,7 @@ impl Dtype {
 
     /// What a network of this shape is packed in when nobody says: bf16 from 200 million parameters on, where
     /// speed and memory matter, f32 below. Weights of that size are published in bf16; where bf16 was measured
-    /// (`demask bench accuracy`, models of 2 and 5 million parameters), it costs less than 0.0001 nats a token.
+    /// (`demask bench accuracy`, models of 2 and 5 million parameters), it costs 0.0001 nats a token at most.
     pub fn usual(config: &TransformerConfig) -> Self {
         match config.parameters() {
             ..200_000_000 => Self::F32,
