@@ -5,9 +5,7 @@
 //! are whole, and the inner dimension is taken in parts so short that a panel of B, read again for each panel of A, is in
 //! the first-level cache.
 
-use super::micro::Tile;
-use super::pack;
-use super::strip::{Destination, Left, Source, place};
+use super::strip::{Destination, Left, Source};
 use super::tiled::{self, SUMS};
 use crate::mem::Scratch;
 use crate::simd::{Simd, amx};
@@ -45,29 +43,7 @@ impl Left<'_> {
         let mut sums = Scratch::take(TILES * count * SUMS);
         let sums = sums.as_mut_ptr();
         let panel = |p: usize| panels.get().wrapping_add((j0 + p * S::NR) * words);
-        // The tile of a panel of A by a panel of B, and its rows.
-        let tile = |t: usize, p: usize| {
-            let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-            let (height, j) = ((r1 - r0).next_multiple_of(amx::ROWS), p * S::NR);
-            let a = self.a.wrapping_add(place(self.layout, true, r0, t));
-            let scales = a.wrapping_add(pack::tiles_width(self.layout) * height);
-            let tile = Tile {
-                kc: words,
-                a,
-                b: panel(p),
-                ldb: S::NR,
-                c: to.c.wrapping_add(r0 * to.ldc + j),
-                ldc: to.ldc,
-                cols: S::NR.min(j1 - j0 - j),
-                load_c: to.load_c,
-                bias: match to.bias.is_null() {
-                    true => to.bias,
-                    false => to.bias.wrapping_add(j),
-                },
-                groups: self.groups(b, scales, j0 + j),
-            };
-            (tile, r1 - r0)
-        };
+        let tile = |t: usize, p: usize| self.tile::<S>(t, b, panel(p), (j0, p * S::NR, j1), to);
         for t0 in (self.tiles.0..self.tiles.1).step_by(TILES) {
             let t1 = (t0 + TILES).min(self.tiles.1);
             let sums = |t: usize, p: usize| sums.wrapping_add(((t - t0) * count + p) * SUMS);

@@ -169,31 +169,20 @@ impl Left<'_> {
             let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
             let (first, last) = (block == 0, block + 1 == blocks);
             for t in self.tiles.0..self.tiles.1 {
-                let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
-                let h = r1 - r0;
-                let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
-                // Rows of the panel, and its words.
-                let (height, width) = match self.tiled {
-                    true => (h.next_multiple_of(amx::ROWS), pack::tiles_width(layout)),
-                    false => (h, layout.words * layout.lhs),
-                };
                 for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
-                    let tile = Tile {
-                        kc: w1 - w0,
-                        a: a.wrapping_add(w0 * height * layout.lhs),
-                        b: panels.wrapping_add(p * distance),
-                        ldb: S::NR,
-                        c: to.c.wrapping_add(r0 * to.ldc + j),
-                        ldc: to.ldc,
-                        cols: S::NR.min(j1 - j0 - j),
-                        load_c: to.load_c || !first,
-                        bias: if last && !to.bias.is_null() {
-                            to.bias.wrapping_add(j)
-                        } else {
-                            std::ptr::null()
-                        },
-                        groups: self.groups(b, a.wrapping_add(width * height), j0 + j),
+                    let panel = panels.wrapping_add(p * distance);
+                    let (mut tile, h) = self.tile::<S>(t, b, panel, (j0, j, j1), to);
+                    let height = if self.tiled {
+                        h.next_multiple_of(amx::ROWS)
+                    } else {
+                        h
                     };
+                    tile.kc = w1 - w0;
+                    tile.a = tile.a.wrapping_add(w0 * height * layout.lhs);
+                    tile.load_c |= !first;
+                    if !last {
+                        tile.bias = std::ptr::null();
+                    }
                     // SAFETY: packed panels are whole; the tile lies inside this task's block
                     // of C or its scratch, which no other task touches.
                     unsafe {
@@ -207,6 +196,44 @@ impl Left<'_> {
                 }
             }
         }
+    }
+
+    /// The tile of panel `t` of A and a `panel` of B at column `j` of a strip of columns `j0..j1`, over the whole inner
+    /// dimension, and its rows.
+    #[inline(always)]
+    pub(super) fn tile<S: Simd>(
+        &self,
+        t: usize,
+        b: &Source,
+        panel: *const f32,
+        (j0, j, j1): (usize, usize, usize),
+        to: &Destination,
+    ) -> (Tile, usize) {
+        let layout = self.layout;
+        let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
+        let h = r1 - r0;
+        let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
+        // Words of the panel of A before its scales.
+        let words = match self.tiled {
+            true => h.next_multiple_of(amx::ROWS) * pack::tiles_width(layout),
+            false => h * layout.words * layout.lhs,
+        };
+        let tile = Tile {
+            kc: layout.words,
+            a,
+            b: panel,
+            ldb: S::NR,
+            c: to.c.wrapping_add(r0 * to.ldc + j),
+            ldc: to.ldc,
+            cols: S::NR.min(j1 - j0 - j),
+            load_c: to.load_c,
+            bias: match to.bias.is_null() {
+                true => to.bias,
+                false => to.bias.wrapping_add(j),
+            },
+            groups: self.groups(b, a.wrapping_add(words), j0 + j),
+        };
+        (tile, h)
     }
 
     /// The panels of a strip of B and the distance between two of them; packs them if need be.
@@ -251,7 +278,7 @@ impl Left<'_> {
 
     /// The scales of a panel of rows, at `a`, and of the panel at column `j`.
     #[inline(always)]
-    pub(super) fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
+    fn groups(&self, b: &Source, a: *const f32, j: usize) -> Groups {
         let layout = self.layout;
         match b {
             Source::Panels { scales, .. } if layout.groups > 0 => Groups {

@@ -438,3 +438,22 @@ fn a_matrix_with_columns_missing_is_refused() {
     packer.add(MatrixRef::new(&[0.0; 192], 3, 64));
     packer.finish();
 }
+
+#[test]
+fn sums_of_whole_numbers_that_are_too_long_are_cut() {
+    // 127 · 127 · 140,000 does not fit in 32 bits.
+    let k = 140_000;
+    let ones = vec![1.0; k];
+    let format = Format::Int8 {
+        group: Format::WHOLE,
+    };
+    with_every_isa(|isa| {
+        let b = PackedB::pack(MatrixRef::new(&ones, k, 1), format);
+        let y = product(MatrixRef::new(&ones, 1, k), &b, None);
+        assert!(
+            (y[0] / k as f32 - 1.0).abs() < 1e-6,
+            "{}: {y:?}",
+            isa.name()
+        );
+    });
+}
