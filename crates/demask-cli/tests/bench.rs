@@ -238,6 +238,46 @@ fn what_cannot_be_measured_is_refused() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_keeps_what_was_measured_and_ends_the_peer() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    let at = Workplace::new();
+    // It answers once and is silent then.
+    let peer = r#"sleep 1000 & echo $! > child; read job; echo '{"skip": "not this one"}'; wait"#;
+    let words = "bench gemm --rows 1,2,3 --inner 8 --outer 8 --repeat 1 --peer";
+    let mut demask = Command::new(env!("CARGO_BIN_EXE_demask"))
+        .current_dir(at.path())
+        .args(words.split(' ').chain([peer]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demask.stdout.take().unwrap()).lines();
+    let row = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("1x8x8 ")));
+    assert!(row.is_some(), "the first row is there before the others");
+    let child = std::fs::read_to_string(at.file("child")).unwrap();
+    // One that nobody has asked yet how it ended is not alive.
+    let is_alive = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+        stat.is_ok_and(|stat| !stat.contains(") Z"))
+    };
+    assert!(is_alive());
+    let id = demask.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    let status = demask.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let mut stderr = String::new();
+    let mut said = demask.stderr.take().unwrap();
+    said.read_to_string(&mut stderr).unwrap();
+    assert!(stderr.ends_with("stopped\n"), "{stderr}");
+    assert!(!is_alive(), "what the peer started is still there");
+}
+
 /// Sizes for which there is no memory, or no number at all.
 #[cfg(target_os = "linux")]
 #[test]
@@ -264,6 +304,7 @@ fn what_there_is_no_memory_for_is_refused_before_anything_is_loaded() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn timings_name_the_products_and_nothing_of_a_command_that_did_nothing() {
     let at = Workplace::new();
@@ -272,6 +313,11 @@ fn timings_name_the_products_and_nothing_of_a_command_that_did_nothing() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     let row = stderr.lines().find(|line| line.starts_with("gemm  "));
     assert!(row.is_some_and(|row| row.contains(" f32 ")), "{stderr}");
+    // A failure in the middle stands below what was done before it.
+    let words = words.split(' ').chain(["--peer", "read job; exit 3"]);
+    let stderr = at.refused(1, words);
+    let table = stderr.find("the rest").unwrap();
+    assert!(table < stderr.find("error: ").unwrap(), "{stderr}");
     let stderr = at.refused(2, "bench forward --model nowhere --timings".split(' '));
     assert!(stderr.starts_with("error:"), "{stderr}");
 }

@@ -338,7 +338,7 @@ fn where_the_time_went_is_told_beside_the_work() {
 }
 
 #[test]
-fn trainings_and_failures_say_where_their_time_went() {
+fn trainings_say_where_their_time_went_and_a_command_that_did_nothing_does_not() {
     let at = Workplace::new();
     let output = at.demask(["train", "tiny.toml", "--timings"]).output();
     let rows = timings(&String::from_utf8(output.unwrap().stderr).unwrap());
@@ -358,6 +358,5 @@ fn trainings_and_failures_say_where_their_time_went() {
         assert!(rows.iter().any(|(name, _)| name == op), "{op}: {rows:?}");
     }
     let stderr = at.refused(2, ["generate", "--model", "nowhere", "--timings"]);
-    let table = stderr.find("the rest").unwrap();
-    assert!(table < stderr.find("error: ").unwrap(), "{stderr}");
+    assert!(stderr.starts_with("error: "), "{stderr}");
 }

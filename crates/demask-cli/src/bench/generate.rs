@@ -265,12 +265,16 @@ mod tests {
         let shape = super::super::shapes::parse("train-11m").unwrap();
         let spec = Found::random(shape).model_spec();
         let mut config = DecodeConfig::default();
-        let one = memory(&spec, &config, 192);
-        config.samples = 8;
-        assert!((memory(&spec, &config, 192) / one - 8.0).abs() < 1e-9);
+        let mut of = |samples| {
+            config.samples = samples;
+            memory(&spec, &config, 192)
+        };
+        let eight = of(8);
+        assert!((of(15) - eight - (eight - of(1))).abs() < 1.0);
         // Logits that a filter reads twice are stored, 512 of each open cell.
+        config.samples = 8;
         config.top_k = Some(5);
-        let more = memory(&spec, &config, 192) - 8.0 * one;
+        let more = memory(&spec, &config, 192) - eight;
         assert!(more > 8.0 * 128.0 * 512.0 * 4.0, "{more}");
     }
 

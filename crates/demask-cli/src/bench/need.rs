@@ -16,6 +16,10 @@ const F32: f64 = 4.0;
 const TEXT: f64 = 256.0;
 /// Room for what the allocator cannot use again at once.
 const SLACK: f64 = 1.1;
+/// The same for the rows of a pass, between which products keep their buffers: the most that was measured.
+const HELD: f64 = 2.0;
+/// Vectors that grow are copied, one at a time.
+const GROWING: f64 = 1.5;
 /// Most cells of a pass: their numbers are 32-bit.
 const MOST_CELLS: f64 = u32::MAX as f64;
 
@@ -64,7 +68,7 @@ impl Widths {
     }
 }
 
-/// Bytes of a forward pass of a packed network and of its keys and values.
+/// Bytes of a forward pass of a packed network and of its keys and values, beside its weights.
 pub fn forward(config: &TransformerConfig, cells: Cells) -> f64 {
     let w = Widths::of(config);
     // The sum so far and its norm; queries, keys and values; what attention gives, turned queries before.
@@ -73,10 +77,11 @@ pub fn forward(config: &TransformerConfig, cells: Cells) -> f64 {
     let mlp = 2.0 * w.model + 2.0 * w.inner;
     // Angles are f32 beside positions in f64.
     let row = attention.max(mlp) + w.head + 4.0;
-    // A vector that grows is twice as long as it must be at most.
-    let kept = 2.0 * (2.0 * w.layers * w.keys + w.model);
-    let head = (2.0 * w.model + w.vocabulary) * cells.logits;
-    F32 * SLACK * (row * cells.forwarded + kept * cells.kept + head)
+    let kept = GROWING * (2.0 * w.layers * w.keys + w.model) * cells.kept;
+    let head = SLACK * (2.0 * w.model + w.vocabulary) * cells.logits;
+    // A matrix is whole in f32 before it is packed; the head is the largest.
+    let packing = w.vocabulary.max(w.inner) * w.model;
+    F32 * (packing + HELD * row * cells.forwarded + kept + head)
 }
 
 /// Bytes of a training step over so many cells, every second of which is asked, with its weights.
@@ -156,8 +161,9 @@ mod tests {
         let config = shapes::parse("train-11m").unwrap().config;
         // Rows inside the MLP: 2 · 384 + 2 · 1024, attention 7 · 384; angles of 64, a position and a token.
         let row = 2816.0 + 64.0 + 4.0;
-        let kept = 2.0 * (2.0 * 6.0 * 384.0 + 384.0);
-        let wanted = 4.0 * 1.1 * (10.0 * row + 5.0 * kept + 3.0 * (2.0 * 384.0 + 512.0));
+        let kept = 1.5 * (2.0 * 6.0 * 384.0 + 384.0);
+        let head = 1.1 * (2.0 * 384.0 + 512.0);
+        let wanted = 4.0 * (1024.0 * 384.0 + 10.0 * 2.0 * row + 5.0 * kept + 3.0 * head);
         assert!((forward(&config, cells(10.0, 5.0, 3.0)) - wanted).abs() < 1e-6);
     }
 

@@ -186,7 +186,7 @@ impl Peer {
             None => "closed its standard output where an answer was expected".to_owned(),
         };
         // A line of the last answers tells what kind of program it is.
-        if let Some(said) = self.answers.try_iter().next() {
+        if let Ok(said) = self.answers.recv_timeout(4 * TICK) {
             how += &format!("; it said `{}`", shown(&said));
         }
         with_advice(

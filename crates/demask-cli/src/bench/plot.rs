@@ -59,8 +59,8 @@ fn label(area: &Area<'_>, title: [&str; 2], curves: &[Curve<'_>]) -> Result<(), 
         let place = (x, MARGIN + line * LINE + (LINE - size) / 2);
         Text::new(text.to_owned(), place, (FONT, size).into_font())
     };
-    area.draw(&text(title[0], MARGIN, 0, 17))?;
-    area.draw(&text(title[1], MARGIN, 1, 12))?;
+    area.draw(&text(title[0], MARGIN, 0, 20))?;
+    area.draw(&text(title[1], MARGIN, 1, 15))?;
     let [from, to] = [MARGIN, MARGIN + 30];
     let middle = |line: i32| MARGIN + line * LINE + LINE / 2;
     let mut line = 2;
@@ -71,7 +71,7 @@ fn label(area: &Area<'_>, title: [&str; 2], curves: &[Curve<'_>]) -> Result<(), 
             colour.stroke_width(2),
         ))?;
         area.draw(&Circle::new(((from + to) / 2, y), 3, colour.filled()))?;
-        area.draw(&text(curve.name, to + 8, line, 13))?;
+        area.draw(&text(curve.name, to + 8, line, 16))?;
         line += 1;
     }
     if curves.iter().any(|curve| !curve.expected.is_empty()) {
@@ -81,7 +81,7 @@ fn label(area: &Area<'_>, title: [&str; 2], curves: &[Curve<'_>]) -> Result<(), 
             let dash = [(x, y), ((x + dash).min(to), y)];
             area.draw(&PathElement::new(dash, EXPECTED.stroke_width(1)))?;
         }
-        area.draw(&text("grown as its operations", to + 8, line, 13))?;
+        area.draw(&text("grown as its operations", to + 8, line, 16))?;
     }
     Ok(())
 }

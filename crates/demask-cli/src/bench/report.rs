@@ -399,7 +399,7 @@ mod tests {
             seconds: 0.0,
         };
         let mut party = [Box::new(|| Ok(seconds)) as Party<'_>];
-        alternate(&budget, &mut party).unwrap().remove(0)
+        alternate(&budget, &mut party).unwrap().remove(0).unwrap()
     }
 
     fn row() -> Row {

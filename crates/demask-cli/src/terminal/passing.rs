@@ -30,7 +30,8 @@ impl Passing {
         }
         self.clear();
         // A line that wraps could not be taken back.
-        let room = width().map_or(usize::MAX, |width| width.saturating_sub(1));
+        let room = width().filter(|width| *width > 1);
+        let room = room.map_or(usize::MAX, |width| width - 1);
         let text: String = text.chars().take(room).collect();
         self.write(&style::dim(text, true));
         self.shown = true;

@@ -42,7 +42,7 @@ pub fn start() -> Timing<impl Fn() -> Duration> {
 }
 
 /// Prints the table on stderr, with what the machine can do beside what it did. Nothing where no time
-/// is taken, or where it was told already, or of a command that failed before it did anything.
+/// is taken, or where it was told already, or of a command that failed before it multiplied anything.
 pub fn report(failed: bool) {
     // After a Ctrl-C nothing is measured any more.
     print(failed, |dtype| peak::of(dtype).ok());
@@ -56,7 +56,7 @@ pub fn report_cut_off() {
 fn print(only_work: bool, peak: impl Fn(Dtype) -> Option<f64>) {
     let Some(running) = RUNNING.get() else { return };
     let summary = lock(&running.ledger).summary(running.begin.elapsed());
-    if only_work && summary.totals.is_empty() {
+    if only_work && summary.totals.iter().all(|total| total.work == 0) {
         return;
     }
     let text = table::text(&summary, peak);
