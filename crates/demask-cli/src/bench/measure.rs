@@ -135,7 +135,9 @@ pub fn alternate(budget: &Budget, parties: &mut [Party<'_>]) -> Result<Vec<Resul
             if !alone {
                 std::thread::sleep(PAUSE);
             }
-            for _ in 0..turns.runs.min(left) {
+            // The last turn of another one is as warm as those before.
+            let most = if i == 0 { left } else { usize::MAX };
+            for _ in 0..turns.runs.min(most) {
                 match turns.run(party, i == 0)? {
                     Some(seconds) => turns.sample.0.push(seconds),
                     None => break,
