@@ -1,5 +1,8 @@
 //! What the tests share.
 
+use crate::simd::with_every_isa;
+use crate::threads::with_threads;
+
 /// A small random stream for test data (Knuth's MMIX constants).
 pub(crate) struct Lcg(pub u64);
 
@@ -28,6 +31,26 @@ pub(crate) fn scaled_error(got: &[f32], want: &[f64], scale: &[f64]) -> f64 {
         worst = worst.max(if error == 0.0 { 0.0 } else { error / s });
     }
     worst
+}
+
+/// Asserts that each of the results of `run` is what is `wanted` (values, and the scales of their errors) within `bound` of
+/// the scale, on every instruction set, and the same bits on one thread and on two.
+#[track_caller]
+pub(crate) fn agrees<const N: usize>(
+    what: &str,
+    wanted: &([Vec<f64>; N], [Vec<f64>; N]),
+    bound: f64,
+    run: impl Fn() -> [Vec<f32>; N] + Sync,
+) {
+    let (want, scale) = wanted;
+    with_every_isa(|isa| {
+        let one = with_threads(1, &run);
+        for (i, got) in one.iter().enumerate() {
+            let error = scaled_error(got, &want[i], &scale[i]);
+            assert!(error < bound, "{i} of {what} on {}: {error:e}", isa.name());
+        }
+        assert_eq!(one, with_threads(2, &run));
+    });
 }
 
 /// Largest absolute difference, relative to the largest reference value (at least 1e-3).

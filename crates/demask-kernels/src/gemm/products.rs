@@ -31,18 +31,19 @@ pub fn product_plus<'b>(
     check(a, b, bias);
     let len = a.rows() * b.cols();
     assert_eq!(x.len(), len, "gemm: what is added is not like the product");
-    let mut c = mem::room(len);
-    let target = Target {
-        b,
-        gated: None,
-        c: MutPtr(c.as_mut_ptr()),
-        old: Old::Added(Ptr(x.as_ptr())),
-        bias: pointer(bias),
+    let old = Old::Added(Ptr(x.as_ptr()));
+    let run = |c| {
+        let target = Target {
+            b,
+            gated: None,
+            c,
+            old,
+            bias: pointer(bias),
+        };
+        driver::run(a, &[target]);
     };
-    driver::run(a, &[target]);
-    // SAFETY: the driver has written all rows in full.
-    unsafe { c.set_len(len) };
-    c
+    // SAFETY: the driver writes all rows in full.
+    unsafe { mem::written(len, run) }
 }
 
 /// The products of one left operand with several right ones, all plain or all packed in one format: A is rounded and
@@ -82,18 +83,18 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
     check(a, gate, None);
     check(a, up, None);
     assert_eq!(gate.cols(), up.cols(), "gemm: gate and up must be alike");
-    let mut c = mem::room(a.rows() * gate.cols());
-    let target = Target {
-        b: gate,
-        gated: Some(up),
-        c: MutPtr(c.as_mut_ptr()),
-        old: Old::Lost,
-        bias: pointer(None),
+    let run = |c| {
+        let target = Target {
+            b: gate,
+            gated: Some(up),
+            c,
+            old: Old::Lost,
+            bias: pointer(None),
+        };
+        driver::run(a, &[target]);
     };
-    driver::run(a, &[target]);
-    // SAFETY: the driver has written all rows in full.
-    unsafe { c.set_len(a.rows() * gate.cols()) };
-    c
+    // SAFETY: the driver writes all rows in full.
+    unsafe { mem::written(a.rows() * gate.cols(), run) }
 }
 
 /// Panics unless the operands of a product fit together and its places can be counted.

@@ -209,9 +209,7 @@ impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::with_every_isa;
-    use crate::testing::{Lcg, scaled_error};
-    use crate::threads::with_threads;
+    use crate::testing::{Lcg, agrees};
     use proptest::prelude::*;
 
     #[test]
@@ -254,30 +252,16 @@ mod tests {
         let mut rng = Lcg(seed);
         let (x, dy, w) = (rng.vec(rows * n), rng.vec(rows * n), rng.vec(n));
         let w = weighted.then_some(&w[..]);
-        let (want, scale) = reference(n, &x, w, &dy);
-        with_every_isa(|isa| {
-            let run = |threads| {
-                with_threads(threads, || {
-                    let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
-                    rms_norm(&x, n, w, 1e-5, &mut y, &mut inverse);
-                    let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
-                    rms_norm_backward(&x, n, w, &inverse, &dy, &mut dx, Some(&mut dw));
-                    let mut onto = vec![3.0; rows * n];
-                    rms_norm_backward_onto(&x, n, w, &inverse, &dy, &mut onto, None);
-                    assert!(onto.iter().zip(&dx).all(|(a, b)| *a == 3.0 + b));
-                    [y, dx, dw]
-                })
-            };
-            let one = run(1);
-            for (i, got) in one.iter().enumerate() {
-                let error = scaled_error(got, &want[i], &scale[i]);
-                assert!(
-                    error < 2e-6,
-                    "{i} of {rows} x {n} on {}: {error:e}",
-                    isa.name()
-                );
-            }
-            assert_eq!(one, run(2));
+        let wanted = reference(n, &x, w, &dy);
+        agrees(&format!("{rows} x {n}"), &wanted, 2e-6, || {
+            let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
+            rms_norm(&x, n, w, 1e-5, &mut y, &mut inverse);
+            let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
+            rms_norm_backward(&x, n, w, &inverse, &dy, &mut dx, Some(&mut dw));
+            let mut onto = vec![3.0; rows * n];
+            rms_norm_backward_onto(&x, n, w, &inverse, &dy, &mut onto, None);
+            assert!(onto.iter().zip(&dx).all(|(a, b)| *a == 3.0 + b));
+            [y, dx, dw]
         });
     }
 
