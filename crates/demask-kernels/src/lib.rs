@@ -78,6 +78,7 @@
 
 pub mod attention;
 pub mod conv;
+mod element;
 pub mod gemm;
 mod mem;
 pub mod peak;
@@ -89,6 +90,7 @@ mod simd;
 mod testing;
 pub mod threads;
 
+pub use element::{Bf16, Element};
 pub use precision::Precision;
 pub use reused::Reused;
 pub use simd::Isa;

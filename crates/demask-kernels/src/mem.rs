@@ -179,38 +179,54 @@ pub(crate) unsafe fn written(len: usize, write: impl FnOnce(MutPtr)) -> Vec<f32>
 }
 
 /// A pointer that parallel tasks read.
-#[derive(Clone, Copy)]
-pub(crate) struct Ptr(pub *const f32);
+#[derive(Debug)]
+pub(crate) struct Ptr<T = f32>(pub *const T);
 // SAFETY: the operations that make one keep the slice borrowed until all tasks have ended.
-unsafe impl Send for Ptr {}
+unsafe impl<T: Sync> Send for Ptr<T> {}
 // SAFETY: as above; it is only read through.
-unsafe impl Sync for Ptr {}
+unsafe impl<T: Sync> Sync for Ptr<T> {}
 
-impl Ptr {
-    pub fn get(self) -> *const f32 {
+impl<T> Clone for Ptr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Ptr<T> {}
+
+impl<T> Ptr<T> {
+    pub fn get(self) -> *const T {
         self.0
     }
 }
 
 /// A pointer through which parallel tasks write disjoint places.
-#[derive(Clone, Copy)]
-pub(crate) struct MutPtr(pub *mut f32);
+#[derive(Debug)]
+pub(crate) struct MutPtr<T = f32>(pub *mut T);
 // SAFETY: the operations that make one keep the slice mutably borrowed until all tasks have
 // ended, and give each task its own places.
-unsafe impl Send for MutPtr {}
+unsafe impl<T: Send> Send for MutPtr<T> {}
 // SAFETY: as above.
-unsafe impl Sync for MutPtr {}
+unsafe impl<T: Send> Sync for MutPtr<T> {}
 
-impl MutPtr {
+impl<T> Clone for MutPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for MutPtr<T> {}
+
+impl<T> MutPtr<T> {
     /// The `len` values from `from` on.
     ///
     /// # Safety
     /// They lie in the slice behind the pointer, and no other task touches them meanwhile.
-    pub unsafe fn slice<'a>(self, from: usize, len: usize) -> &'a mut [f32] {
+    pub unsafe fn slice<'a>(self, from: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promises.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(from), len) }
     }
-    pub fn get(self) -> *mut f32 {
+    pub fn get(self) -> *mut T {
         self.0
     }
 }

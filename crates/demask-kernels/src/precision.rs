@@ -1,5 +1,6 @@
 //! What products of `f32` operands are computed in.
 
+use crate::Element;
 use crate::gemm::{MatrixRef, Rhs};
 
 /// What products of `f32` operands are computed in. Sums are `f32` in either.
@@ -22,12 +23,10 @@ impl Precision {
         }
     }
 
-    /// `b` as the right operand of a product in this precision, packed in the call.
-    pub fn rhs(self, b: MatrixRef<'_>) -> Rhs<'_> {
-        match self {
-            Self::F32 => Rhs::Plain(b),
-            Self::Bf16 => Rhs::Bf16(b),
-        }
+    /// `b` as the right operand of a product in this precision, packed in the call. Values that are rounded
+    /// already are multiplied as bf16 in either.
+    pub fn rhs<T: Element>(self, b: MatrixRef<'_, T>) -> Rhs<'_> {
+        T::rhs(b, self)
     }
 }
 

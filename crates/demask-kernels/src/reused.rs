@@ -1,8 +1,10 @@
 //! Buffers that are used again.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use crate::Element;
 use crate::mem::room;
 
 /// Values that a thread keeps at most (512 MiB); beyond that what has lain longest is freed.
@@ -22,20 +24,23 @@ thread_local! {
 ///
 /// ```
 /// use demask_kernels::Reused;
-/// let mut values = Reused::take(3);
+/// let mut values: Reused = Reused::take(3);
 /// values.copy_from_slice(&[1.0, 2.0, 3.0]);
 /// assert_eq!(values.iter().sum::<f32>(), 6.0);
 /// ```
-#[derive(Debug, Default)]
-pub struct Reused {
-    /// At least `len` values.
-    values: Vec<f32>,
+#[derive(Debug)]
+pub struct Reused<T: Element = f32> {
+    /// Memory of at least `len` values.
+    words: Vec<f32>,
     len: usize,
+    of: PhantomData<T>,
 }
 
-impl Reused {
+impl<T: Element> Reused<T> {
     /// `len` values of unspecified contents.
     pub fn take(len: usize) -> Self {
+        let values = len;
+        let len = len.div_ceil(size_of::<f32>() / size_of::<T>());
         let kept = FREE.with_borrow_mut(|free| {
             // The smallest one that is large enough, unless most of it would lie idle.
             let best = (0..free.len())
@@ -44,31 +49,45 @@ impl Reused {
             best.map(|i| free.remove(i))
         });
         Self {
-            values: kept.unwrap_or_else(|| {
-                let mut values = room(len);
-                values.resize(len, 0.0);
-                values
+            words: kept.unwrap_or_else(|| {
+                let mut words = room(len);
+                words.resize(len, 0.0);
+                words
             }),
-            len,
+            len: values,
+            of: PhantomData,
         }
     }
 }
 
-impl Deref for Reused {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.values[..self.len]
+impl<T: Element> Default for Reused<T> {
+    fn default() -> Self {
+        Self {
+            words: Vec::new(),
+            len: 0,
+            of: PhantomData,
+        }
     }
 }
 
-impl DerefMut for Reused {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[..self.len]
+impl<T: Element> Deref for Reused<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the words are initialised and at least as large and as aligned as `len` elements, and every
+        // pattern of bits is an element.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
     }
 }
 
-impl Clone for Reused {
+impl<T: Element> DerefMut for Reused<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above; and every pattern of bits is an f32.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Element> Clone for Reused<T> {
     fn clone(&self) -> Self {
         let mut copy = Self::take(self.len);
         copy.copy_from_slice(self);
@@ -76,9 +95,9 @@ impl Clone for Reused {
     }
 }
 
-impl Drop for Reused {
+impl<T: Element> Drop for Reused<T> {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
+        let values = std::mem::take(&mut self.words);
         // The thread may be ending, in which case the memory is simply freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
@@ -97,19 +116,20 @@ impl Drop for Reused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Bf16;
 
     #[test]
     fn memory_is_handed_on_to_what_fits() {
-        let mut small = Reused::take(10);
-        let mut large = Reused::take(1000);
+        let mut small: Reused = Reused::take(10);
+        let mut large: Reused = Reused::take(1000);
         small.fill(1.0);
         large.fill(2.0);
         let (at_small, at_large) = (small.as_ptr(), large.as_ptr());
         drop((small, large));
-        let first = Reused::take(8);
+        let first: Reused = Reused::take(8);
         assert_eq!((first.as_ptr(), first.len()), (at_small, 8));
-        assert_ne!(Reused::take(9).as_ptr(), at_large);
-        let second = Reused::take(900);
+        assert_ne!(Reused::<f32>::take(9).as_ptr(), at_large);
+        let second: Reused = Reused::take(900);
         assert_eq!((second.as_ptr(), &second[..]), (at_large, &[2.0; 900][..]));
     }
 
@@ -118,15 +138,27 @@ mod tests {
         // Sizes that grow fill the store with what is too small.
         let growing: Vec<Reused> = (1..=40).map(|i| Reused::take(i * 200_000)).collect();
         drop(growing);
-        let wanted = Reused::take(20_000_000);
+        let wanted: Reused = Reused::take(20_000_000);
         let at = wanted.as_ptr();
         drop(wanted);
-        assert_eq!(Reused::take(20_000_000).as_ptr(), at);
+        assert_eq!(Reused::<f32>::take(20_000_000).as_ptr(), at);
+    }
+
+    #[test]
+    fn narrow_values_take_half_the_memory() {
+        let mut wide: Reused = Reused::take(8);
+        wide.fill(1.0);
+        let at = wide.as_ptr();
+        drop(wide);
+        let mut narrow: Reused<Bf16> = Reused::take(15);
+        assert_eq!((narrow.as_ptr().cast(), narrow.len()), (at, 15));
+        narrow.fill(2.0.into());
+        assert!(narrow.iter().all(|&x| f32::from(x) == 2.0));
     }
 
     #[test]
     fn a_copy_has_memory_of_its_own() {
-        let mut a = Reused::take(4);
+        let mut a: Reused = Reused::take(4);
         a.fill(3.0);
         let b = a.clone();
         a.fill(4.0);

@@ -3,6 +3,7 @@
 use super::forward::{copy_scaled, multiply, pack_keys, pack_values, pad_rows};
 use super::{HeadsMut, HeadsRef, InPrecision, KeyRanges, Precision, TILE};
 use super::{check, check_lse, dispatch_in, gaps, sees};
+use crate::element::Element;
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
@@ -32,19 +33,19 @@ use crate::threads;
     clippy::too_many_arguments,
     reason = "the operation has twelve operands"
 )]
-pub fn attention_backward(
-    q: HeadsRef<'_>,
-    k: HeadsRef<'_>,
-    v: HeadsRef<'_>,
+pub fn attention_backward<T: Element>(
+    q: HeadsRef<'_, T>,
+    k: HeadsRef<'_, T>,
+    v: HeadsRef<'_, T>,
     ranges: &KeyRanges,
     scale: f32,
     precision: Precision,
-    out: HeadsRef<'_>,
+    out: HeadsRef<'_, T>,
     lse: &[f32],
-    dout: HeadsRef<'_>,
-    dq: HeadsMut<'_>,
-    dk: HeadsMut<'_>,
-    dv: HeadsMut<'_>,
+    dout: HeadsRef<'_, T>,
+    dq: HeadsMut<'_, T>,
+    dk: HeadsMut<'_, T>,
+    dv: HeadsMut<'_, T>,
 ) {
     let group = check(&q, &k, &v, ranges);
     let [batch, _, heads, dim] = q.dims();
@@ -94,18 +95,18 @@ pub fn attention_backward(
 }
 
 /// One (batch, key head) with all query heads of its group. Row r is query `r % q_len` of head `r / q_len`.
-struct Unit<'a> {
-    q: &'a HeadsRef<'a>,
-    k: &'a HeadsRef<'a>,
-    v: &'a HeadsRef<'a>,
+struct Unit<'a, T> {
+    q: &'a HeadsRef<'a, T>,
+    k: &'a HeadsRef<'a, T>,
+    v: &'a HeadsRef<'a, T>,
     ranges: &'a KeyRanges,
     scale: f32,
-    out: &'a HeadsRef<'a>,
+    out: &'a HeadsRef<'a, T>,
     lse: &'a [f32],
-    dout: &'a HeadsRef<'a>,
-    dq: &'a HeadsMut<'a>,
-    dk: &'a HeadsMut<'a>,
-    dv: &'a HeadsMut<'a>,
+    dout: &'a HeadsRef<'a, T>,
+    dq: &'a HeadsMut<'a, T>,
+    dk: &'a HeadsMut<'a, T>,
+    dv: &'a HeadsMut<'a, T>,
     group: usize,
     b: usize,
     kv: usize,
@@ -113,7 +114,7 @@ struct Unit<'a> {
     tiled: bool,
 }
 
-impl InPrecision for Unit<'_> {
+impl<T: Element> InPrecision for Unit<'_, T> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
@@ -389,14 +390,14 @@ unsafe fn join_rows<S: Simd>(s: S, src: *const f32, rows: usize, width: usize, d
 /// # Safety
 /// Both hold `n` values.
 #[inline(always)]
-unsafe fn dot<S: Simd>(s: S, x: *const f32, y: *const f32, n: usize) -> f32 {
+unsafe fn dot<S: Simd, T: Element>(s: S, x: *const f32, y: *const T, n: usize) -> f32 {
     let mut sum = s.splat(0.0);
     for j in (0..n).step_by(LANES) {
         // SAFETY: n − j values are left.
         unsafe {
             let (x, y) = (
                 s.load_part(x.add(j), n - j, 0.0),
-                s.load_part(y.add(j), n - j, 0.0),
+                T::load_part(s, y.add(j), n - j),
             );
             sum = s.fma(x, y, sum);
         }

@@ -2,6 +2,7 @@
 
 use super::{HeadsMut, HeadsRef, InPrecision, KeyRanges, Precision, TILE};
 use super::{check, check_lse, dispatch_in, gaps, sees};
+use crate::element::Element;
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
@@ -36,14 +37,14 @@ const MIN_ROWS: usize = 56;
     clippy::too_many_arguments,
     reason = "the operation has eight operands"
 )]
-pub fn attention_forward(
-    q: HeadsRef<'_>,
-    k: HeadsRef<'_>,
-    v: HeadsRef<'_>,
+pub fn attention_forward<Q: Element, K: Element>(
+    q: HeadsRef<'_, Q>,
+    k: HeadsRef<'_, K>,
+    v: HeadsRef<'_, K>,
     ranges: &KeyRanges,
     scale: f32,
     precision: Precision,
-    out: HeadsMut<'_>,
+    out: HeadsMut<'_, Q>,
     lse: &mut [f32],
 ) {
     let group = check(&q, &k, &v, ranges);
@@ -95,13 +96,13 @@ pub fn attention_forward(
 }
 
 /// Some rows of one (batch, key head). Row r is query `r % q_len` of the group's head `r / q_len`.
-struct Chunk<'a> {
-    q: &'a HeadsRef<'a>,
-    k: &'a HeadsRef<'a>,
-    v: &'a HeadsRef<'a>,
+struct Chunk<'a, Q, K> {
+    q: &'a HeadsRef<'a, Q>,
+    k: &'a HeadsRef<'a, K>,
+    v: &'a HeadsRef<'a, K>,
     ranges: &'a KeyRanges,
     scale: f32,
-    out: &'a HeadsMut<'a>,
+    out: &'a HeadsMut<'a, Q>,
     lse: MutPtr,
     group: usize,
     b: usize,
@@ -114,7 +115,7 @@ struct Chunk<'a> {
 /// Most rows of a panel of queries, whatever multiplies it.
 const MOST: usize = tile::MR;
 
-impl InPrecision for Chunk<'_> {
+impl<Q: Element, K: Element> InPrecision for Chunk<'_, Q, K> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool>(self, s: S) {
         if S::UNIT && BF16 && self.tiled {
@@ -125,7 +126,7 @@ impl InPrecision for Chunk<'_> {
     }
 }
 
-impl Chunk<'_> {
+impl<Q: Element, K: Element> Chunk<'_, Q, K> {
     /// All of it, `KEYS` keys at a time.
     #[inline(always)]
     fn run_tiles<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {
@@ -209,13 +210,16 @@ impl Chunk<'_> {
                 // The inner dimension of the sums: the keys of a tile.
                 let keys = Layout::new(format, width);
                 let values = self.v.row(b, k0, kv);
+                // Whether they are read where they lie.
+                let there = !BF16 && dim == padded && K::PRECISION == Precision::F32;
                 // (pointer, stride between inner steps, distance of panels)
-                let mut v_tile = (values, self.v.row_stride(), S::NR);
-                if BF16 {
-                    v_tile = (v_pack, S::NR, keys.words * S::NR);
-                } else if dim != padded {
-                    v_tile = (v_pack, padded, S::NR);
-                }
+                let v_tile: (*const f32, _, _) = if there {
+                    (values.cast(), self.v.row_stride(), S::NR)
+                } else if BF16 {
+                    (v_pack, S::NR, keys.words * S::NR)
+                } else {
+                    (v_pack, padded, S::NR)
+                };
                 for t in 0..rows.tiles {
                     let (a, z) = (rows.start(t), rows.start(t + 1));
                     if !(a..z).any(|r| sees(visible(r), k0, width)) {
@@ -230,7 +234,7 @@ impl Chunk<'_> {
                         let ldv = self.v.row_stride();
                         if BF16 {
                             pack_values(s, &keys, values, ldv, dim, v_pack);
-                        } else if dim != padded {
+                        } else if !there {
                             pad_rows(s, values, ldv, width, dim, v_pack, padded);
                         }
                         packed = true;
@@ -317,9 +321,9 @@ const AHEAD: usize = 8;
 
 /// Asks for the cache lines of a row of `n` values, which need not exist.
 #[inline(always)]
-fn ask<S: Simd>(s: S, row: *const f32, n: usize) {
-    for j in (0..n).step_by(LANES) {
-        s.prefetch(row.wrapping_add(j));
+fn ask<S: Simd, T>(s: S, row: *const T, n: usize) {
+    for j in (0..n).step_by(LANES * size_of::<f32>() / size_of::<T>()) {
+        s.prefetch(row.wrapping_add(j).cast());
     }
 }
 
@@ -401,19 +405,19 @@ unsafe fn rescale<S: Simd, const KEYS: usize>(
 /// # Safety
 /// Both hold `n` values.
 #[inline(always)]
-pub(super) unsafe fn copy_scaled<S: Simd>(
+pub(super) unsafe fn copy_scaled<S: Simd, T: Element, U: Element>(
     s: S,
-    src: *const f32,
+    src: *const T,
     n: usize,
     factor: f32,
-    dst: *mut f32,
+    dst: *mut U,
 ) {
     let (factor, zero) = (s.splat(factor), s.splat(0.0));
     for j in (0..n).step_by(LANES) {
         // SAFETY: n − j values are left.
         unsafe {
-            let x = s.load_part(src.add(j), n - j, 0.0);
-            s.store_part(dst.add(j), n - j, s.add(s.mul(x, factor), zero));
+            let x = T::load_part(s, src.add(j), n - j);
+            U::store_part(s, dst.add(j), n - j, s.add(s.mul(x, factor), zero));
         }
     }
 }
@@ -423,10 +427,10 @@ pub(super) unsafe fn copy_scaled<S: Simd>(
 /// # Safety
 /// The rows exist; `dst` holds `words` words for each of `width` keys, rounded up to whole panels.
 #[inline(always)]
-pub(super) unsafe fn pack_keys<S: Simd>(
+pub(super) unsafe fn pack_keys<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    keys: &HeadsRef<'_>,
+    keys: &HeadsRef<'_, T>,
     (b, k0, kv): (usize, usize, usize),
     width: usize,
     dst: *mut f32,
@@ -446,10 +450,10 @@ pub(super) unsafe fn pack_keys<S: Simd>(
 /// # Safety
 /// The rows exist; `dst` holds `words` words for each of `dim` columns, rounded up to whole panels.
 #[inline(always)]
-pub(super) unsafe fn pack_values<S: Simd>(
+pub(super) unsafe fn pack_values<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     ld: usize,
     dim: usize,
     dst: *mut f32,
@@ -469,9 +473,9 @@ pub(super) unsafe fn pack_values<S: Simd>(
 /// # Safety
 /// `src` holds `rows` rows at stride `ld`, `dst` `rows · padded` values.
 #[inline(always)]
-pub(super) unsafe fn pad_rows<S: Simd>(
+pub(super) unsafe fn pad_rows<S: Simd, T: Element>(
     s: S,
-    src: *const f32,
+    src: *const T,
     ld: usize,
     rows: usize,
     dim: usize,
@@ -483,7 +487,7 @@ pub(super) unsafe fn pad_rows<S: Simd>(
             let left = dim.saturating_sub(j);
             let p = src.wrapping_add(i * ld + j);
             // SAFETY: `left` values of row i are left; the store stays inside the padded row.
-            unsafe { s.store(dst.add(i * padded + j), s.load_part(p, left, 0.0)) }
+            unsafe { s.store(dst.add(i * padded + j), T::load_part(s, p, left)) }
         }
     }
 }

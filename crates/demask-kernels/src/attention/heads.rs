@@ -97,17 +97,17 @@ fn parts<const N: usize>(
 
 /// Queries, keys or values to read.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadsRef<'a> {
-    data: &'a [f32],
+pub struct HeadsRef<'a, T = f32> {
+    data: &'a [T],
     extent: Extent,
 }
 
-impl<'a> HeadsRef<'a> {
+impl<'a, T> HeadsRef<'a, T> {
     /// A contiguous `[batch, length, heads, head_dim]`.
     ///
     /// # Panics
     /// When the slice is too short.
-    pub fn new(data: &'a [f32], dims: [usize; 4]) -> Self {
+    pub fn new(data: &'a [T], dims: [usize; 4]) -> Self {
         Self {
             data,
             extent: Extent::contiguous(dims).check(data.len()),
@@ -119,7 +119,7 @@ impl<'a> HeadsRef<'a> {
     ///
     /// # Panics
     /// When the last element lies outside the slice.
-    pub fn with_strides(data: &'a [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
+    pub fn with_strides(data: &'a [T], dims: [usize; 4], strides: [usize; 3]) -> Self {
         Self {
             data,
             extent: Extent { dims, strides }.check(data.len()),
@@ -131,7 +131,7 @@ impl<'a> HeadsRef<'a> {
     /// # Panics
     /// When the slice is too short.
     pub fn parts<const N: usize>(
-        data: &'a [f32],
+        data: &'a [T],
         size: [usize; 2],
         heads: [usize; N],
         head_dim: usize,
@@ -152,7 +152,7 @@ impl<'a> HeadsRef<'a> {
     }
 
     /// Pointer to the `head_dim` values of one head of one row (wrapping, for rows that don't exist).
-    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *const f32 {
+    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *const T {
         self.data
             .as_ptr()
             .wrapping_add(self.extent.at(batch, row, head))
@@ -161,19 +161,19 @@ impl<'a> HeadsRef<'a> {
 
 /// A result to write, in the same layouts as [`HeadsRef`]; no two elements share a place.
 #[derive(Debug)]
-pub struct HeadsMut<'a> {
-    data: *mut f32,
+pub struct HeadsMut<'a, T = f32> {
+    data: *mut T,
     extent: Extent,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: a `HeadsMut` is a unique borrow of the places that it covers.
-unsafe impl Send for HeadsMut<'_> {}
+unsafe impl<T: Send> Send for HeadsMut<'_, T> {}
 // SAFETY: the pointer is only reached through crate-internal code that writes disjoint rows.
-unsafe impl Sync for HeadsMut<'_> {}
+unsafe impl<T: Send> Sync for HeadsMut<'_, T> {}
 
-impl<'a> HeadsMut<'a> {
-    fn make(data: &'a mut [f32], extent: Extent) -> Self {
+impl<'a, T> HeadsMut<'a, T> {
+    fn make(data: &'a mut [T], extent: Extent) -> Self {
         let extent = extent.check(data.len()).check_disjoint();
         Self {
             data: data.as_mut_ptr(),
@@ -186,7 +186,7 @@ impl<'a> HeadsMut<'a> {
     ///
     /// # Panics
     /// When the slice is too short.
-    pub fn new(data: &'a mut [f32], dims: [usize; 4]) -> Self {
+    pub fn new(data: &'a mut [T], dims: [usize; 4]) -> Self {
         Self::make(data, Extent::contiguous(dims))
     }
 
@@ -194,7 +194,7 @@ impl<'a> HeadsMut<'a> {
     ///
     /// # Panics
     /// When the last element lies outside the slice or two elements share a place.
-    pub fn with_strides(data: &'a mut [f32], dims: [usize; 4], strides: [usize; 3]) -> Self {
+    pub fn with_strides(data: &'a mut [T], dims: [usize; 4], strides: [usize; 3]) -> Self {
         Self::make(data, Extent { dims, strides })
     }
 
@@ -203,7 +203,7 @@ impl<'a> HeadsMut<'a> {
     /// # Panics
     /// When the slice is too short.
     pub fn parts<const N: usize>(
-        data: &'a mut [f32],
+        data: &'a mut [T],
         size: [usize; 2],
         heads: [usize; N],
         head_dim: usize,
@@ -223,7 +223,7 @@ impl<'a> HeadsMut<'a> {
     }
 
     /// Pointer to the `head_dim` values of one head of one row.
-    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *mut f32 {
+    pub(super) fn row(&self, batch: usize, row: usize, head: usize) -> *mut T {
         self.data.wrapping_add(self.extent.at(batch, row, head))
     }
 }

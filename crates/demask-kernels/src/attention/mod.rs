@@ -13,7 +13,7 @@
 //! an exact 0, so the bits of a query's result depend only on the query, on its visible keys and
 //! on where these stand: not on further masked keys, other queries, other batch rows or threads.
 //! In [`Precision::Bf16`](crate::Precision) queries, keys, values and weights are rounded; scores, the softmax and
-//! sums are `f32`. Keys and values must be finite even where masked (0 · ∞ is not 0).
+//! sums are `f32`. Operands may be stored as f32 or bf16 in either precision. Keys and values must be finite even where masked (0 · ∞ is not 0).
 
 mod backward;
 mod forward;
@@ -34,7 +34,12 @@ use crate::gemm::micro::TILE;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 
 /// Checks what forward and backward share; returns query heads per key head.
-fn check(q: &HeadsRef<'_>, k: &HeadsRef<'_>, v: &HeadsRef<'_>, ranges: &KeyRanges) -> usize {
+fn check<Q, K>(
+    q: &HeadsRef<'_, Q>,
+    k: &HeadsRef<'_, K>,
+    v: &HeadsRef<'_, K>,
+    ranges: &KeyRanges,
+) -> usize {
     let ([batch, q_len, heads, dim], [kb, k_len, kv_heads, k_dim]) = (q.dims(), k.dims());
     assert!(
         k.dims() == v.dims() && kb == batch && k_dim == dim,

@@ -3,17 +3,18 @@
 use rayon::prelude::*;
 
 use super::{HeadsMut, HeadsRef, KeyRanges, Precision, attention_forward, check};
+use crate::element::Element;
 use crate::threads;
 
 /// One sequence: its queries, and all keys and values that it has, new and old. A batch of 1 each.
 #[derive(Debug)]
-pub struct Sequence<'a> {
+pub struct Sequence<'a, K = f32> {
     /// `[1, q_len, heads, head_dim]`.
     pub q: HeadsRef<'a>,
     /// `[1, k_len, kv_heads, head_dim]`.
-    pub k: HeadsRef<'a>,
+    pub k: HeadsRef<'a, K>,
     /// As `k`.
-    pub v: HeadsRef<'a>,
+    pub v: HeadsRef<'a, K>,
     /// Which keys a query sees.
     pub ranges: &'a KeyRanges,
     /// The result, as `q`.
@@ -25,8 +26,12 @@ pub struct Sequence<'a> {
 ///
 /// # Panics
 /// When the shapes of a sequence do not fit together.
-pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32, precision: Precision) {
-    let work = |s: &Sequence<'_>| {
+pub fn attention_sequences<K: Element>(
+    sequences: Vec<Sequence<'_, K>>,
+    scale: f32,
+    precision: Precision,
+) {
+    let work = |s: &Sequence<'_, K>| {
         let [batch, _, heads, dim] = s.q.dims();
         let pairs = 4usize.saturating_mul(s.ranges.pairs(batch));
         pairs.saturating_mul(heads.saturating_mul(dim))
@@ -42,7 +47,7 @@ pub fn attention_sequences(sequences: Vec<Sequence<'_>>, scale: f32, precision: 
     }
 }
 
-fn forward(s: Sequence<'_>, scale: f32, precision: Precision) {
+fn forward<K: Element>(s: Sequence<'_, K>, scale: f32, precision: Precision) {
     let [batch, queries, heads, _] = s.q.dims();
     // Before memory is asked for.
     check(&s.q, &s.k, &s.v, s.ranges);

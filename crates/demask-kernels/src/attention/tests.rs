@@ -359,7 +359,7 @@ fn nothing_is_attended_by_any_number_of_heads() {
 #[should_panic(expected = "lse is [batch, heads, q_len], [4611686018427387904, 4, 0], but holds")]
 fn heads_beyond_the_address_space_are_refused() {
     let dims = [1 << 62, 0, 4, 8];
-    let none = HeadsRef::new(&[], dims);
+    let none = HeadsRef::<f32>::new(&[], dims);
     let out = HeadsMut::new(&mut [], dims);
     let ranges = KeyRanges::full(0, 0);
     attention_forward(none, none, none, &ranges, 1.0, Precision::F32, out, &mut []);
@@ -371,7 +371,7 @@ fn heads_of_no_values_are_refused() {
     let ranges = KeyRanges::full(1, 1);
     let sequence = Sequence {
         q: HeadsRef::new(&[], [1, 1 << 40, 1, 0]),
-        k: HeadsRef::new(&[], [1, 1, 1, 0]),
+        k: HeadsRef::<f32>::new(&[], [1, 1, 1, 0]),
         v: HeadsRef::new(&[], [1, 1, 1, 0]),
         ranges: &ranges,
         out: HeadsMut::new(&mut [], [1, 1 << 40, 1, 0]),
@@ -381,8 +381,8 @@ fn heads_of_no_values_are_refused() {
 
 #[test]
 fn views_of_nothing_may_have_any_dims() {
-    HeadsMut::new(&mut [], [0, 1 << 40, 1 << 40, 8]);
-    HeadsRef::parts(&[], [0, 1 << 40], [usize::MAX, 2], 8);
+    HeadsMut::<f32>::new(&mut [], [0, 1 << 40, 1 << 40, 8]);
+    HeadsRef::<f32>::parts(&[], [0, 1 << 40], [usize::MAX, 2], 8);
 }
 
 #[test]

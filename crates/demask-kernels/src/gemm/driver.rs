@@ -7,13 +7,14 @@
 //! cache while the panels of B stream past (in the second-level cache, for a tile unit); in the integer formats, whose
 //! panels are a quarter as long and whose sums can't be put down half-done, over the whole inner dimension.
 
+use super::epilogue::{Epilogue, Place};
 use super::format::{Format, Layout};
 use super::pack::{self, Rows, SLACK};
 use super::packed::{Panels, pack_panels};
 use super::strip::{Destination, Left, Source, lhs_row, place};
 use super::{MatrixRef, Rhs, tiled};
+use crate::element::Element;
 use crate::mem::{MutPtr, Ptr, Scratch};
-use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, amx, dispatch, tile_shape};
 use crate::threads;
 use std::iter;
@@ -35,17 +36,17 @@ const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
 
 /// Packs some tiles of rows of A.
-struct PackLeft<'a> {
+struct PackLeft<'a, T> {
     layout: &'a Layout,
     tiled: bool,
-    a: *const f32,
+    a: *const T,
     strides: (usize, usize),
     rows: Rows,
     tiles: (usize, usize),
     dst: *mut f32,
 }
 
-impl Kernel for PackLeft<'_> {
+impl<T: Element> Kernel for PackLeft<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -84,49 +85,44 @@ impl Kernel for PackLeft<'_> {
     }
 }
 
-/// One product of a call: a right operand and where the result goes.
+/// One product of a call: a right operand and what becomes of the sums.
 pub(super) struct Target<'a> {
     pub b: Rhs<'a>,
-    /// A second right operand; the result is then `silu(A · B) · (A · gated)`.
-    pub gated: Option<Rhs<'a>>,
-    /// Row-major, as wide as `b`.
-    pub c: MutPtr,
-    pub old: Old,
     /// Null, or as long as a row.
     pub bias: Ptr,
+    /// Another one of the same shape and its bias, where the epilogue reads the sums of two.
+    pub second: Option<(Rhs<'a>, Ptr)>,
+    pub epilogue: Epilogue,
 }
 
-/// What becomes of the old contents of C.
-#[derive(Clone, Copy)]
-pub(super) enum Old {
-    /// They are not read.
-    Lost,
-    /// The sums begin there.
-    Start,
-    /// The finished sums are added to them, or to what lies here, as large as C, and are put into C.
-    Added(Ptr),
-}
-
-impl Old {
-    /// The same from this place of C on.
-    fn from(self, place: usize) -> Self {
-        match self {
-            Self::Added(old) => Self::Added(Ptr(old.get().wrapping_add(place))),
-            old => old,
+impl<'a> Target<'a> {
+    /// A single product.
+    pub fn new(b: Rhs<'a>, bias: Option<&[f32]>, epilogue: Epilogue) -> Self {
+        Self {
+            b,
+            bias: pointer(bias),
+            second: None,
+            epilogue,
         }
     }
+}
+
+/// Null, if there is no bias.
+pub(super) fn pointer(bias: Option<&[f32]>) -> Ptr {
+    Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr))
 }
 
 /// One block of C: some tiles of rows and some columns.
 struct Block<'a> {
     left: Left<'a>,
-    b: Source,
-    gated: Option<Source>,
+    /// Row of the result that is the first one of the packed A.
+    row0: usize,
+    b: (Source, *const f32),
+    second: Option<(Source, *const f32)>,
     cols: (usize, usize),
-    c: *mut f32,
-    ldc: usize,
-    bias: *const f32,
-    old: Old,
+    /// Columns of the whole result.
+    n: usize,
+    epilogue: Epilogue,
 }
 
 impl Kernel for Block<'_> {
@@ -135,22 +131,19 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let unit = self.left.unit(s);
-        let both = 1 + usize::from(self.gated.is_some());
-        let strip = self.left.strip_panels(S::NR, &self.b, both) * S::NR;
+        let both = 1 + usize::from(self.second.is_some());
+        let strip = self.left.strip_panels(S::NR, &self.b.0, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
-        let mut sources = iter::once(&self.b).chain(&self.gated);
-        let packs = sources.any(|source| matches!(source, Source::Strided { .. }));
+        let mut operands = iter::once(&self.b).chain(&self.second);
+        let packs = operands.any(|(source, _)| !matches!(source, Source::Panels { .. }));
         let mut b_pack = Scratch::take(if packs {
             width * self.left.longest()
         } else {
             0
         });
         let b_pack = b_pack.as_mut_ptr();
-        let parts = match (&self.gated, self.old) {
-            (Some(_), _) => 2,
-            (None, Old::Added(_)) => 1,
-            _ => 0,
-        };
+        let direct = self.epilogue.direct();
+        let parts = if direct.is_some() { 0 } else { both };
         // What needs a pass of its own is to stay in the cache until it has one.
         let most = match (parts, self.left.tiled) {
             (0, _) | (_, false) => usize::MAX,
@@ -161,60 +154,45 @@ impl Kernel for Block<'_> {
             .max()
             .unwrap_or(0);
         let part = height * width;
-        let mut inner = Scratch::take(parts * part);
-        let inner = inner.as_mut_ptr();
+        let mut sums = Scratch::take(parts * part);
+        let sums = sums.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {
             let cols = (j0, (j0 + strip).min(self.cols.1));
-            let bias = match self.bias.is_null() {
-                true => self.bias,
-                false => self.bias.wrapping_add(j0),
+            let from_j0 = |bias: *const f32| match bias.is_null() {
+                true => bias,
+                false => bias.wrapping_add(j0),
             };
             for left in self.left.at_most(most) {
-                if parts == 0 {
+                if let Some((c, load_c)) = direct {
                     let to = Destination {
-                        c: self.c.wrapping_add(j0),
-                        ldc: self.ldc,
-                        bias,
-                        load_c: matches!(self.old, Old::Start),
+                        c: c.get().wrapping_add(self.row0 * self.n + j0),
+                        ldc: self.n,
+                        bias: from_j0(self.b.1),
+                        load_c,
                     };
-                    left.strip(s, unit.as_ref(), &self.b, cols, b_pack, &to);
+                    left.strip(s, unit.as_ref(), &self.b.0, cols, b_pack, &to);
                     continue;
                 }
                 let (r0, r1) = left.rows();
-                for (i, b) in [Some(&self.b), self.gated.as_ref()]
-                    .iter()
-                    .flatten()
-                    .enumerate()
-                {
+                for (i, (b, bias)) in iter::once(&self.b).chain(&self.second).enumerate() {
                     let to = Destination {
                         // Row r0 of the group is the first of the scratch.
-                        c: inner.wrapping_add(i * part).wrapping_sub(r0 * width),
+                        c: sums.wrapping_add(i * part).wrapping_sub(r0 * width),
                         ldc: width,
-                        bias,
+                        bias: from_j0(*bias),
                         load_c: false,
                     };
                     left.strip(s, unit.as_ref(), b, cols, b_pack, &to);
                 }
                 for r in r0..r1 {
-                    for j in (0..cols.1 - j0).step_by(LANES) {
-                        let from = inner.wrapping_add((r - r0) * width + j);
-                        let at = r * self.ldc + j0 + j;
-                        let to = self.c.wrapping_add(at);
-                        let left = cols.1 - j0 - j;
-                        // SAFETY: the scratch parts have whole vectors here, and the rows of C and of
-                        // what is added have the columns that are left.
-                        unsafe {
-                            let mut y = s.load(from);
-                            if parts == 2 {
-                                y = s.mul(s.mul(y, sigmoid(s, y)), s.load(from.add(part)));
-                            }
-                            if let Old::Added(old) = self.old {
-                                let old = old.get().wrapping_add(at);
-                                y = s.add(s.load_part(old, left, 0.0), y);
-                            }
-                            s.store_part(to, left, y);
-                        }
-                    }
+                    let at = Place {
+                        row: self.row0 + r,
+                        cols,
+                        n: self.n,
+                    };
+                    let row = sums.wrapping_add((r - r0) * width).cast_const();
+                    // SAFETY: the scratch parts have whole vectors here, and the results the columns of this block.
+                    unsafe { (self.epilogue).finish(s, at, [row, row.wrapping_add(part)]) }
                 }
             }
         }
@@ -261,24 +239,35 @@ pub(super) fn check_sizes([m, n, k]: [usize; 3]) {
     );
 }
 
-/// `C = C (+ bias)`, the sum of nothing.
-fn empty_sums(m: usize, target: &Target<'_>) {
-    let n = target.b.cols();
-    for i in 0..m {
-        for j in 0..n {
-            let place = target.c.get().wrapping_add(i * n + j);
-            // SAFETY: C is ours alone, it and what is added have m rows of n values; the bias has n.
-            unsafe {
-                let bias = match target.bias.get().is_null() {
-                    true => 0.0,
-                    false => *target.bias.get().add(j),
-                };
-                *place = match target.old {
-                    Old::Lost => bias,
-                    Old::Start => bias + *place,
-                    Old::Added(old) => bias + *old.get().add(i * n + j),
-                };
+/// Sums of nothing: the bias alone.
+struct Nothing<'a> {
+    m: usize,
+    target: &'a Target<'a>,
+}
+
+impl Kernel for Nothing<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let n = self.target.b.cols();
+        let second = self.target.second.as_ref().map(|(_, bias)| *bias);
+        let sums = [Some(self.target.bias), second].map(|bias| {
+            let mut sums = vec![0.0; n.next_multiple_of(LANES)];
+            if let Some(bias) = bias.filter(|bias| !bias.get().is_null()) {
+                // SAFETY: a bias has `n` values.
+                sums[..n].copy_from_slice(unsafe { std::slice::from_raw_parts(bias.get(), n) });
             }
+            sums
+        });
+        for row in 0..self.m {
+            let at = Place {
+                row,
+                cols: (0, n),
+                n,
+            };
+            // SAFETY: the sums have whole vectors, and the results m rows.
+            unsafe { (self.target.epilogue).finish(s, at, [sums[0].as_ptr(), sums[1].as_ptr()]) }
         }
     }
 }
@@ -289,16 +278,14 @@ fn layout(b: &Rhs<'_>) -> (Isa, Layout) {
         Rhs::Packed(p) => (p.isa(), *p.layout()),
         Rhs::Plain(b) => (Isa::detect(), Layout::new(Format::F32, b.rows())),
         Rhs::Bf16(b) => (Isa::detect(), Layout::new(Format::Bf16, b.rows())),
+        Rhs::Rounded(b) => (Isa::detect(), Layout::new(Format::Bf16, b.rows())),
     }
 }
 
 /// A strided B that many tasks would pack, packed once by all of them.
 fn shared(b: &Rhs<'_>, m: usize, nr: usize, (isa, layout): (Isa, &Layout)) -> Option<Scratch> {
-    let (Rhs::Plain(b) | Rhs::Bf16(b)) = b else {
-        return None;
-    };
     let words = b.cols().div_ceil(nr) * nr * layout.words;
-    if m <= ROWS || words > RIGHT {
+    if m <= ROWS || words > RIGHT || matches!(b, Rhs::Packed(_)) {
         return None;
     }
     let mut all = Scratch::take(words);
@@ -307,7 +294,13 @@ fn shared(b: &Rhs<'_>, m: usize, nr: usize, (isa, layout): (Isa, &Layout)) -> Op
         words: MutPtr(all.as_mut_ptr()),
         scales: MutPtr(std::ptr::null_mut()),
     };
-    pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), to);
+    match b {
+        Rhs::Plain(b) | Rhs::Bf16(b) => {
+            pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), to);
+        }
+        Rhs::Rounded(b) => pack_panels(isa, layout, Ptr(b.ptr()), b.strides(), b.cols(), to),
+        Rhs::Packed(_) => {}
+    }
     Some(all)
 }
 
@@ -320,6 +313,10 @@ pub(super) fn source(b: &Rhs<'_>, shared: Option<&Scratch>, nr: usize) -> Source
     }
     match b {
         Rhs::Plain(b) | Rhs::Bf16(b) => Source::Strided {
+            ptr: Ptr(b.ptr()),
+            strides: b.strides(),
+        },
+        Rhs::Rounded(b) => Source::Rounded {
             ptr: Ptr(b.ptr()),
             strides: b.strides(),
         },
@@ -358,9 +355,9 @@ pub(super) struct PackedLeft<'a> {
 
 impl<'a> PackedLeft<'a> {
     /// Packs rows `m0..m1` of `a`.
-    pub fn pack(
+    pub fn pack<T: Element>(
         (isa, layout): (Isa, &'a Layout),
-        a: MatrixRef<'_>,
+        a: MatrixRef<'_, T>,
         (m0, m1): (usize, usize),
     ) -> Self {
         let (mr, _) = tile_shape(isa);
@@ -416,19 +413,20 @@ impl<'a> PackedLeft<'a> {
 ///
 /// # Panics
 /// When the right operands are not packed alike.
-pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
+pub(super) fn run<T: Element>(a: MatrixRef<'_, T>, targets: &[Target<'_>]) {
     let (m, k) = (a.rows(), a.cols());
     let Some(first) = targets.first().filter(|_| m > 0) else {
         return;
     };
     if k == 0 {
-        return targets.iter().for_each(|target| empty_sums(m, target));
+        let nothing = |target| dispatch(Isa::detect(), Nothing { m, target });
+        return targets.iter().for_each(nothing);
     }
     let (isa, layout) = self::layout(&first.b);
     for target in targets {
         let alike = |b: &Rhs<'_>| self::layout(b) == (isa, layout);
         assert!(
-            alike(&target.b) && target.gated.as_ref().is_none_or(alike),
+            alike(&target.b) && target.second.iter().all(|(b, _)| alike(b)),
             "gemm: the right operands of one call must be packed alike"
         );
     }
@@ -438,17 +436,19 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
         .iter()
         .map(|target| {
             let pack = |b: &Rhs<'_>| shared(b, m, nr, (isa, &layout));
-            [pack(&target.b), target.gated.as_ref().and_then(pack)]
+            [
+                pack(&target.b),
+                target.second.as_ref().and_then(|(b, _)| pack(b)),
+            ]
         })
         .collect();
     let sources: Vec<(Source, Option<Source>)> = targets
         .iter()
         .zip(&packed)
-        .map(|(target, [b, gated])| {
-            let second = |x: &Rhs<'_>| source(x, gated.as_ref(), nr);
+        .map(|(target, [b, second])| {
             (
                 source(&target.b, b.as_ref(), nr),
-                target.gated.as_ref().map(second),
+                (target.second.as_ref()).map(|(b, _)| source(b, second.as_ref(), nr)),
             )
         })
         .collect();
@@ -457,7 +457,7 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
         let rows = left.rows;
         let most = if left.tiled { TILED_ROWS } else { ROWS };
         let work = |target: &Target<'_>| {
-            let products = 1 + usize::from(target.gated.is_some());
+            let products = 1 + usize::from(target.second.is_some());
             (2 * products)
                 .saturating_mul(m1 - m0)
                 .saturating_mul(target.b.cols() * k)
@@ -488,18 +488,18 @@ pub(super) fn run(a: MatrixRef<'_>, targets: &[Target<'_>]) {
             let (n, panels) = (target.b.cols(), target.b.cols().div_ceil(nr));
             // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
             let (col, row) = (task / row_parts, task % row_parts);
+            let second = target.second.as_ref().map(|(_, bias)| bias.get());
             let block = Block {
                 left: left.tiles(row, row_parts),
-                b: sources[which].0,
-                gated: sources[which].1,
+                row0: m0,
+                b: (sources[which].0, target.bias.get()),
+                second: sources[which].1.zip(second),
                 cols: (
                     panels * col / col_parts * nr,
                     (panels * (col + 1) / col_parts * nr).min(n),
                 ),
-                c: target.c.get().wrapping_add(m0 * n),
-                ldc: n,
-                bias: target.bias.get(),
-                old: target.old.from(m0 * n),
+                n,
+                epilogue: target.epilogue,
             };
             dispatch(isa, block);
         });

@@ -2,8 +2,8 @@
 
 /// A matrix in a slice: element (i, j) at `i·row_stride + j·col_stride`.
 #[derive(Clone, Copy, Debug)]
-pub struct MatrixRef<'a> {
-    data: &'a [f32],
+pub struct MatrixRef<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     cols: usize,
     row_stride: usize,
@@ -30,12 +30,12 @@ fn fills(len: usize, rows: usize, cols: usize) {
     );
 }
 
-impl<'a> MatrixRef<'a> {
+impl<'a, T> MatrixRef<'a, T> {
     /// A row-major matrix that fills the slice.
     ///
     /// # Panics
     /// When the slice does not hold exactly `rows · cols` values.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         fills(data.len(), rows, cols);
         Self {
             data,
@@ -51,7 +51,7 @@ impl<'a> MatrixRef<'a> {
     /// # Panics
     /// When the last element lies outside the slice.
     pub fn with_strides(
-        data: &'a [f32],
+        data: &'a [T],
         rows: usize,
         cols: usize,
         row_stride: usize,
@@ -101,7 +101,7 @@ impl<'a> MatrixRef<'a> {
     }
 
     /// Pointer to element (0, 0).
-    pub(crate) fn ptr(&self) -> *const f32 {
+    pub(crate) fn ptr(&self) -> *const T {
         self.data.as_ptr()
     }
 }

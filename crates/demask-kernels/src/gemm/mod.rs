@@ -10,8 +10,10 @@
 //! | tiled | `tiled.rs` | the same on a tile unit (AMX) |
 //! | parts | `parts.rs` | long products on it, cut for its caches |
 //! | strip | `strip.rs` | tiles of rows by a strip of columns |
+//! | epilogue | `epilogue.rs` | what becomes of finished sums: rounded, added, activated |
 //! | driver | `driver.rs` | cache blocks and threads |
 //! | products | `products.rs` | results of their own, several for one left operand, SwiGLU of two |
+//! | hidden | `hidden.rs` | the hidden rows of an MLP that is trained, and their gradient |
 //! | scores | `scores.rs` | what a sampler asks of each row of a product that is never stored |
 //!
 //! Element (i, j) of the result is a chain over increasing k, begun at 0 or at the old C, then plus `bias[j]`:
@@ -20,7 +22,9 @@
 //! denormals as 0, as Intel describes TDPBF16PS), in the integer formats one step a group. It depends on row i of A and column j of B alone.
 
 mod driver;
+mod epilogue;
 pub(crate) mod format;
+mod hidden;
 mod matrix;
 pub(crate) mod micro;
 pub(crate) mod pack;
@@ -34,13 +38,16 @@ mod tests;
 pub(crate) mod tiled;
 
 pub use format::Format;
+pub use hidden::{hidden_rows, hidden_rows_backward};
 pub use matrix::{MatrixMut, MatrixRef};
 pub use packed::{PackedB, Packer};
-pub use products::{gated_product, product, product_plus, products};
+pub use products::{gated_product, product, product_in, product_plus, products};
 pub use scores::scores;
 
+use crate::element::Bf16;
 use crate::mem::{MutPtr, Ptr};
-use driver::{Old, Target};
+use driver::Target;
+use epilogue::Epilogue;
 
 /// What happens to the old contents of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +67,8 @@ pub enum Rhs<'a> {
     Plain(MatrixRef<'a>),
     /// The same, and both operands are rounded to bf16.
     Bf16(MatrixRef<'a>),
+    /// A view of values that were rounded before; the left operand is rounded, too.
+    Rounded(MatrixRef<'a, Bf16>),
     /// Packed before.
     Packed(&'a PackedB),
 }
@@ -69,6 +78,7 @@ impl Rhs<'_> {
     pub fn rows(&self) -> usize {
         match self {
             Self::Plain(b) | Self::Bf16(b) => b.rows(),
+            Self::Rounded(b) => b.rows(),
             Self::Packed(b) => b.rows(),
         }
     }
@@ -77,6 +87,7 @@ impl Rhs<'_> {
     pub fn cols(&self) -> usize {
         match self {
             Self::Plain(b) | Self::Bf16(b) => b.cols(),
+            Self::Rounded(b) => b.cols(),
             Self::Packed(b) => b.cols(),
         }
     }
@@ -122,21 +133,11 @@ pub fn gemm<'b>(
         c.cols()
     );
     let mut c = c;
-    let old = Ptr(c.ptr());
-    let target = Target {
-        b,
-        gated: None,
-        c: MutPtr(c.ptr()),
-        old: match beta {
-            Beta::Overwrite => Old::Lost,
-            Beta::Accumulate => Old::Start,
-            Beta::Add => Old::Added(old),
-        },
-        bias: pointer(bias),
+    let (old, c) = (Ptr(c.ptr().cast_const()), MutPtr(c.ptr()));
+    let epilogue = match beta {
+        Beta::Overwrite => Epilogue::Store { c, load: false },
+        Beta::Accumulate => Epilogue::Store { c, load: true },
+        Beta::Add => Epilogue::Add { c, to: old },
     };
-    driver::run(a, &[target]);
-}
-
-fn pointer(bias: Option<&[f32]>) -> Ptr {
-    Ptr(bias.map_or(std::ptr::null(), <[f32]>::as_ptr))
+    driver::run(a, &[Target::new(b, bias, epilogue)]);
 }

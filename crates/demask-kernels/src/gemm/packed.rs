@@ -2,6 +2,7 @@
 
 use super::format::{Format, Layout};
 use super::{MatrixRef, pack};
+use crate::element::Element;
 use crate::mem::{Buffer, MutPtr, Ptr};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
@@ -18,16 +19,16 @@ pub struct PackedB {
     isa: Isa,
 }
 
-struct PackPanel<'a> {
+struct PackPanel<'a, T> {
     layout: &'a Layout,
-    src: *const f32,
+    src: *const T,
     strides: (usize, usize),
     cols: usize,
     dst: *mut f32,
     scales: *mut f32,
 }
 
-impl Kernel for PackPanel<'_> {
+impl<T: Element> Kernel for PackPanel<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -60,10 +61,10 @@ pub(super) struct Panels {
 
 /// Packs all panels of a matrix and their scales. Contiguous rows are read as they lie, some at a time, so that all
 /// panels find them in a near cache; contiguous columns panel by panel.
-pub(super) fn pack_panels(
+pub(super) fn pack_panels<T: Element>(
     isa: Isa,
     layout: &Layout,
-    src: Ptr,
+    src: Ptr<T>,
     strides: (usize, usize),
     cols: usize,
     to: Panels,

@@ -1,15 +1,48 @@
 //! Products whose results are new, so that they are not filled with zeros first.
 
-use super::driver::{self, Old, Target};
-use super::{MatrixRef, Rhs, pointer};
+use super::driver::{self, Target};
+use super::epilogue::Epilogue;
+use super::{MatrixRef, Rhs};
+use crate::element::{Bf16, Element};
 use crate::mem::{self, MutPtr, Ptr};
+use crate::{Precision, Reused};
 
 /// `A · B (+ bias)`, row-major; the same bits as [`gemm`](super::gemm).
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>, bias: Option<&[f32]>) -> Vec<f32> {
+pub fn product<'b, T: Element>(
+    a: MatrixRef<'_, T>,
+    b: impl Into<Rhs<'b>>,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
     let [c] = products(a, [(b.into(), bias)]);
+    c
+}
+
+/// The same, stored as this element, for another operation.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn product_in<'b, T: Element, U: Element>(
+    a: MatrixRef<'_, T>,
+    b: impl Into<Rhs<'b>>,
+    bias: Option<&[f32]>,
+) -> Reused<U> {
+    let b = b.into();
+    check(a, b, bias);
+    let mut c = Reused::take(a.rows() * b.cols());
+    let to: *mut U = c.as_mut_ptr();
+    let epilogue = match U::PRECISION {
+        Precision::F32 => Epilogue::Store {
+            c: MutPtr(to.cast()),
+            load: false,
+        },
+        Precision::Bf16 => Epilogue::Round {
+            c: MutPtr(to.cast::<Bf16>()),
+        },
+    };
+    driver::run(a, &[Target::new(b, bias, epilogue)]);
     c
 }
 
@@ -21,9 +54,9 @@ pub fn product<'b>(a: MatrixRef<'_>, b: impl Into<Rhs<'b>>, bias: Option<&[f32]>
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn product_plus<'b>(
+pub fn product_plus<'b, T: Element>(
     x: &[f32],
-    a: MatrixRef<'_>,
+    a: MatrixRef<'_, T>,
     b: impl Into<Rhs<'b>>,
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
@@ -31,16 +64,9 @@ pub fn product_plus<'b>(
     check(a, b, bias);
     let len = a.rows() * b.cols();
     assert_eq!(x.len(), len, "gemm: what is added is not like the product");
-    let old = Old::Added(Ptr(x.as_ptr()));
     let run = |c| {
-        let target = Target {
-            b,
-            gated: None,
-            c,
-            old,
-            bias: pointer(bias),
-        };
-        driver::run(a, &[target]);
+        let to = Ptr(x.as_ptr());
+        driver::run(a, &[Target::new(b, bias, Epilogue::Add { c, to })]);
     };
     // SAFETY: the driver writes all rows in full.
     unsafe { mem::written(len, run) }
@@ -51,20 +77,17 @@ pub fn product_plus<'b>(
 ///
 /// # Panics
 /// When the shapes do not fit together, or the right operands are not alike.
-pub fn products<const N: usize>(
-    a: MatrixRef<'_>,
+pub fn products<T: Element, const N: usize>(
+    a: MatrixRef<'_, T>,
     with: [(Rhs<'_>, Option<&[f32]>); N],
 ) -> [Vec<f32>; N] {
     let mut all = with.map(|(b, bias)| {
         check(a, b, bias);
         (b, bias, mem::room(a.rows() * b.cols()))
     });
-    let targets = all.each_mut().map(|(b, bias, c)| Target {
-        b: *b,
-        gated: None,
-        c: MutPtr(c.as_mut_ptr()),
-        old: Old::Lost,
-        bias: pointer(*bias),
+    let targets = all.each_mut().map(|(b, bias, c)| {
+        let c = MutPtr(c.as_mut_ptr());
+        Target::new(*b, *bias, Epilogue::Store { c, load: false })
     });
     driver::run(a, &targets);
     all.map(|(b, _, mut c)| {
@@ -79,17 +102,14 @@ pub fn products<const N: usize>(
 ///
 /// # Panics
 /// As for [`products`].
-pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
+pub fn gated_product<T: Element>(a: MatrixRef<'_, T>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
     check(a, gate, None);
     check(a, up, None);
     assert_eq!(gate.cols(), up.cols(), "gemm: gate and up must be alike");
     let run = |c| {
         let target = Target {
-            b: gate,
-            gated: Some(up),
-            c,
-            old: Old::Lost,
-            bias: pointer(None),
+            second: Some((up, Ptr(std::ptr::null()))),
+            ..Target::new(gate, None, Epilogue::SwiGlu { c })
         };
         driver::run(a, &[target]);
     };
@@ -98,7 +118,7 @@ pub fn gated_product(a: MatrixRef<'_>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
 }
 
 /// Panics unless the operands of a product fit together and its places can be counted.
-pub(super) fn check(a: MatrixRef<'_>, b: Rhs<'_>, bias: Option<&[f32]>) {
+pub(super) fn check<T>(a: MatrixRef<'_, T>, b: Rhs<'_>, bias: Option<&[f32]>) {
     driver::check_sizes([a.rows(), b.cols(), a.cols()]);
     assert!(
         a.cols() == b.rows() && bias.is_none_or(|bias| bias.len() == b.cols()),

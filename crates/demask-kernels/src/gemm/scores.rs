@@ -6,9 +6,10 @@
 //! order. The logits are those of [`gemm`](super::gemm) and the sums those of [`score`](crate::rowwise::score), in the
 //! same order: so are the bits.
 
+use super::driver::pointer;
 use super::driver::{self, PackedLeft, parts_of_left};
 use super::strip::{Destination, Left, Source};
-use super::{MatrixRef, PackedB, Rhs, pointer};
+use super::{MatrixRef, PackedB, Rhs};
 use crate::mem::{Ptr, Scratch};
 use crate::rowwise::score::{self, CHUNK, SEGMENT, State};
 use crate::rowwise::{Asked, RowAsked, Scored};

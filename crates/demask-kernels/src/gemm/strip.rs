@@ -4,6 +4,7 @@ use super::format::{Format, Layout};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
 use super::{parts, tiled};
+use crate::element::{Bf16, Element};
 use crate::mem::Ptr;
 use crate::simd::{Simd, amx};
 
@@ -23,8 +24,19 @@ const FEW: usize = 3;
 /// The right operand as the tasks see it.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
-    Strided { ptr: Ptr, strides: (usize, usize) },
-    Panels { ptr: Ptr, scales: Ptr },
+    Strided {
+        ptr: Ptr,
+        strides: (usize, usize),
+    },
+    /// The same, rounded before.
+    Rounded {
+        ptr: Ptr<Bf16>,
+        strides: (usize, usize),
+    },
+    Panels {
+        ptr: Ptr,
+        scales: Ptr,
+    },
 }
 
 /// Where tile `t`, which begins at row `r0`, lies in the packed A.
@@ -253,27 +265,44 @@ impl Left<'_> {
                 (ptr.get().wrapping_add(at), S::NR * words)
             }
             Source::Strided { ptr, strides } => {
-                // Values of the block; only the last one of the dimension may hold an odd one.
-                let values = if self.layout.format == Format::Bf16 {
-                    2
-                } else {
-                    1
-                };
-                let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
-                let part = Layout::new(self.layout.format, k1 - k0);
-                let distance = S::NR * (w1 - w0);
-                for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
-                    let cols = S::NR.min(j1 - j);
-                    // SAFETY: the columns lie in B; b_pack holds the strip's panels.
-                    unsafe {
-                        let src = ptr.get().add(k0 * strides.0 + j * strides.1);
-                        let dst = b_pack.add(p * distance);
-                        pack::right(s, &part, src, *strides, cols, dst, std::ptr::null_mut());
-                    }
-                }
-                (b_pack, distance)
+                self.pack(s, ptr.get(), *strides, (w0, w1), (j0, j1), b_pack)
+            }
+            Source::Rounded { ptr, strides } => {
+                self.pack(s, ptr.get(), *strides, (w0, w1), (j0, j1), b_pack)
             }
         }
+    }
+
+    /// The same for a B that is packed here.
+    #[inline(always)]
+    fn pack<S: Simd, T: Element>(
+        &self,
+        s: S,
+        b: *const T,
+        strides: (usize, usize),
+        (w0, w1): (usize, usize),
+        (j0, j1): (usize, usize),
+        b_pack: *mut f32,
+    ) -> (*const f32, usize) {
+        // Values of the block; only the last one of the dimension may hold an odd one.
+        let values = if self.layout.format == Format::Bf16 {
+            2
+        } else {
+            1
+        };
+        let (k0, k1) = (w0 * values, (w1 * values).min(self.layout.k));
+        let part = Layout::new(self.layout.format, k1 - k0);
+        let distance = S::NR * (w1 - w0);
+        for (p, j) in (j0..j1).step_by(S::NR).enumerate() {
+            let cols = S::NR.min(j1 - j);
+            // SAFETY: the columns lie in B; b_pack holds the strip's panels.
+            unsafe {
+                let src = b.add(k0 * strides.0 + j * strides.1);
+                let dst = b_pack.add(p * distance);
+                pack::right(s, &part, src, strides, cols, dst, std::ptr::null_mut());
+            }
+        }
+        (b_pack, distance)
     }
 
     /// The scales of a panel of rows, at `a`, and of the panel at column `j`.

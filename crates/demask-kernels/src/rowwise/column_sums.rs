@@ -1,6 +1,7 @@
 //! Sums over the rows of a matrix: the gradient of a bias.
 
 use super::{get, put, row_count, sum_over_rows};
+use crate::element::Element;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// The sum of each column of rows of `n` values, in the fixed order of all sums over rows.
@@ -10,7 +11,7 @@ use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 ///
 /// # Panics
 /// When `x` is not whole rows.
-pub fn column_sums(x: &[f32], n: usize) -> Vec<f32> {
+pub fn column_sums<T: Element>(x: &[T], n: usize) -> Vec<f32> {
     let rows = row_count("column_sums", x.len(), n);
     let isa = Isa::detect();
     sum_over_rows(rows, n, x.len() * 4, |a, b, sums| {
@@ -19,12 +20,12 @@ pub fn column_sums(x: &[f32], n: usize) -> Vec<f32> {
     })
 }
 
-struct Sum<'a> {
-    x: &'a [f32],
+struct Sum<'a, T> {
+    x: &'a [T],
     sums: &'a mut [f32],
 }
 
-impl Kernel for Sum<'_> {
+impl<T: Element> Kernel for Sum<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn sums_by_hand() {
         assert_eq!(column_sums(&[1.0, 2.0, 10.0, 20.0], 2), [11.0, 22.0]);
-        assert_eq!(column_sums(&[], 2), [0.0, 0.0]);
+        assert_eq!(column_sums::<f32>(&[], 2), [0.0, 0.0]);
     }
 
     #[test]

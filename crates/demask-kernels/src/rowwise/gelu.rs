@@ -1,6 +1,7 @@
 //! GELU in its tanh form: `y = x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³)))`.
 
 use super::{get, over_values, put, same_len};
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
@@ -13,7 +14,7 @@ const CUBIC: f32 = 0.044_715;
 ///
 /// # Panics
 /// When the slices differ in length.
-pub fn gelu(x: &[f32], y: &mut [f32]) {
+pub fn gelu<T: Element>(x: &[T], y: &mut [T]) {
     same_len("gelu", x.len(), &[y.len()]);
     let (isa, out) = (Isa::detect(), MutPtr(y.as_mut_ptr()));
     over_values(x.len(), 20, |a, b| {
@@ -44,25 +45,9 @@ pub fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     });
 }
 
-/// Gradient of [`gelu`], in the place of x; in the place of `dy` the output once more, which a product after it
-/// needs for the gradient of its weight, and which costs nothing here.
-///
-/// # Panics
-/// When the slices differ in length.
-pub fn gelu_backward_in_place(x: &mut [f32], dy: &mut [f32]) {
-    same_len("gelu_backward_in_place", x.len(), &[dy.len()]);
-    let (isa, len) = (Isa::detect(), x.len());
-    let [x, dy] = [x, dy].map(|x| MutPtr(x.as_mut_ptr()));
-    over_values(len, 30, |a, b| {
-        // SAFETY: parts do not overlap.
-        let [x, dy] = [x, dy].map(|x| unsafe { x.slice(a, b - a) });
-        dispatch(isa, InPlace { x, dy });
-    });
-}
-
 /// The output and the slope at x.
 #[inline(always)]
-fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+pub(crate) fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let square = s.mul(x, x);
     // (1 + tanh u) / 2 is the logistic function of 2u.
     let twice = s.mul(x, s.fma(square, s.splat(SCALE * CUBIC), s.splat(SCALE)));
@@ -72,12 +57,12 @@ fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     (s.mul(x, sig), s.mul(sig, s.add(s.splat(1.0), turn)))
 }
 
-struct Forward<'a> {
-    x: &'a [f32],
-    y: &'a mut [f32],
+struct Forward<'a, T> {
+    x: &'a [T],
+    y: &'a mut [T],
 }
 
-impl Kernel for Forward<'_> {
+impl<T: Element> Kernel for Forward<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -107,24 +92,6 @@ impl Kernel for Backward<'_> {
     }
 }
 
-struct InPlace<'a> {
-    x: &'a mut [f32],
-    dy: &'a mut [f32],
-}
-
-impl Kernel for InPlace<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for j in (0..self.x.len()).step_by(LANES) {
-            let (x, dy) = (get(s, self.x, j), get(s, self.dy, j));
-            let (y, slope) = value_and_slope(s, x);
-            put(s, self.x, j, s.mul(dy, slope));
-            put(s, self.dy, j, y);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,9 +111,6 @@ mod tests {
             let mut dx = y.clone();
             gelu(&x, &mut y);
             gelu_backward(&x, &ones, &mut dx);
-            let (mut in_place, mut again) = (x.clone(), ones);
-            gelu_backward_in_place(&mut in_place, &mut again);
-            assert_eq!((&in_place, &again), (&dx, &y));
             for ((&x, y), dx) in x.iter().zip(y).zip(dx) {
                 let x = f64::from(x);
                 let slope = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5;

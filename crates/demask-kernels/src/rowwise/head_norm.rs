@@ -2,6 +2,7 @@
 
 use super::rms_norm::{Backward, Forward};
 use super::sum_over_rows;
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::simd::{Isa, dispatch};
 use crate::threads;
@@ -57,12 +58,12 @@ impl HeadRows {
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn head_norm(
-    x: &[f32],
+pub fn head_norm<T: Element>(
+    x: &[T],
     at: HeadRows,
     weight: &[f32],
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     inverse: &mut [f32],
 ) {
     at.check(x.len());
@@ -88,6 +89,7 @@ pub fn head_norm(
                 x: &x[r * at.stride + at.skip..][..width],
                 n,
                 weight: Some(weight),
+                shift: None,
                 eps,
                 y,
                 inverse,
@@ -104,13 +106,13 @@ pub fn head_norm(
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn head_norm_backward(
-    x: &[f32],
+pub fn head_norm_backward<T: Element>(
+    x: &[T],
     at: HeadRows,
     weight: &[f32],
     inverse: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
+    dy: &[T],
+    dx: &mut [T],
     dweight: &mut [f32],
 ) {
     at.check(x.len());
@@ -135,7 +137,7 @@ pub fn head_norm_backward(
     let total = sum_over_rows(at.rows, n, at.len() * 8, |a, b, dweight| {
         for r in a..b {
             let from = r * at.stride + at.skip;
-            let kernel = Backward::<false> {
+            let kernel = Backward::<T, false> {
                 x: &x[from..][..width],
                 n,
                 weight: Some(weight),
@@ -195,9 +197,9 @@ mod tests {
             heads: 0,
             head_dim: 2,
         };
-        head_norm(&[], at, &[1.0; 2], 1.0, &mut [], &mut []);
+        head_norm::<f32>(&[], at, &[1.0; 2], 1.0, &mut [], &mut []);
         let mut dweight = [9.0; 2];
-        head_norm_backward(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
+        head_norm_backward::<f32>(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
         assert_eq!(dweight, [0.0; 2]);
     }
 
@@ -232,7 +234,15 @@ mod tests {
             assert!(with_threads(1, run) == with_threads(3, run));
             let (y, inverse, dx, dw) = run();
             let (mut y1, mut inverse1) = (vec![0.0; part.len()], vec![0.0; rows * heads]);
-            rms_norm(&part, head_dim, Some(&weight), 1e-5, &mut y1, &mut inverse1);
+            rms_norm(
+                &part,
+                head_dim,
+                Some(&weight),
+                None,
+                1e-5,
+                &mut y1,
+                &mut inverse1,
+            );
             let (mut dx1, mut dw1) = (vec![0.0; part.len()], vec![0.0; head_dim]);
             let out = Some(&mut dw1[..]);
             rms_norm_backward(

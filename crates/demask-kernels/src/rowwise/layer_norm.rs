@@ -1,6 +1,7 @@
-//! Layer norm: `y = (x − mean) / √(variance + ε) · weight`; who has a shift adds it.
+//! Layer norm: `y = (x − mean) / √(variance + ε) · weight (+ shift)`.
 
 use super::{get, put, row_count, same_len, sum_over_rows};
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -9,23 +10,24 @@ use crate::threads;
 /// backward pass. The variance is the mean squared deviation, taken in a second pass.
 ///
 /// # Shapes
-/// `x`, `y`: `[rows, n]`; `weight`: `[n]`; `stats`: `[rows, 2]`.
+/// `x`, `y`: `[rows, n]`; `weight`, `shift`: `[n]`; `stats`: `[rows, 2]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn layer_norm(
+pub fn layer_norm<T: Element>(
     x: &[f32],
     n: usize,
     weight: Option<&[f32]>,
+    shift: Option<&[f32]>,
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     stats: &mut [f32],
 ) {
     let rows = row_count("layer_norm", x.len(), n);
     same_len("layer_norm", x.len(), &[y.len()]);
     same_len("layer_norm: stats", 2 * rows, &[stats.len()]);
-    if let Some(w) = weight {
-        same_len("layer_norm: weight", n, &[w.len()]);
+    for w in weight.iter().chain(&shift) {
+        same_len("layer_norm: weight, shift", n, &[w.len()]);
     }
     let isa = Isa::detect();
     let (y, stats) = (MutPtr(y.as_mut_ptr()), MutPtr(stats.as_mut_ptr()));
@@ -38,6 +40,7 @@ pub fn layer_norm(
                 x: &x[a * n..b * n],
                 n,
                 weight,
+                shift,
                 eps,
                 y,
                 stats,
@@ -124,16 +127,17 @@ fn backward<const ONTO: bool>(
     }
 }
 
-struct Forward<'a> {
+struct Forward<'a, T> {
     x: &'a [f32],
     n: usize,
     weight: Option<&'a [f32]>,
+    shift: Option<&'a [f32]>,
     eps: f32,
-    y: &'a mut [f32],
+    y: &'a mut [T],
     stats: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl<T: Element> Kernel for Forward<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -157,6 +161,9 @@ impl Kernel for Forward<'_> {
                 let mut v = s.mul(s.sub(get(s, x, j), s.splat(mean)), s.splat(r));
                 if let Some(w) = self.weight {
                     v = s.mul(v, get(s, w, j));
+                }
+                if let Some(shift) = self.shift {
+                    v = s.add(v, get(s, shift, j));
                 }
                 put(s, y, j, v);
             }
@@ -227,7 +234,15 @@ mod tests {
     fn a_row_by_hand() {
         // Mean 3, variance 1.
         let (mut y, mut stats) = ([0.0; 2], [0.0; 2]);
-        layer_norm(&[2.0, 4.0], 2, Some(&[5.0, 6.0]), 0.0, &mut y, &mut stats);
+        layer_norm(
+            &[2.0, 4.0],
+            2,
+            Some(&[5.0, 6.0]),
+            None,
+            0.0,
+            &mut y,
+            &mut stats,
+        );
         assert_eq!((y, stats), ([-5.0, 6.0], [3.0, 1.0]));
     }
 
@@ -272,7 +287,7 @@ mod tests {
         let wanted = reference(n, &x, w, &dy);
         agrees(&format!("{rows} x {n}"), &wanted, 2e-6, || {
             let (mut y, mut stats) = (vec![0.0; rows * n], vec![0.0; 2 * rows]);
-            layer_norm(&x, n, w, 1e-5, &mut y, &mut stats);
+            layer_norm(&x, n, w, None, 1e-5, &mut y, &mut stats);
             let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
             layer_norm_backward(&x, n, w, &stats, &dy, &mut dx, Some(&mut dw));
             let mut onto = vec![0.5; rows * n];

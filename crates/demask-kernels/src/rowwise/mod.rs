@@ -19,7 +19,6 @@
 //! | embedding with rows in bf16 | `bf16_rows.rs` | – |
 //! | AdamW | `adamw.rs` | Loshchilov & Hutter, 2017 |
 //! | sum | `add.rs` | – |
-//! | one row added to all | `add_to_rows.rs` | – |
 //! | sums of columns (gradient of a bias) | `column_sums.rs` | – |
 //! | lerp (moving average of the weights) | `lerp.rs` | – |
 //!
@@ -29,12 +28,11 @@
 
 mod adamw;
 mod add;
-mod add_to_rows;
 mod bf16_rows;
 mod column_sums;
 mod cross_entropy;
 mod embedding;
-mod gelu;
+pub(crate) mod gelu;
 mod group_norm;
 mod head_norm;
 mod join;
@@ -44,18 +42,17 @@ mod resample;
 mod rms_norm;
 mod rotary;
 pub(crate) mod score;
-mod silu;
+pub(crate) mod silu;
 mod stack;
 mod swiglu;
 
 pub use adamw::{AdamW, adamw_step};
 pub use add::add;
-pub use add_to_rows::add_to_rows;
 pub use bf16_rows::Bf16Rows;
 pub use column_sums::column_sums;
 pub use cross_entropy::{cross_entropy, cross_entropy_backward};
 pub use embedding::{embedding_gather, embedding_scatter_add};
-pub use gelu::{gelu, gelu_backward, gelu_backward_in_place};
+pub use gelu::{gelu, gelu_backward};
 pub use group_norm::{ChannelGradients, ChannelParams, GroupNorm, group_norm, group_norm_backward};
 pub use head_norm::{HeadRows, head_norm, head_norm_backward};
 pub use join::{join, split};
@@ -69,8 +66,9 @@ pub use score::{
 };
 pub use silu::{silu, silu_backward};
 pub use stack::stack;
-pub use swiglu::{swiglu, swiglu_backward, swiglu_rows, swiglu_rows_backward};
+pub use swiglu::{swiglu, swiglu_backward, swiglu_rows};
 
+use crate::element::Element;
 use crate::simd::{LANES, Simd};
 use crate::threads;
 
@@ -79,8 +77,10 @@ const CHUNK_ROWS: usize = 64;
 
 /// Lanes j.. of a slice; lanes beyond its end are 0.
 #[inline(always)]
-fn get<S: Simd>(s: S, x: &[f32], j: usize) -> S::V {
-    get_or(s, x, j, 0.0)
+fn get<S: Simd, T: Element>(s: S, x: &[T], j: usize) -> S::V {
+    let rest = &x[j..];
+    // SAFETY: `rest` has the number of values that is read.
+    unsafe { T::load_part(s, rest.as_ptr(), rest.len()) }
 }
 
 /// Lanes j.. of a slice; lanes beyond its end are `fill`.
@@ -99,16 +99,10 @@ fn get_or<S: Simd>(s: S, x: &[f32], j: usize, fill: f32) -> S::V {
 
 /// Writes lanes j.. of a slice, as many as it has.
 #[inline(always)]
-fn put<S: Simd>(s: S, x: &mut [f32], j: usize, v: S::V) {
+fn put<S: Simd, T: Element>(s: S, x: &mut [T], j: usize, v: S::V) {
     let rest = &mut x[j..];
     // SAFETY: `rest` has the number of values that is written.
-    unsafe {
-        if rest.len() >= LANES {
-            s.store(rest.as_mut_ptr(), v);
-        } else {
-            s.store_part(rest.as_mut_ptr(), rest.len(), v);
-        }
-    }
+    unsafe { T::store_part(s, rest.as_mut_ptr(), rest.len(), v) }
 }
 
 /// Number of rows of `n` values in a slice.

@@ -1,6 +1,7 @@
-//! RMS norm: `y = x / √(mean(x²) + ε) · weight`.
+//! RMS norm: `y = x / √(mean(x²) + ε) · weight (+ shift)`.
 
 use super::{get, put, row_count, same_len, sum_over_rows};
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -10,23 +11,24 @@ use crate::threads;
 /// A norm of each head is this operation with `n = head_dim`.
 ///
 /// # Shapes
-/// `x`, `y`: `[rows, n]`; `weight`: `[n]`; `inverse`: `[rows]`.
+/// `x`, `y`: `[rows, n]`; `weight`, `shift`: `[n]`; `inverse`: `[rows]`.
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn rms_norm(
+pub fn rms_norm<T: Element>(
     x: &[f32],
     n: usize,
     weight: Option<&[f32]>,
+    shift: Option<&[f32]>,
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     inverse: &mut [f32],
 ) {
     let rows = row_count("rms_norm", x.len(), n);
     same_len("rms_norm", x.len(), &[y.len()]);
     same_len("rms_norm", rows, &[inverse.len()]);
-    if let Some(w) = weight {
-        same_len("rms_norm: weight", n, &[w.len()]);
+    for w in weight.iter().chain(&shift) {
+        same_len("rms_norm: weight, shift", n, &[w.len()]);
     }
     let isa = Isa::detect();
     let (y, inverse) = (MutPtr(y.as_mut_ptr()), MutPtr(inverse.as_mut_ptr()));
@@ -39,6 +41,7 @@ pub fn rms_norm(
                 x: &x[a * n..b * n],
                 n,
                 weight,
+                shift,
                 eps,
                 y,
                 inverse,
@@ -109,7 +112,7 @@ fn backward<const ONTO: bool>(
         let (x, dy, inverse) = (&x[a * n..b * n], &dy[a * n..b * n], &inverse[a..b]);
         dispatch(
             isa,
-            Backward::<ONTO> {
+            Backward::<f32, ONTO> {
                 x,
                 n,
                 weight,
@@ -125,16 +128,17 @@ fn backward<const ONTO: bool>(
     }
 }
 
-pub(super) struct Forward<'a> {
-    pub x: &'a [f32],
+pub(super) struct Forward<'a, X, T> {
+    pub x: &'a [X],
     pub n: usize,
     pub weight: Option<&'a [f32]>,
+    pub shift: Option<&'a [f32]>,
     pub eps: f32,
-    pub y: &'a mut [f32],
+    pub y: &'a mut [T],
     pub inverse: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl<X: Element, T: Element> Kernel for Forward<'_, X, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -156,23 +160,26 @@ impl Kernel for Forward<'_> {
                 if let Some(w) = self.weight {
                     v = s.mul(v, get(s, w, j));
                 }
+                if let Some(shift) = self.shift {
+                    v = s.add(v, get(s, shift, j));
+                }
                 put(s, y, j, v);
             }
         }
     }
 }
 
-pub(super) struct Backward<'a, const ONTO: bool> {
-    pub x: &'a [f32],
+pub(super) struct Backward<'a, T, const ONTO: bool> {
+    pub x: &'a [T],
     pub n: usize,
     pub weight: Option<&'a [f32]>,
     pub inverse: &'a [f32],
-    pub dy: &'a [f32],
-    pub dx: &'a mut [f32],
+    pub dy: &'a [T],
+    pub dx: &'a mut [T],
     pub dweight: &'a mut [f32],
 }
 
-impl<const ONTO: bool> Kernel for Backward<'_, ONTO> {
+impl<T: Element, const ONTO: bool> Kernel for Backward<'_, T, ONTO> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -216,7 +223,15 @@ mod tests {
     fn a_row_by_hand() {
         // Mean of squares (9 + 16) / 2 = 12.5.
         let (mut y, mut inverse) = ([0.0; 2], [0.0; 1]);
-        rms_norm(&[3.0, 4.0], 2, Some(&[1.0, 2.0]), 0.0, &mut y, &mut inverse);
+        rms_norm(
+            &[3.0, 4.0],
+            2,
+            Some(&[1.0, 2.0]),
+            None,
+            0.0,
+            &mut y,
+            &mut inverse,
+        );
         assert!((y[0] - 0.848_528_1).abs() < 1e-6 && (y[1] - 2.262_741_7).abs() < 1e-6);
     }
 
@@ -255,7 +270,7 @@ mod tests {
         let wanted = reference(n, &x, w, &dy);
         agrees(&format!("{rows} x {n}"), &wanted, 2e-6, || {
             let (mut y, mut inverse) = (vec![0.0; rows * n], vec![0.0; rows]);
-            rms_norm(&x, n, w, 1e-5, &mut y, &mut inverse);
+            rms_norm(&x, n, w, None, 1e-5, &mut y, &mut inverse);
             let (mut dx, mut dw) = (vec![0.0; rows * n], vec![9.0; n]);
             rms_norm_backward(&x, n, w, &inverse, &dy, &mut dx, Some(&mut dw));
             let mut onto = vec![3.0; rows * n];

@@ -1,5 +1,6 @@
 //! Rotary positions: pairs of values turn by an angle that grows with the position.
 
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
@@ -103,8 +104,8 @@ pub fn rotary(
 /// # Panics
 /// As [`rotary`], and when the rows are not whole sequences of n.
 #[expect(clippy::too_many_arguments, reason = "a strided view takes four")]
-pub fn rotary_rows(
-    x: &mut [f32],
+pub fn rotary_rows<T: Element>(
+    x: &mut [T],
     rows: usize,
     row_stride: usize,
     heads: usize,
@@ -134,8 +135,8 @@ pub fn rotary_backward(
 }
 
 #[expect(clippy::too_many_arguments, reason = "a strided view takes four")]
-fn turn(
-    x: &mut [f32],
+fn turn<T: Element>(
+    x: &mut [T],
     rows: usize,
     row_stride: usize,
     heads: usize,
@@ -197,8 +198,8 @@ fn turn(
     });
 }
 
-struct Row<'a> {
-    x: &'a mut [f32],
+struct Row<'a, T> {
+    x: &'a mut [T],
     head_dim: usize,
     cos: &'a [f32],
     sin: &'a [f32],
@@ -206,7 +207,7 @@ struct Row<'a> {
     sign: f32,
 }
 
-impl Kernel for Row<'_> {
+impl<T: Element> Kernel for Row<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -226,8 +227,8 @@ impl Kernel for Row<'_> {
                 RotaryLayout::Interleaved => {
                     let pairs = head.as_chunks_mut::<2>().0.iter_mut();
                     for ((pair, &cos), &sin) in pairs.zip(self.cos).zip(self.sin) {
-                        let ([a, b], sin) = (*pair, sin * self.sign);
-                        *pair = [a * cos - b * sin, a * sin + b * cos];
+                        let ([a, b], sin) = (pair.map(Into::into), sin * self.sign);
+                        *pair = [a * cos - b * sin, a * sin + b * cos].map(T::from);
                     }
                 }
             }
@@ -289,7 +290,7 @@ mod tests {
     fn any_number_of_rows_without_heads() {
         let table = RotaryTable::with_frequencies(&[0.0], &[1.0]);
         let layout = RotaryLayout::HalfSplit;
-        rotary_rows(&mut [], usize::MAX, 0, 0, 2, &table, layout, false);
+        rotary_rows::<f32>(&mut [], usize::MAX, 0, 0, 2, &table, layout, false);
     }
 
     /// Rows of `stride` values with heads of `dim`, of which `turned` turn.

@@ -36,7 +36,7 @@ pub fn silu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
 
 /// The output and the slope at x.
 #[inline(always)]
-pub(super) fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
+pub(crate) fn value_and_slope<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let (sig, one) = (sigmoid(s, x), s.splat(1.0));
     let slope = s.mul(sig, s.fma(x, s.sub(one, sig), one));
     (s.mul(x, sig), slope)

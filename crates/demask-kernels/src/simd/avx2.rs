@@ -297,6 +297,17 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> Pair {
+        // SAFETY: the caller promises 16 readable values.
+        unsafe {
+            let wide = |p: *const u16| {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            };
+            (wide(p), wide(p.add(8)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Pair) {
         // SAFETY: the caller promises 16 writable values.
         unsafe {

@@ -268,6 +268,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for writing 16 values.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V);
+    /// Sixteen bf16.
+    /// # Safety
+    /// `p` is valid for reading 16 values.
+    unsafe fn load_bf16(self, p: *const u16) -> Self::V;
     /// Stores the lanes as sixteen bytes, rounded to nearest (ties to even), clamped to −128..=127.
     /// NaN becomes some byte.
     /// # Safety
@@ -496,6 +500,10 @@ mod tests {
                 let want = [0x3f80, 0x3f80, 0x3f81, 0x3f82, 0xbf80, 0x7f80];
                 assert_eq!(narrow[..6], want);
                 let number = |x: u16| f32::from_bits(u32::from(x) << 16);
+                s.store(out.as_mut_ptr(), s.load_bf16(narrow.as_ptr()));
+                for (x, &narrow) in out.iter().zip(&narrow) {
+                    assert_eq!(x.to_bits(), number(narrow).to_bits());
+                }
                 assert!(number(narrow[6]).is_nan() && number(narrow[7]).is_nan());
                 s.store(out.as_mut_ptr(), s.join_bf16(v, s.splat(3.0)));
                 for (x, &low) in out.iter().zip(&narrow) {

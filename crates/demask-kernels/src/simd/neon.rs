@@ -349,6 +349,13 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> Quads {
+        // SAFETY: the caller promises 16 readable values, four for each register.
+        each!(i, unsafe {
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p.add(4 * i))))
+        })
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Quads) {
         // Both the conversion and the narrowing keep to the range.
         let narrow: [int16x4_t; 4] = each!(i, vqmovn_s32(vcvtnq_s32_f32(v[i])));

@@ -253,6 +253,12 @@ impl Simd for Portable {
         unsafe { p.cast::<[u16; LANES]>().write_unaligned(v.map(bf16)) }
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> V {
+        // SAFETY: the caller promises 16 readable values.
+        let x = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        x.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: V) {
         // SAFETY: the caller promises 16 writable values. A cast to i8 clamps.
         unsafe {

@@ -1,7 +1,8 @@
 //! A tile of rows of A, rounded to the format.
 
 use super::words::lhs_panel;
-use super::{SLACK, quantise};
+use super::{SLACK, floats, quantise};
+use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
 use crate::mem::Scratch;
 use crate::simd::{LANES, Simd};
@@ -12,24 +13,27 @@ use crate::simd::{LANES, Simd};
 /// # Safety
 /// The source is readable at those places; `dst` is writable for `rows · layout.lhs_row() + SLACK` words.
 #[inline(always)]
-pub(crate) unsafe fn left<S: Simd>(
+pub(crate) unsafe fn left<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     rows: usize,
     dst: *mut f32,
 ) {
     // SAFETY: the caller's promises, handed on.
     unsafe {
-        match layout.format {
-            Format::F32 => lhs_panel(s, src, (rs, cs), rows, layout.k, dst),
-            Format::Bf16 if cs == 1 => pairs(s, layout, src, rs, rows, dst),
-            Format::Bf16 => joined(s, layout, src, (rs, cs), rows, dst),
-            Format::Int8 { .. } => {
-                quantised(s, layout, src, (rs, cs), rows, dst, i32::from(S::ZERO));
-            }
-            Format::Int4 { .. } => quantised(s, layout, src, (rs, cs), rows, dst, 8),
+        let zero = match layout.format {
+            Format::Bf16 if cs == 1 => return pairs(s, layout, src, rs, rows, dst),
+            Format::Bf16 => return joined(s, layout, src, (rs, cs), rows, dst),
+            Format::F32 => None,
+            Format::Int8 { .. } => Some(i32::from(S::ZERO)),
+            Format::Int4 { .. } => Some(8),
+        };
+        let (src, strides, _held) = floats(src, (rs, cs), (rows, layout.k));
+        match zero {
+            None => lhs_panel(s, src, strides, rows, layout.k, dst),
+            Some(zero) => quantised(s, layout, src, strides, rows, dst, zero),
         }
     }
 }
@@ -39,10 +43,10 @@ pub(crate) unsafe fn left<S: Simd>(
 /// # Safety
 /// As for [`left`], with steps that are neighbours.
 #[inline(always)]
-unsafe fn pairs<S: Simd>(
+unsafe fn pairs<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     rs: usize,
     rows: usize,
     dst: *mut f32,
@@ -55,11 +59,7 @@ unsafe fn pairs<S: Simd>(
         for i in 0..rows {
             let (src, line) = (src.add(i * rs), line.add(i * width).cast::<u16>());
             for j in (0..k).step_by(LANES) {
-                let v = if k - j >= LANES {
-                    s.load(src.add(j))
-                } else {
-                    s.load_part(src.add(j), k - j, 0.0)
-                };
+                let v = T::load_part(s, src.add(j), k - j);
                 s.store_bf16(line.add(j), v);
             }
         }
@@ -72,10 +72,10 @@ unsafe fn pairs<S: Simd>(
 /// # Safety
 /// As for [`left`].
 #[inline(always)]
-unsafe fn joined<S: Simd>(
+unsafe fn joined<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     rows: usize,
     dst: *mut f32,
@@ -98,10 +98,10 @@ unsafe fn joined<S: Simd>(
 /// # Safety
 /// Steps below `end` of each row are readable.
 #[inline(always)]
-pub(super) unsafe fn step<S: Simd>(
+pub(super) unsafe fn step<S: Simd, T: Element>(
     s: S,
     end: usize,
-    (src, (rs, cs), rows): (*const f32, (usize, usize), usize),
+    (src, (rs, cs), rows): (*const T, (usize, usize), usize),
     k: usize,
 ) -> S::V {
     if k >= end {
@@ -111,14 +111,14 @@ pub(super) unsafe fn step<S: Simd>(
     // SAFETY: the caller's promises.
     unsafe {
         if rs == 1 && rows == LANES {
-            return s.load(p);
+            return T::load(s, p);
         }
         if rs == 1 {
-            return s.load_part(p, rows, 0.0);
+            return T::load_part(s, p, rows);
         }
         let mut lanes = [0.0; LANES];
         for (i, lane) in lanes.iter_mut().enumerate().take(rows) {
-            *lane = *p.add(i * rs);
+            *lane = (*p.add(i * rs)).into();
         }
         s.load(lanes.as_ptr())
     }

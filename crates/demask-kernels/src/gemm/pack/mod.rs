@@ -19,10 +19,40 @@ pub(crate) use right::right;
 pub(crate) use tiles::{tiles, width as tiles_width};
 pub(crate) use words::lhs_panel;
 
+use crate::Precision;
+use crate::element::Element;
+use crate::mem::Scratch;
 use crate::simd::LANES;
 
 /// Values that a pack may write past the end of its panel (overlapping full-width stores).
 pub(crate) const SLACK: usize = LANES;
+
+/// Values as f32: where they lie, if they are, else in a copy, row-major, that lives as long as the last part. The
+/// second one has the strides of rows and of columns.
+///
+/// # Safety
+/// The values at `src[i·strides.0 + j·strides.1]` are readable.
+#[inline(always)]
+pub(crate) unsafe fn floats<T: Element>(
+    src: *const T,
+    strides: (usize, usize),
+    (rows, cols): (usize, usize),
+) -> (*const f32, (usize, usize), Option<Scratch>) {
+    if T::PRECISION == Precision::F32 {
+        return (src.cast(), strides, None);
+    }
+    let mut copy = Scratch::take(rows * cols);
+    for i in 0..rows {
+        for j in 0..cols {
+            // SAFETY: the caller's promise; the copy has room for every value.
+            unsafe {
+                let x = *src.add(i * strides.0 + j * strides.1);
+                *copy.as_mut_ptr().add(i * cols + j) = x.into();
+            }
+        }
+    }
+    (copy.as_ptr(), (cols, 1), Some(copy))
+}
 
 /// Splits `m` rows into the fewest tiles of at most `mr` rows, as even as possible (in whole `unit`s of rows but for
 /// the last), and returns the first row of tile `i` (so tile `i` is `start(i)..start(i + 1)`). Even tiles leave

@@ -1,7 +1,8 @@
 //! A panel of columns of B, rounded to the format.
 
-use super::quantise;
 use super::words::rhs_panel;
+use super::{floats, quantise};
+use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
 use crate::mem::Scratch;
 use crate::simd::{LANES, Simd};
@@ -13,10 +14,10 @@ use crate::simd::{LANES, Simd};
 /// The source is readable at those places; `dst` is writable for `words·NR` words and `scales` for
 /// `groups·NR`.
 #[inline(always)]
-pub(crate) unsafe fn right<S: Simd>(
+pub(crate) unsafe fn right<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     cols: usize,
     dst: *mut f32,
@@ -25,11 +26,14 @@ pub(crate) unsafe fn right<S: Simd>(
     // SAFETY: the caller's promises, handed on.
     unsafe {
         match layout.format {
-            Format::F32 => rhs_panel(s, src, (rs, cs), layout.k, cols, dst),
             Format::Bf16 if cs == 1 => joined(s, layout, src, rs, cols, dst),
             Format::Bf16 => pairs(s, layout, src, (rs, cs), cols, dst),
-            Format::Int8 { .. } | Format::Int4 { .. } => {
-                quantised(s, layout, src, (rs, cs), cols, dst, scales);
+            format => {
+                let (src, strides, _held) = floats(src, (rs, cs), (layout.k, cols));
+                match format {
+                    Format::F32 => rhs_panel(s, src, strides, layout.k, cols, dst),
+                    _ => quantised(s, layout, src, strides, cols, dst, scales),
+                }
             }
         }
     }
@@ -40,10 +44,10 @@ pub(crate) unsafe fn right<S: Simd>(
 /// # Safety
 /// As for [`right`], with columns that are neighbours.
 #[inline(always)]
-unsafe fn joined<S: Simd>(
+unsafe fn joined<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     rs: usize,
     cols: usize,
     dst: *mut f32,
@@ -58,9 +62,9 @@ unsafe fn joined<S: Simd>(
                     if k >= layout.k || left == 0 {
                         s.splat(0.0)
                     } else if left >= LANES {
-                        s.load(p)
+                        T::load(s, p)
                     } else {
-                        s.load_part(p, left, 0.0)
+                        T::load_part(s, p, left)
                     }
                 };
                 let pair = s.join_bf16(step(2 * w), step(2 * w + 1));
@@ -75,13 +79,13 @@ unsafe fn joined<S: Simd>(
 /// # Safety
 /// The column is readable; `copy` is writable for `k` values.
 #[inline(always)]
-unsafe fn column(
-    src: *const f32,
+unsafe fn column<T: Copy>(
+    src: *const T,
     (rs, cs): (usize, usize),
     k: usize,
     j: usize,
-    copy: *mut f32,
-) -> *const f32 {
+    copy: *mut T,
+) -> *const T {
     // SAFETY: the caller's promises.
     unsafe {
         let src = src.add(j * cs);
@@ -100,24 +104,24 @@ unsafe fn column(
 /// # Safety
 /// As for [`right`].
 #[inline(always)]
-unsafe fn pairs<S: Simd>(
+unsafe fn pairs<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     strides: (usize, usize),
     cols: usize,
     dst: *mut f32,
 ) {
     let (k, width) = (layout.k, layout.words.next_multiple_of(LANES));
     let (mut lines, mut copy) = (Scratch::take(cols * width), Scratch::take(k));
-    let (lines, copy) = (lines.as_mut_ptr(), copy.as_mut_ptr());
+    let (lines, copy) = (lines.as_mut_ptr(), copy.as_mut_ptr().cast::<T>());
     // SAFETY: a line has room for `width` pairs, of which at most one whole vector beyond k is written.
     unsafe {
         for j in 0..cols {
             let x = column(src, strides, k, j, copy);
             let line = lines.add(j * width).cast::<u16>();
             for l in (0..k).step_by(LANES) {
-                s.store_bf16(line.add(l), s.load_part(x.add(l), k - l, 0.0));
+                s.store_bf16(line.add(l), T::load_part(s, x.add(l), k - l));
             }
         }
         rhs_panel(s, lines, (1, width), layout.words, cols, dst);

@@ -1,6 +1,8 @@
 //! A tile of rows of A for a unit that multiplies tiles.
 
+use super::floats;
 use super::left::{RowQuantiser, step};
+use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
 use crate::mem::Scratch;
 use crate::simd::amx::{ROWS, WORDS};
@@ -21,10 +23,10 @@ pub(crate) fn width(layout: &Layout) -> usize {
 /// The source is readable at those places; `dst` is writable for [`width`] words of each row, their number rounded up
 /// to 16, and `2 · groups · rows` more.
 #[inline(always)]
-pub(crate) unsafe fn tiles<S: Simd>(
+pub(crate) unsafe fn tiles<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     rows: usize,
     dst: *mut f32,
@@ -40,10 +42,8 @@ pub(crate) unsafe fn tiles<S: Simd>(
                     let (row, to) = (src.add(i * rs), place(i));
                     for k in (0..2 * width).step_by(LANES) {
                         let left = layout.k.saturating_sub(k);
-                        let v = if left >= LANES {
-                            s.load(row.add(k))
-                        } else if left > 0 {
-                            s.load_part(row.add(k), left, 0.0)
+                        let v = if left > 0 {
+                            T::load_part(s, row.add(k), left)
                         } else {
                             s.splat(0.0)
                         };
@@ -64,6 +64,7 @@ pub(crate) unsafe fn tiles<S: Simd>(
                 return;
             }
             _ => {
+                let (src, (rs, cs), _held) = floats(src, (rs, cs), (rows, layout.k));
                 let mut line = Scratch::take(width);
                 let line = line.as_mut_ptr();
                 std::slice::from_raw_parts_mut(line, width).fill(0.0);
@@ -91,10 +92,10 @@ pub(crate) unsafe fn tiles<S: Simd>(
 /// # Safety
 /// As for [`tiles`], for at most 16 rows; `to` is writable for a tile.
 #[inline(always)]
-unsafe fn joined<S: Simd>(
+unsafe fn joined<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     rows: usize,
     k0: usize,

@@ -1,4 +1,5 @@
 mod formats;
+mod hidden;
 
 use super::*;
 use crate::simd::with_every_isa;
@@ -180,7 +181,7 @@ fn empty_dimensions() {
 fn shapes_whose_places_cannot_be_counted_are_refused() {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     let (huge, none, bias) = ((1 << 63) + 1, MatrixRef::new(&[], 0, 2), [1.0, 2.0]);
-    let a = MatrixRef::new(&[], huge, 0);
+    let a = MatrixRef::<f32>::new(&[], huge, 0);
     let refused = |f: &dyn Fn() -> usize| {
         let panic = catch_unwind(AssertUnwindSafe(f)).expect_err("refused");
         let text = panic.downcast_ref::<String>().expect("a message");
@@ -305,7 +306,7 @@ fn shapes_that_do_not_fit_are_named() {
 #[test]
 #[should_panic(expected = "does not fill")]
 fn sizes_that_overflow_are_refused() {
-    MatrixRef::new(&[], 1 << 32, 1 << 32);
+    MatrixRef::<f32>::new(&[], 1 << 32, 1 << 32);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The three products of a linear that is trained: its output, and the gradients of its input and its weight.
 
-use demask_kernels::Precision;
-use demask_kernels::gemm::{self, MatrixRef};
+use demask_kernels::gemm::{self, MatrixRef, Rhs};
+use demask_kernels::{Element, Precision, Reused};
 use tracing::span::EnteredSpan;
 
 use crate::span;
@@ -25,14 +25,21 @@ impl<'a> Dense<'a> {
     pub fn forward(&self, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let x = self.input(x);
         let _span = self.span(x.rows());
-        gemm::product(x, self.precision.rhs(self.weight.t()), bias)
+        gemm::product(x, self.rhs(), bias)
+    }
+
+    /// The same, stored for another operation.
+    pub fn forward_in<T: Element, U: Element>(&self, x: &[T], bias: Option<&[f32]>) -> Reused<U> {
+        let x = self.input(x);
+        let _span = self.span(x.rows());
+        gemm::product_in(x, self.rhs(), bias)
     }
 
     /// `to + (x Wᵀ + b)` for `to` `[rows, out]`.
-    pub fn forward_plus(&self, to: &[f32], x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    pub fn forward_plus<T: Element>(&self, to: &[f32], x: &[T], bias: Option<&[f32]>) -> Vec<f32> {
         let x = self.input(x);
         let _span = self.span(x.rows());
-        gemm::product_plus(to, x, self.precision.rhs(self.weight.t()), bias)
+        gemm::product_plus(to, x, self.rhs(), bias)
     }
 
     /// `g W`: from the gradient of the output, `[rows, out]`, to that of the input.
@@ -42,19 +49,59 @@ impl<'a> Dense<'a> {
         gemm::product(g, self.precision.rhs(self.weight), None)
     }
 
+    /// The same, stored for another operation.
+    pub fn input_gradient_in<T: Element, U: Element>(&self, g: &[T]) -> Reused<U> {
+        let g = self.output(g);
+        let _span = self.span(g.rows());
+        gemm::product_in(g, self.precision.rhs(self.weight), None)
+    }
+
+    /// The hidden rows of an MLP that begins with the weights `up` and, if it is gated, `gate`, each with its bias, and
+    /// the active ones; see [`gemm::hidden_rows`].
+    pub fn hidden_rows<T: Element>(
+        x: &[T],
+        gate: Option<(Self, Option<&[f32]>)>,
+        up: (Self, Option<&[f32]>),
+    ) -> (Reused<T>, Reused<T>) {
+        let x = up.0.input(x);
+        let products = 1 + usize::from(gate.is_some());
+        let _span = up.0.span(products * x.rows());
+        gemm::hidden_rows(x, gate.map(|(w, bias)| (w.rhs(), bias)), (up.0.rhs(), up.1))
+    }
+
+    /// [`input_gradient`](Self::input_gradient) and on to the hidden rows, in their place; gives the active ones, see
+    /// [`gemm::hidden_rows_backward`].
+    pub fn hidden_gradient<T: Element>(
+        &self,
+        g: &[f32],
+        gated: bool,
+        hidden: &mut [T],
+    ) -> Reused<T> {
+        let g = self.output(g);
+        let _span = self.span(g.rows());
+        gemm::hidden_rows_backward(g, self.precision.rhs(self.weight), gated, hidden)
+    }
+
     /// `gᵀ x`: the gradient of the weight.
-    pub fn weight_gradient(&self, g: &[f32], x: &[f32]) -> Vec<f32> {
+    pub fn weight_gradient<T: Element, U: Element>(&self, g: &[T], x: &[U]) -> Vec<f32> {
         let (g, x) = (self.output(g), self.input(x));
         let _span = self.span(g.rows());
         gemm::product(g.t(), self.precision.rhs(x), None)
     }
 
-    fn input<'x>(&self, x: &'x [f32]) -> MatrixRef<'x> {
+    /// The weight as the right operand of the forward product.
+    fn rhs(&self) -> Rhs<'a> {
+        self.precision.rhs(self.weight.t())
+    }
+
+    /// Rows that the weight reads, as a matrix.
+    fn input<'x, T>(&self, x: &'x [T]) -> MatrixRef<'x, T> {
         let inner = self.weight.cols();
         MatrixRef::new(x, x.len() / inner, inner)
     }
 
-    fn output<'x>(&self, g: &'x [f32]) -> MatrixRef<'x> {
+    /// Rows that the weight gives, as a matrix.
+    fn output<'x, T>(&self, g: &'x [T]) -> MatrixRef<'x, T> {
         let out = self.weight.rows();
         MatrixRef::new(g, g.len() / out, out)
     }

@@ -82,6 +82,6 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, norm: Norm) -> (FlexTensor, Vec<
     let [rows, width] = dims(x);
     let [x, w] = [x, weight].map(Contiguous::new);
     let mut y = vec![0.0; rows * width];
-    let stats = norm.forward(x.values(), w.values(), &mut y);
+    let stats = norm.forward(x.values(), w.values(), None, &mut y);
     (tensor(y, [rows, width]), stats)
 }

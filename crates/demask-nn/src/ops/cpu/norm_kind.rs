@@ -1,6 +1,6 @@
 //! The two norms over the last axis, on slices.
 
-use demask_kernels::rowwise;
+use demask_kernels::{Element, rowwise};
 
 use crate::span;
 
@@ -20,21 +20,27 @@ impl Norm {
         }
     }
 
-    /// Writes `x` `[rows, width]` normed and times `weight` `[width]` to `y`; gives the row statistics that the
-    /// backward pass reads.
-    pub fn forward(self, x: &[f32], weight: &[f32], y: &mut [f32]) -> Vec<f32> {
+    /// Writes `x` `[rows, width]` normed, times `weight` `[width]` and plus `shift` `[width]` to `y`; gives the row
+    /// statistics that the backward pass reads.
+    pub fn forward<T: Element>(
+        self,
+        x: &[f32],
+        weight: &[f32],
+        shift: Option<&[f32]>,
+        y: &mut [T],
+    ) -> Vec<f32> {
         let _span = span::part("norm");
         let (width, w) = (weight.len(), Some(weight));
         let rows = x.len() / width;
         match self {
             Self::Rms(eps) => {
                 let mut inverse = vec![0.0; rows];
-                rowwise::rms_norm(x, width, w, eps, y, &mut inverse);
+                rowwise::rms_norm(x, width, w, shift, eps, y, &mut inverse);
                 inverse
             }
             Self::Layer(eps) => {
                 let mut stats = vec![0.0; 2 * rows];
-                rowwise::layer_norm(x, width, w, eps, y, &mut stats);
+                rowwise::layer_norm(x, width, w, shift, eps, y, &mut stats);
                 stats
             }
         }

@@ -9,7 +9,7 @@ use demask_kernels::attention::{
     HeadsMut, HeadsRef, KeyRanges, attention_backward, attention_forward,
 };
 use demask_kernels::rowwise::{self, HeadRows};
-use demask_kernels::{Precision, Reused};
+use demask_kernels::{Bf16, Element, Precision, Reused};
 
 use super::super::attention::{attended, attended_back, scale};
 use super::super::dense::Dense;
@@ -120,22 +120,36 @@ trait AttentionBranchBackend: Backend {
 
 impl AttentionBranchBackend for Flex {
     fn attention_branch(inputs: Inputs<Self>, setting: Setting) -> FlexTensor {
-        forward(&Parts::new(&inputs.all()), &setting).0
+        let parts = Parts::new(&inputs.all());
+        match setting.precision {
+            Precision::F32 => forward::<f32>(&parts, &setting).0,
+            Precision::Bf16 => forward::<Bf16>(&parts, &setting).0,
+        }
     }
 }
 
 impl<C: CheckpointStrategy> AttentionBranchBackend for Autodiff<Flex, C> {
     fn attention_branch(inputs: Inputs<Self>, setting: Setting) -> FloatTensor<Self> {
-        register::<C, _, INPUTS>(inputs.all(), |inputs| {
-            let (y, kept) = forward(&Parts::new(&inputs), &setting);
-            let saved = Saved {
-                inputs,
-                setting,
-                kept,
-            };
-            (y, saved)
-        })
+        match setting.precision {
+            Precision::F32 => tracked::<C, f32>(inputs, setting),
+            Precision::Bf16 => tracked::<C, Bf16>(inputs, setting),
+        }
     }
+}
+
+fn tracked<C: CheckpointStrategy, T: Element>(
+    inputs: Inputs<Autodiff<Flex, C>>,
+    setting: Setting,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    register::<C, _, INPUTS>(inputs.all(), |inputs| {
+        let (y, kept) = forward::<T>(&Parts::new(&inputs), &setting);
+        let saved = Saved {
+            inputs,
+            setting,
+            kept,
+        };
+        (y, saved)
+    })
 }
 
 /// What is not a tensor.
@@ -186,7 +200,7 @@ impl Setting {
     }
 
     /// Turns the first `heads` heads of rows of `stride` values by their positions, or `back`.
-    fn turn(&self, x: &mut [f32], stride: usize, heads: usize, back: bool) {
+    fn turn<T: Element>(&self, x: &mut [T], stride: usize, heads: usize, back: bool) {
         if let Some(table) = &self.rotary {
             let _span = span::part("rotary");
             let (angles, layout) = (&table.angles, table.layout.into());
@@ -249,26 +263,26 @@ impl Parts {
 
 /// What the backward pass does not compute again.
 #[derive(Clone, Debug)]
-struct Kept {
+struct Kept<T: Element> {
     /// Queries, keys and values `[rows, row]`; turned, if there are no norms of heads.
-    qkv: Vec<f32>,
+    qkv: Reused<T>,
     /// Queries and keys after their norms, turned.
-    normed: Option<[NormedHeads; 2]>,
+    normed: Option<[NormedHeads<T>; 2]>,
     /// What attention gave.
-    out: Reused,
+    out: Reused<T>,
     lse: Vec<f32>,
 }
 
 #[derive(Clone, Debug)]
-struct NormedHeads {
+struct NormedHeads<T: Element> {
     /// `[rows, heads, head_dim]`.
-    values: Reused,
+    values: Reused<T>,
     inverse: Vec<f32>,
 }
 
-impl NormedHeads {
+impl<T: Element> NormedHeads<T> {
     /// The heads of `part` normed and turned.
-    fn new(qkv: &[f32], weight: &[f32], part: usize, setting: &Setting) -> Self {
+    fn new(qkv: &[T], weight: &[f32], part: usize, setting: &Setting) -> Self {
         let at = setting.heads_at(part);
         let mut values = Reused::take(at.len());
         let mut inverse = vec![0.0; at.rows * at.heads];
@@ -282,9 +296,9 @@ impl NormedHeads {
     }
 }
 
-impl Kept {
+impl<T: Element> Kept<T> {
     /// Queries, keys and values as attention reads them.
-    fn heads(&self, setting: &Setting) -> [HeadsRef<'_>; 3] {
+    fn heads(&self, setting: &Setting) -> [HeadsRef<'_, T>; 3] {
         let [q, k, v] = HeadsRef::parts(&self.qkv, setting.size, setting.heads, setting.head_dim);
         match &self.normed {
             None => [q, k, v],
@@ -297,13 +311,13 @@ impl Kept {
     }
 }
 
-fn forward(parts: &Parts, setting: &Setting) -> (FlexTensor, Kept) {
+fn forward<T: Element>(parts: &Parts, setting: &Setting) -> (FlexTensor, Kept<T>) {
     let (x, width, widths) = (parts.x.values(), parts.width, setting.widths());
-    let (read, _) = parts.before(setting).forward(x);
+    let (read, _) = parts.before(setting).forward::<T>(x);
     let weights = stack(parts.qkv.each_ref());
     let biases = stack_biases(parts.qkv_bias.each_ref(), widths);
     let projection = Dense::new(&weights, [setting.row(), width], setting.precision);
-    let mut qkv = projection.forward(&read, biases.as_deref());
+    let mut qkv: Reused<T> = projection.forward_in(&read, biases.as_deref());
     drop(read);
     let normed = match parts.head_norms.each_ref().map(Contiguous::present) {
         [Some(q), Some(k)] => {
@@ -345,13 +359,13 @@ fn forward(parts: &Parts, setting: &Setting) -> (FlexTensor, Kept) {
 }
 
 #[derive(Clone, Debug)]
-struct Saved {
+struct Saved<T: Element> {
     inputs: [FlexTensor; INPUTS],
     setting: Setting,
-    kept: Kept,
+    kept: Kept<T>,
 }
 
-impl Gradient<INPUTS> for Saved {
+impl<T: Element> Gradient<INPUTS> for Saved<T> {
     fn inputs(self, output: FlexTensor, wanted: [bool; INPUTS]) -> [Option<FlexTensor>; INPUTS] {
         let (parts, setting, kept) = (Parts::new(&self.inputs), &self.setting, self.kept);
         let (width, widths) = (parts.width, setting.widths());
@@ -372,14 +386,14 @@ impl Gradient<INPUTS> for Saved {
             [found[11], found[12]] = [d_o, d_o_bias];
             return found;
         }
-        let dout = out.input_gradient(g.values());
+        let dout: Reused<T> = out.input_gradient_in(g.values());
         drop(g);
 
         let (dqkv, [d_q_norm, d_k_norm]) = heads_backward(&parts, setting, &kept, &dout);
         drop((kept, dout));
 
         let before = parts.before(setting);
-        let (read, stats) = before.forward(parts.x.values());
+        let (read, stats) = before.forward::<T>(parts.x.values());
         let weights = stack(parts.qkv.each_ref());
         let projection = Dense::new(&weights, [setting.row(), width], setting.precision);
         let [d_q, d_k, d_v] = match q || k || v {
@@ -402,7 +416,8 @@ impl Gradient<INPUTS> for Saved {
         // The first block over frozen embeddings has nothing before its products.
         let [dx, d_scale, d_shift] = match x || scale_ || shift {
             true => {
-                let (dread, wanted) = (projection.input_gradient(&dqkv), [x, scale_, shift]);
+                let wanted = [x, scale_, shift];
+                let dread: Reused = projection.input_gradient_in(&dqkv);
                 before.backward(parts.x.values(), &stats, &dread, output, wanted)
             }
             false => [None, None, None],
@@ -430,14 +445,14 @@ impl Gradient<INPUTS> for Saved {
 }
 
 /// From the gradient of what attention gave to that of the fused rows, and those of the norms of heads.
-fn heads_backward(
+fn heads_backward<T: Element>(
     parts: &Parts,
     setting: &Setting,
-    kept: &Kept,
-    dout: &[f32],
-) -> (Reused, [Option<Vec<f32>>; 2]) {
+    kept: &Kept<T>,
+    dout: &[T],
+) -> (Reused<T>, [Option<Vec<f32>>; 2]) {
     let (size, heads, head_dim) = (setting.size, setting.heads, setting.head_dim);
-    let attend_back = |[dq, dk, dv]: [HeadsMut<'_>; 3]| {
+    let attend_back = |[dq, dk, dv]: [HeadsMut<'_, T>; 3]| {
         let _span = attended_back(
             setting.ranges.pairs(size[0]),
             setting.dims(0),

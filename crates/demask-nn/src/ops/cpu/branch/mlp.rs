@@ -3,13 +3,13 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use demask_kernels::{Precision, Reused, rowwise};
+use demask_kernels::{Bf16, Element, Precision, Reused, rowwise};
 
 use super::super::dense::Dense;
 use super::super::gradient::{Gradient, register};
 use super::super::norm_kind::Norm;
 use super::super::storage::{Contiguous, dims, or_absent, tensor};
-use super::{Before, stack, stack_biases, unstack};
+use super::{Before, stack, unstack};
 use crate::ops::MlpBranch;
 use crate::span;
 
@@ -82,22 +82,36 @@ trait MlpBranchBackend: Backend {
 
 impl MlpBranchBackend for Flex {
     fn mlp_branch(inputs: Inputs<Self>, setting: Setting) -> FlexTensor {
-        forward(&Parts::new(&inputs.all()), setting).0
+        let parts = Parts::new(&inputs.all());
+        match setting.precision {
+            Precision::F32 => forward::<f32>(&parts, setting).0,
+            Precision::Bf16 => forward::<Bf16>(&parts, setting).0,
+        }
     }
 }
 
 impl<C: CheckpointStrategy> MlpBranchBackend for Autodiff<Flex, C> {
     fn mlp_branch(inputs: Inputs<Self>, setting: Setting) -> FloatTensor<Self> {
-        register::<C, _, INPUTS>(inputs.all(), |inputs| {
-            let (y, inner) = forward(&Parts::new(&inputs), setting);
-            let saved = Saved {
-                inputs,
-                setting,
-                inner,
-            };
-            (y, saved)
-        })
+        match setting.precision {
+            Precision::F32 => tracked::<C, f32>(inputs, setting),
+            Precision::Bf16 => tracked::<C, Bf16>(inputs, setting),
+        }
     }
+}
+
+fn tracked<C: CheckpointStrategy, T: Element>(
+    inputs: Inputs<Autodiff<Flex, C>>,
+    setting: Setting,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    register::<C, _, INPUTS>(inputs.all(), |inputs| {
+        let (y, hidden) = forward::<T>(&Parts::new(&inputs), setting);
+        let saved = Saved {
+            inputs,
+            setting,
+            hidden,
+        };
+        (y, saved)
+    })
 }
 
 /// What is not a tensor.
@@ -166,16 +180,16 @@ impl Parts {
         self.gate_up[0].present().is_some()
     }
 
-    /// The rows that the last product reads, from those of the first.
-    fn active(&self, inner: &[f32]) -> Reused {
+    /// What the activation makes of hidden rows.
+    fn active<T: Element>(&self, hidden: &[T]) -> Reused<T> {
         let rows = self.x.values().len() / self.width;
         let mut active = Reused::take(rows * self.inner);
         if self.is_gated() {
             let _span = span::part("swiglu");
-            rowwise::swiglu_rows(inner, self.inner, &mut active);
+            rowwise::swiglu_rows(hidden, self.inner, &mut active);
         } else {
             let _span = span::part("gelu");
-            rowwise::gelu(inner, &mut active);
+            rowwise::gelu(hidden, &mut active);
         }
         active
     }
@@ -186,32 +200,30 @@ impl Parts {
     }
 }
 
-/// The sum, and what the backward pass does not compute again: the rows inside, gate and up side by side.
-fn forward(parts: &Parts, setting: Setting) -> (FlexTensor, Vec<f32>) {
+/// The sum, and what the backward pass does not compute again: the hidden rows, gate and up side by side.
+fn forward<T: Element>(parts: &Parts, setting: Setting) -> (FlexTensor, Reused<T>) {
     let (x, width) = (parts.x.values(), parts.width);
-    let (read, _) = parts.before(setting).forward(x);
-    let weights = stack(parts.gate_up.each_ref());
-    let biases = stack_biases(parts.gate_up_bias.each_ref(), parts.rows());
-    let first = Dense::new(
-        &weights,
-        [parts.rows().iter().sum(), width],
-        setting.precision,
-    );
-    let inner = first.forward(&read, biases.as_deref());
+    let (read, _) = parts.before(setting).forward::<T>(x);
+    let first = |part: usize| {
+        let weight = parts.gate_up[part].values();
+        let weight = Dense::new(weight, [parts.inner, width], setting.precision);
+        (weight, parts.gate_up_bias[part].present())
+    };
+    let gate = parts.is_gated().then(|| first(0));
+    let (hidden, active) = Dense::hidden_rows(&read, gate, first(1));
     drop(read);
-    let active = parts.active(&inner);
     let y = (parts.down(setting)).forward_plus(x, &active, parts.down_bias.present());
-    (tensor(y, [x.len() / width, width]), inner)
+    (tensor(y, [x.len() / width, width]), hidden)
 }
 
 #[derive(Clone, Debug)]
-struct Saved {
+struct Saved<T: Element> {
     inputs: [FlexTensor; INPUTS],
     setting: Setting,
-    inner: Vec<f32>,
+    hidden: Reused<T>,
 }
 
-impl Gradient<INPUTS> for Saved {
+impl<T: Element> Gradient<INPUTS> for Saved<T> {
     fn inputs(self, output: FlexTensor, wanted: [bool; INPUTS]) -> [Option<FlexTensor>; INPUTS] {
         let (parts, setting) = (Parts::new(&self.inputs), self.setting);
         let (width, n) = (parts.width, parts.inner);
@@ -231,35 +243,27 @@ impl Gradient<INPUTS> for Saved {
         let last = parts.down(setting);
         let d_down_bias =
             down_bias.then(|| tensor(rowwise::column_sums(g.values(), width), [width]));
-        let d_down = |active: &[f32]| tensor(last.weight_gradient(g.values(), active), [width, n]);
+        let d_down = |active: &[T]| tensor(last.weight_gradient(g.values(), active), [width, n]);
         if !wanted[..7].contains(&true) {
             // Nothing before the last product.
             let mut found = [const { None }; INPUTS];
-            found[7] = down.then(|| d_down(&parts.active(&self.inner)));
+            found[7] = down.then(|| d_down(&parts.active(&self.hidden)));
             found[8] = d_down_bias;
             return found;
         }
-        // The gradient of the active rows, then these rows themselves.
-        let mut active = last.input_gradient(g.values());
-        let mut dinner = self.inner;
-        if parts.is_gated() {
-            let _span = span::part("swiglu backward");
-            rowwise::swiglu_rows_backward(&mut dinner, n, &mut active);
-        } else {
-            let _span = span::part("gelu backward");
-            rowwise::gelu_backward_in_place(&mut dinner, &mut active);
-        }
+        let mut dhidden = self.hidden;
+        let active = last.hidden_gradient(g.values(), parts.is_gated(), &mut dhidden);
         let d_down = down.then(|| d_down(&active));
         drop((g, active));
 
         let before = parts.before(setting);
-        let (read, stats) = before.forward(parts.x.values());
+        let (read, stats) = before.forward::<T>(parts.x.values());
         let weights = stack(parts.gate_up.each_ref());
         let total = parts.rows().iter().sum();
         let first = Dense::new(&weights, [total, width], setting.precision);
         let [d_gate, d_up] = match gate || up {
             true => unstack(
-                &first.weight_gradient(&dinner, &read),
+                &first.weight_gradient(&dhidden, &read),
                 parts.rows().map(|rows| [rows, width]),
                 [gate, up],
             ),
@@ -268,7 +272,7 @@ impl Gradient<INPUTS> for Saved {
         drop(read);
         let [d_gate_bias, d_up_bias] = match gate_bias || up_bias {
             true => unstack(
-                &rowwise::column_sums(&dinner, total),
+                &rowwise::column_sums(&dhidden, total),
                 parts.rows().map(|rows| [rows]),
                 [gate_bias, up_bias],
             ),
@@ -276,7 +280,10 @@ impl Gradient<INPUTS> for Saved {
         };
         let [dx, d_scale, d_shift] = match x || scale || shift {
             true => {
-                let (dread, wanted) = (first.input_gradient(&dinner), [x, scale, shift]);
+                let (dread, wanted) = (
+                    first.input_gradient_in::<T, f32>(&dhidden),
+                    [x, scale, shift],
+                );
                 before.backward(parts.x.values(), &stats, &dread, output, wanted)
             }
             false => [None, None, None],

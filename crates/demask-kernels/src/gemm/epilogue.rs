@@ -1,0 +1,209 @@
+//! What becomes of the sums of a product when they are done.
+//!
+//! Sums that are not simply put down stay in the scratch of their task, a few hundred rows and columns of them, until
+//! one pass over them here, while they are still in a near cache: what an operation of its own would do in a pass over
+//! memory.
+
+use crate::element::{Bf16, Element, Lanes};
+use crate::mem::{MutPtr, Ptr};
+use crate::rowwise::{gelu, silu};
+use crate::simd::{LANES, Simd};
+
+/// Row-major results, as wide as the product but for what is said of them.
+#[derive(Clone, Copy)]
+pub(super) enum Epilogue {
+    /// `C = sums`, put there by the registers themselves; with `load` the sums begin at the old C.
+    Store { c: MutPtr, load: bool },
+    /// `C = sums`, rounded.
+    Round { c: MutPtr<Bf16> },
+    /// `C = to + sums`; `to` may be C itself.
+    Add { c: MutPtr, to: Ptr },
+    /// `C = silu(sums) · second sums`.
+    SwiGlu { c: MutPtr },
+    /// The hidden rows of an MLP, and what its activation makes of them.
+    Hidden(Hidden<Out>),
+    /// The sums are the gradient of what the activation gave. In the place of the hidden rows comes their gradient, and
+    /// beside them once more what the activation gave, which costs nothing here.
+    HiddenBackward(Hidden<Out>),
+}
+
+/// `hidden` holds the gate and as many values of up in a row if it is `gated` (SwiGLU), else it is as wide as `active`
+/// (GELU).
+#[derive(Clone, Copy)]
+pub(super) struct Hidden<T> {
+    pub gated: bool,
+    pub hidden: T,
+    pub active: T,
+}
+
+/// Values of either element.
+#[derive(Clone, Copy)]
+pub(super) enum Out {
+    F32(MutPtr),
+    Bf16(MutPtr<Bf16>),
+}
+
+/// Some columns of a row of the product, `n` values wide in all.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub row: usize,
+    pub cols: (usize, usize),
+    pub n: usize,
+}
+
+impl Epilogue {
+    /// Where the registers put their sums, and whether these begin there; `None` if they go to scratch.
+    pub fn direct(&self) -> Option<(MutPtr, bool)> {
+        match *self {
+            Self::Store { c, load } => Some((c, load)),
+            _ => None,
+        }
+    }
+
+    /// Finishes some columns of a row. `sums` holds them from the first column on, the second one those of the second
+    /// operand, in whole vectors.
+    ///
+    /// # Safety
+    /// The sums are readable; the results and what is read beside them have this place, which no other task touches.
+    #[inline(always)]
+    pub unsafe fn finish<S: Simd>(self, s: S, at: Place, sums: [*const f32; 2]) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            match self {
+                Self::Store { c, load } => {
+                    for (i, left) in at.vectors() {
+                        let (mut y, c) = (s.load(sums[0].add(i)), c.get().add(at.index(i)));
+                        if load {
+                            y = s.add(y, s.load_part(c, left, 0.0));
+                        }
+                        s.store_part(c, left, y);
+                    }
+                }
+                Self::Round { c } => {
+                    for (i, left) in at.vectors() {
+                        Bf16::store_part(s, c.get().add(at.index(i)), left, s.load(sums[0].add(i)));
+                    }
+                }
+                Self::Add { c, to } => {
+                    for (i, left) in at.vectors() {
+                        let to = s.load_part(to.get().add(at.index(i)), left, 0.0);
+                        let y = s.add(to, s.load(sums[0].add(i)));
+                        s.store_part(c.get().add(at.index(i)), left, y);
+                    }
+                }
+                Self::SwiGlu { c } => {
+                    for (i, left) in at.vectors() {
+                        let (silu, _) = silu::value_and_slope(s, s.load(sums[0].add(i)));
+                        let y = s.mul(silu, s.load(sums[1].add(i)));
+                        s.store_part(c.get().add(at.index(i)), left, y);
+                    }
+                }
+                Self::Hidden(to) => match (to.hidden, to.active) {
+                    (Out::F32(hidden), Out::F32(active)) => {
+                        to.of(hidden, active).forward(s, at, sums)
+                    }
+                    (Out::Bf16(hidden), Out::Bf16(active)) => {
+                        to.of(hidden, active).forward(s, at, sums)
+                    }
+                    _ => unreachable!("hidden and active rows are of one element"),
+                },
+                Self::HiddenBackward(to) => match (to.hidden, to.active) {
+                    (Out::F32(hidden), Out::F32(active)) => {
+                        to.of(hidden, active).backward(s, at, sums[0])
+                    }
+                    (Out::Bf16(hidden), Out::Bf16(active)) => {
+                        to.of(hidden, active).backward(s, at, sums[0])
+                    }
+                    _ => unreachable!("hidden and active rows are of one element"),
+                },
+            }
+        }
+    }
+}
+
+impl Place {
+    /// The first column of each vector, from the first one of the place, and the columns that are left.
+    #[inline(always)]
+    fn vectors(self) -> impl Iterator<Item = (usize, usize)> {
+        let width = self.cols.1 - self.cols.0;
+        (0..width).step_by(LANES).map(move |i| (i, width - i))
+    }
+
+    /// Column `i` of the place in a row of the product.
+    #[inline(always)]
+    fn index(self, i: usize) -> usize {
+        self.row * self.n + self.cols.0 + i
+    }
+}
+
+impl Hidden<Out> {
+    #[inline(always)]
+    fn of<T>(self, hidden: MutPtr<T>, active: MutPtr<T>) -> Hidden<MutPtr<T>> {
+        Hidden {
+            gated: self.gated,
+            hidden,
+            active,
+        }
+    }
+}
+
+impl<T: Element> Hidden<MutPtr<T>> {
+    /// The activation reads what is stored, so that the backward pass, which has nothing else, computes the same.
+    ///
+    /// # Safety
+    /// As for [`Epilogue::finish`].
+    #[inline(always)]
+    unsafe fn forward<S: Simd>(self, s: S, at: Place, sums: [*const f32; 2]) {
+        let active = self.active.get().wrapping_add(at.index(0));
+        let hidden = self.first(at);
+        for (i, left) in at.vectors() {
+            // SAFETY: the caller's promises; the second half of a gated row is `n` values further.
+            unsafe {
+                let first = T::rounded(s, s.load(sums[0].add(i)));
+                T::store_part(s, hidden.add(i), left, first);
+                let y = if self.gated {
+                    let up = T::rounded(s, s.load(sums[1].add(i)));
+                    T::store_part(s, hidden.add(at.n + i), left, up);
+                    s.mul(silu::value_and_slope(s, first).0, up)
+                } else {
+                    gelu::value_and_slope(s, first).0
+                };
+                T::store_part(s, active.add(i), left, y);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Epilogue::finish`].
+    #[inline(always)]
+    unsafe fn backward<S: Simd>(self, s: S, at: Place, sums: *const f32) {
+        let active = self.active.get().wrapping_add(at.index(0));
+        let hidden = self.first(at);
+        for (i, left) in at.vectors() {
+            // SAFETY: as above.
+            unsafe {
+                let dy = s.load(sums.add(i));
+                let first = T::load_part(s, hidden.add(i), left);
+                let y = if self.gated {
+                    let (silu, slope) = silu::value_and_slope(s, first);
+                    let up = T::load_part(s, hidden.add(at.n + i), left);
+                    T::store_part(s, hidden.add(i), left, s.mul(s.mul(dy, up), slope));
+                    T::store_part(s, hidden.add(at.n + i), left, s.mul(dy, silu));
+                    s.mul(silu, up)
+                } else {
+                    let (y, slope) = gelu::value_and_slope(s, first);
+                    T::store_part(s, hidden.add(i), left, s.mul(dy, slope));
+                    y
+                };
+                T::store_part(s, active.add(i), left, y);
+            }
+        }
+    }
+
+    /// The place in the first, or only, half of a hidden row.
+    #[inline(always)]
+    fn first(self, at: Place) -> *mut T {
+        let width = if self.gated { 2 * at.n } else { at.n };
+        self.hidden.get().wrapping_add(at.row * width + at.cols.0)
+    }
+}

@@ -1,0 +1,166 @@
+//! Operands and results in bf16, and what is done with sums while they are near: the same bits as the operations one
+//! after the other.
+
+use super::*;
+use crate::element::Element;
+use crate::rowwise::{gelu, gelu_backward, swiglu, swiglu_backward};
+use crate::{Precision, Reused};
+
+fn rounded<T: Element>(x: &[f32]) -> Vec<T> {
+    x.iter().map(|&x| T::from(x)).collect()
+}
+
+fn floats<T: Element>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|&x| x.into()).collect()
+}
+
+/// Gate and up side by side.
+fn beside(gate: &[f32], up: &[f32], n: usize) -> Vec<f32> {
+    let rows = gate.chunks_exact(n).zip(up.chunks_exact(n));
+    rows.flat_map(|(gate, up)| [gate, up].concat()).collect()
+}
+
+#[test]
+fn operands_rounded_before_are_those_rounded_in_the_call() {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (3, 5, 7),
+        (17, 33, 40),
+        (70, 65, 129),
+        (300, 70, 33),
+    ] {
+        let mut rng = Lcg(7);
+        let (a, b) = (rng.vec(m * k), rng.vec(k * n));
+        let (at, bt) = (transpose(&a, m, k), transpose(&b, k, n));
+        let [ra, rb, rat, rbt]: [Vec<Bf16>; 4] = [&a, &b, &at, &bt].map(|x| rounded(x));
+        let pairs_a = [
+            (MatrixRef::new(&a, m, k), MatrixRef::new(&ra, m, k)),
+            (
+                MatrixRef::new(&at, k, m).t(),
+                MatrixRef::new(&rat, k, m).t(),
+            ),
+        ];
+        let pairs_b = [
+            (MatrixRef::new(&b, k, n), MatrixRef::new(&rb, k, n)),
+            (
+                MatrixRef::new(&bt, n, k).t(),
+                MatrixRef::new(&rbt, n, k).t(),
+            ),
+        ];
+        with_every_isa(|isa| {
+            let want = product(pairs_a[0].0, Rhs::Bf16(pairs_b[0].0), None);
+            for (plain_a, rounded_a) in pairs_a {
+                for (plain_b, rounded_b) in pairs_b {
+                    let got = [
+                        product(rounded_a, Rhs::Bf16(plain_b), None),
+                        product(plain_a, Rhs::Rounded(rounded_b), None),
+                        product(rounded_a, Rhs::Rounded(rounded_b), None),
+                    ];
+                    assert!(
+                        got.iter().all(|got| *got == want),
+                        "{m}x{n}x{k} {}",
+                        isa.name()
+                    );
+                }
+            }
+            let narrow: Reused<Bf16> = product_in(pairs_a[0].1, Rhs::Bf16(pairs_b[0].0), None);
+            assert_eq!(floats(&narrow), floats::<Bf16>(&rounded(&want)));
+            let wide: Reused<f32> = product_in(pairs_a[0].1, Rhs::Bf16(pairs_b[0].0), None);
+            assert_eq!(wide[..], want);
+        });
+    }
+}
+
+#[test]
+fn rounded_rows_enter_products_of_every_format() {
+    let (m, n, k) = (33, 40, 64);
+    let mut rng = Lcg(9);
+    let (a, b): (Vec<Bf16>, _) = (rounded(&rng.vec(m * k)), rng.vec(n * k));
+    let (wide, b) = (floats(&a), MatrixRef::new(&b, n, k).t());
+    let formats = [
+        Format::F32,
+        Format::Bf16,
+        Format::Int8 { group: 32 },
+        Format::Int4 { group: 32 },
+    ];
+    with_every_isa(|_| {
+        for packed in formats.map(|format| PackedB::pack(b, format)) {
+            let want = product(MatrixRef::new(&wide, m, k), &packed, None);
+            assert_eq!(product(MatrixRef::new(&a, m, k), &packed, None), want);
+        }
+        // And a right operand in a product of f32.
+        let right = MatrixRef::new(&a, m, k).t();
+        let left = MatrixRef::new(&wide[..k], 1, k);
+        let want = product(left, Rhs::Bf16(MatrixRef::new(&wide, m, k).t()), None);
+        assert_eq!(product(left, Precision::F32.rhs(right), None), want);
+    });
+}
+
+/// [`hidden_rows`] and its gradient against products and activations of their own.
+fn check_hidden<T: Element>(m: usize, n: usize, k: usize, out: usize, gated: bool) {
+    let mut rng = Lcg(11);
+    let (x, g): (Vec<T>, _) = (rounded(&rng.vec(m * k)), rng.vec(m * out));
+    let (gate, up, down) = (rng.vec(n * k), rng.vec(n * k), rng.vec(out * n));
+    let (gate_bias, up_bias) = (rng.vec(n), rng.vec(n));
+    let rhs = |w, rows, cols| T::PRECISION.rhs(MatrixRef::<f32>::new(w, rows, cols));
+    let weight = |w| T::PRECISION.rhs(MatrixRef::<f32>::new(w, n, k).t());
+    let (x, down) = (MatrixRef::new(&x, m, k), rhs(&down, out, n));
+    let stored = |x: Vec<f32>| floats::<T>(&rounded(&x));
+    with_every_isa(|isa| {
+        let what = format!("{m}x{n}x{k} to {out}, gated {gated}, {}", isa.name());
+        let up_rows = stored(product(x, weight(&up), Some(&up_bias)));
+        let gate_rows = stored(product(x, weight(&gate), Some(&gate_bias)));
+        let dy = product(MatrixRef::new(&g, m, out), down, None);
+        let (mut active, mut first, mut second) =
+            (vec![0.0; m * n], vec![0.0; m * n], vec![0.0; m * n]);
+        let (want_hidden, want_dhidden) = if gated {
+            swiglu(&gate_rows, &up_rows, &mut active);
+            swiglu_backward(&gate_rows, &up_rows, &dy, &mut first, &mut second);
+            let hidden = beside(&gate_rows, &up_rows, n);
+            (hidden, beside(&stored(first), &stored(second), n))
+        } else {
+            gelu(&up_rows, &mut active);
+            gelu_backward(&up_rows, &dy, &mut first);
+            (up_rows, stored(first))
+        };
+        let want_active = stored(active);
+        for threads in [1, 2] {
+            with_threads(threads, || {
+                let gate = gated.then(|| (weight(&gate), Some(&gate_bias[..])));
+                let (mut hidden, active) = hidden_rows(x, gate, (weight(&up), Some(&up_bias[..])));
+                assert_eq!(floats(&hidden), want_hidden, "{what}");
+                assert_eq!(floats(&active), want_active, "{what}");
+                let g = MatrixRef::new(&g, m, out);
+                let again = hidden_rows_backward(g, down, gated, &mut hidden);
+                assert_eq!(floats(&hidden), want_dhidden, "{what}");
+                assert_eq!(floats(&again), want_active, "{what}");
+            });
+        }
+    });
+}
+
+#[test]
+fn hidden_rows_and_their_gradient_are_those_of_single_operations() {
+    // More rows than stay in scratch, more columns than a strip, no inner dimension, odd ones.
+    for (m, n, k, out) in [
+        (1, 1, 1, 1),
+        (5, 37, 3, 2),
+        (4, 20, 0, 0),
+        (65, 48, 64, 31),
+        (600, 33, 20, 17),
+        (40, 1100, 24, 18),
+    ] {
+        for gated in [false, true] {
+            check_hidden::<f32>(m, n, k, out, gated);
+            check_hidden::<Bf16>(m, n, k, out, gated);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "the hidden rows must be 2 rows of 6 values")]
+fn hidden_rows_of_another_width_are_refused() {
+    let (g, down) = ([0.0; 4], [0.0; 6]);
+    let down = Rhs::Plain(MatrixRef::new(&down, 2, 3));
+    hidden_rows_backward(MatrixRef::new(&g, 2, 2), down, true, &mut [0.0; 6]);
+}
