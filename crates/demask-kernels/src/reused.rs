@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use crate::Element;
-use crate::mem::room;
+use crate::mem::Buffer;
 
 /// Values that a thread keeps at most (512 MiB); beyond that what has lain longest is freed.
 const KEEP: usize = 128 << 20;
@@ -13,7 +13,7 @@ const KEEP: usize = 128 << 20;
 const BUFFERS: usize = 256;
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Values that an operation writes before it reads them.
@@ -30,8 +30,8 @@ thread_local! {
 /// ```
 #[derive(Debug)]
 pub struct Reused<T: Element = f32> {
-    /// Memory of at least `len` values.
-    words: Vec<f32>,
+    /// Memory of at least `len` values, which begins at a cache line.
+    words: Buffer,
     len: usize,
     of: PhantomData<T>,
 }
@@ -49,11 +49,7 @@ impl<T: Element> Reused<T> {
             best.map(|i| free.remove(i))
         });
         Self {
-            words: kept.unwrap_or_else(|| {
-                let mut words = room(len);
-                words.resize(len, 0.0);
-                words
-            }),
+            words: kept.unwrap_or_else(|| Buffer::zeroed(len)),
             len: values,
             of: PhantomData,
         }
@@ -63,7 +59,7 @@ impl<T: Element> Reused<T> {
 impl<T: Element> Default for Reused<T> {
     fn default() -> Self {
         Self {
-            words: Vec::new(),
+            words: Buffer::default(),
             len: 0,
             of: PhantomData,
         }
@@ -101,11 +97,11 @@ impl<T: Element> Drop for Reused<T> {
         // The thread may be ending, in which case the memory is simply freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
-            if values.is_empty() || values.len() > KEEP {
+            if values.len() == 0 || values.len() > KEEP {
                 return;
             }
             free.push(values);
-            let mut kept: usize = free.iter().map(Vec::len).sum();
+            let mut kept: usize = free.iter().map(Buffer::len).sum();
             while kept > KEEP || free.len() > BUFFERS {
                 kept -= free.remove(0).len();
             }

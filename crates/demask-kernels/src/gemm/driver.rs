@@ -11,8 +11,9 @@ use super::epilogue::{Epilogue, Place};
 use super::format::{Format, Layout};
 use super::pack::{self, Rows, SLACK};
 use super::packed::{Panels, pack_panels};
-use super::strip::{Destination, Left, Source, lhs_row, place};
-use super::{MatrixRef, Rhs, tiled};
+use super::strip::{Destination, Left, LeftSource, Source, lhs_row, place};
+use super::{MatrixRef, Rhs, parts, tiled};
+use crate::Precision;
 use crate::element::Element;
 use crate::mem::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, LANES, Simd, amx, dispatch, tile_shape};
@@ -31,6 +32,10 @@ const TILED_ROWS: usize = 1024;
 const RIGHT: usize = 4 << 20;
 /// Steps of the inner dimension that are packed at a time where columns of A are contiguous.
 const STEPS: usize = 64;
+/// Most columns of a product whose tasks pack the rows of A part by part; each strip of columns packs them again.
+const PARTS_COLS: usize = 1024;
+/// Rows of A that are asked for ahead of their turn when sums are finished.
+const AHEAD: usize = 4;
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
@@ -190,6 +195,11 @@ impl Kernel for Block<'_> {
                         cols,
                         n: self.n,
                     };
+                    let later = Place {
+                        row: at.row + AHEAD,
+                        ..at
+                    };
+                    self.epilogue.ask(s, later);
                     let row = sums.wrapping_add((r - r0) * width).cast_const();
                     // SAFETY: the scratch parts have whole vectors here, and the results the columns of this block.
                     unsafe { (self.epilogue).finish(s, at, [row, row.wrapping_add(part)]) }
@@ -345,12 +355,30 @@ fn tiled(isa: Isa, layout: &Layout) -> bool {
     isa == Isa::Amx && tiled::takes(layout)
 }
 
-/// Some rows of A, packed.
+/// Whether tasks pack the rows of A themselves: a few columns, and an inner dimension so long that the unit takes it in
+/// [parts](super::parts).
+fn packs_in_parts<'a>(
+    (isa, layout): (Isa, &Layout),
+    m: usize,
+    targets: &[Target<'_>],
+    mut sources: impl Iterator<Item = &'a Source>,
+) -> bool {
+    tiled(isa, layout)
+        && layout.format == Format::Bf16
+        && layout.words > 2 * parts::WORDS
+        && m > MIN_ROWS
+        && targets.iter().all(|target| target.b.cols() <= PARTS_COLS)
+        && sources.all(|source| matches!(source, Source::Panels { .. }))
+}
+
+/// Some rows of A, packed or to be packed.
 pub(super) struct PackedLeft<'a> {
     layout: &'a Layout,
     tiled: bool,
     pub rows: Rows,
     words: Scratch,
+    /// The rows as they lie, if tasks are to pack them.
+    plain: Option<LeftSource>,
 }
 
 impl<'a> PackedLeft<'a> {
@@ -392,6 +420,27 @@ impl<'a> PackedLeft<'a> {
             tiled,
             rows,
             words,
+            plain: None,
+        }
+    }
+
+    /// All rows as they are, for the tile unit.
+    fn plain<T: Element>(layout: &'a Layout, a: MatrixRef<'_, T>) -> Self {
+        Self {
+            layout,
+            tiled: true,
+            rows: Rows::of_units(a.rows(), tiled::MR, amx::ROWS),
+            words: Scratch::take(0),
+            plain: Some(match T::PRECISION {
+                Precision::F32 => LeftSource::Plain {
+                    ptr: Ptr(a.ptr().cast()),
+                    strides: a.strides(),
+                },
+                Precision::Bf16 => LeftSource::Rounded {
+                    ptr: Ptr(a.ptr().cast()),
+                    strides: a.strides(),
+                },
+            }),
         }
     }
 
@@ -401,7 +450,7 @@ impl<'a> PackedLeft<'a> {
         Left {
             layout: self.layout,
             tiled: self.tiled,
-            a: self.words.as_ptr(),
+            a: (self.plain).unwrap_or(LeftSource::Panels(Ptr(self.words.as_ptr()))),
             rows: self.rows,
             tiles: (all * part / parts, all * (part + 1) / parts),
         }
@@ -452,56 +501,80 @@ pub(super) fn run<T: Element>(a: MatrixRef<'_, T>, targets: &[Target<'_>]) {
             )
         })
         .collect();
-    for (m0, m1) in parts_of_left(m, (isa, &layout)) {
-        let left = PackedLeft::pack((isa, &layout), a, (m0, m1));
-        let rows = left.rows;
-        let most = if left.tiled { TILED_ROWS } else { ROWS };
-        let work = |target: &Target<'_>| {
-            let products = 1 + usize::from(target.second.is_some());
-            (2 * products)
-                .saturating_mul(m1 - m0)
-                .saturating_mul(target.b.cols() * k)
-        };
-        let total = targets.iter().map(work).fold(0, usize::saturating_add);
-        let threads = if total < threads::SMALL {
-            1
-        } else {
-            threads::count()
-        };
-        // The parts of every target, one after the other.
-        let cut: Vec<(usize, usize)> = targets
-            .iter()
-            .map(|target| {
-                let n = target.b.cols();
-                let (row_parts, col_parts) = grid(m1 - m0, n, most, threads);
-                (row_parts.min(rows.tiles), col_parts.min(n.div_ceil(nr)))
-            })
-            .collect();
-        let tasks = cut.iter().map(|(rows, cols)| rows * cols).sum();
-        threads::parallel(tasks, total, |mut task| {
-            let mut which = 0;
-            while task >= cut[which].0 * cut[which].1 {
-                task -= cut[which].0 * cut[which].1;
-                which += 1;
-            }
-            let (target, (row_parts, col_parts)) = (&targets[which], cut[which]);
-            let (n, panels) = (target.b.cols(), target.b.cols().div_ceil(nr));
-            // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
-            let (col, row) = (task / row_parts, task % row_parts);
-            let second = target.second.as_ref().map(|(_, bias)| bias.get());
-            let block = Block {
-                left: left.tiles(row, row_parts),
-                row0: m0,
-                b: (sources[which].0, target.bias.get()),
-                second: sources[which].1.zip(second),
-                cols: (
-                    panels * col / col_parts * nr,
-                    (panels * (col + 1) / col_parts * nr).min(n),
-                ),
-                n,
-                epilogue: target.epilogue,
-            };
-            dispatch(isa, block);
-        });
+    let all = sources
+        .iter()
+        .flat_map(|(b, second)| iter::once(b).chain(second));
+    if packs_in_parts((isa, &layout), m, targets, all) {
+        let left = PackedLeft::plain(&layout, a);
+        return multiply(isa, &left, (0, m), targets, &sources);
     }
+    for rows in parts_of_left(m, (isa, &layout)) {
+        let left = PackedLeft::pack((isa, &layout), a, rows);
+        multiply(isa, &left, rows, targets, &sources);
+    }
+}
+
+/// Multiplies rows `m0..m1` of the left operand.
+fn multiply(
+    isa: Isa,
+    left: &PackedLeft<'_>,
+    (m0, m1): (usize, usize),
+    targets: &[Target<'_>],
+    sources: &[(Source, Option<Source>)],
+) {
+    let (_, nr) = tile_shape(isa);
+    let work = |target: &Target<'_>| {
+        let products = 1 + usize::from(target.second.is_some());
+        (2 * products)
+            .saturating_mul(m1 - m0)
+            .saturating_mul(target.b.cols() * left.layout.k)
+    };
+    let total = targets.iter().map(work).fold(0, usize::saturating_add);
+    let threads = if total < threads::SMALL {
+        1
+    } else {
+        threads::count()
+    };
+    // The parts of every target, one after the other.
+    let cut: Vec<(usize, usize)> = targets
+        .iter()
+        .map(|target| {
+            let n = target.b.cols();
+            let (row_parts, col_parts) = match (left.plain, left.tiled) {
+                (Some(_), _) => parts::grid(m1 - m0, n, threads),
+                (None, true) => grid(m1 - m0, n, TILED_ROWS, threads),
+                (None, false) => grid(m1 - m0, n, ROWS, threads),
+            };
+            (
+                row_parts.min(left.rows.tiles),
+                col_parts.min(n.div_ceil(nr)),
+            )
+        })
+        .collect();
+    let tasks = cut.iter().map(|(rows, cols)| rows * cols).sum();
+    threads::parallel(tasks, total, |mut task| {
+        let mut which = 0;
+        while task >= cut[which].0 * cut[which].1 {
+            task -= cut[which].0 * cut[which].1;
+            which += 1;
+        }
+        let (target, (row_parts, col_parts)) = (&targets[which], cut[which]);
+        let (n, panels) = (target.b.cols(), target.b.cols().div_ceil(nr));
+        // Neighbouring tasks share columns, so a thread keeps reusing its part of B.
+        let (col, row) = (task / row_parts, task % row_parts);
+        let second = target.second.as_ref().map(|(_, bias)| bias.get());
+        let block = Block {
+            left: left.tiles(row, row_parts),
+            row0: m0,
+            b: (sources[which].0, target.bias.get()),
+            second: sources[which].1.zip(second),
+            cols: (
+                panels * col / col_parts * nr,
+                (panels * (col + 1) / col_parts * nr).min(n),
+            ),
+            n,
+            epilogue: target.epilogue,
+        };
+        dispatch(isa, block);
+    });
 }

@@ -60,6 +60,24 @@ impl Epilogue {
         }
     }
 
+    /// Asks for what [`finish`](Self::finish) will read at a place that comes later, and need not exist. Rows lie too
+    /// far apart for the processor to guess.
+    #[inline(always)]
+    pub fn ask<S: Simd>(self, s: S, at: Place) {
+        match self {
+            Self::Add { c, to } => {
+                at.ask(s, to.get().wrapping_add(at.index(0)));
+                at.ask(s, c.get().wrapping_add(at.index(0)));
+            }
+            Self::HiddenBackward(to) => match (to.hidden, to.active) {
+                (Out::F32(hidden), Out::F32(active)) => to.of(hidden, active).ask(s, at),
+                (Out::Bf16(hidden), Out::Bf16(active)) => to.of(hidden, active).ask(s, at),
+                _ => unreachable!("hidden and active rows are of one element"),
+            },
+            _ => {}
+        }
+    }
+
     /// Finishes some columns of a row. `sums` holds them from the first column on, the second one those of the second
     /// operand, in whole vectors.
     ///
@@ -129,10 +147,19 @@ impl Place {
         (0..width).step_by(LANES).map(move |i| (i, width - i))
     }
 
+    /// Asks for as many values as the place has, from `first` on.
+    #[inline(always)]
+    fn ask<S: Simd, T>(self, s: S, first: *const T) {
+        let line = 64 / size_of::<T>();
+        for i in (0..self.cols.1 - self.cols.0).step_by(line) {
+            s.prefetch(first.wrapping_add(i).cast());
+        }
+    }
+
     /// Column `i` of the place in a row of the product.
     #[inline(always)]
     fn index(self, i: usize) -> usize {
-        self.row * self.n + self.cols.0 + i
+        self.row.wrapping_mul(self.n).wrapping_add(self.cols.0 + i)
     }
 }
 
@@ -200,10 +227,20 @@ impl<T: Element> Hidden<MutPtr<T>> {
         }
     }
 
+    #[inline(always)]
+    fn ask<S: Simd>(self, s: S, at: Place) {
+        at.ask(s, self.first(at));
+        if self.gated {
+            at.ask(s, self.first(at).wrapping_add(at.n));
+        }
+        at.ask(s, self.active.get().wrapping_add(at.index(0)));
+    }
+
     /// The place in the first, or only, half of a hidden row.
     #[inline(always)]
     fn first(self, at: Place) -> *mut T {
         let width = if self.gated { 2 * at.n } else { at.n };
-        self.hidden.get().wrapping_add(at.row * width + at.cols.0)
+        let from = at.row.wrapping_mul(width).wrapping_add(at.cols.0);
+        self.hidden.get().wrapping_add(from)
     }
 }

@@ -39,6 +39,20 @@ pub(super) enum Source {
     },
 }
 
+/// The left operand as the tasks see it.
+#[derive(Clone, Copy)]
+pub(super) enum LeftSource {
+    /// All tiles of rows, packed.
+    Panels(Ptr),
+    /// The rows as they lie, which tasks pack part by part.
+    Plain { ptr: Ptr, strides: (usize, usize) },
+    /// The same, rounded before.
+    Rounded {
+        ptr: Ptr<Bf16>,
+        strides: (usize, usize),
+    },
+}
+
 /// Where tile `t`, which begins at row `r0`, lies in the packed A.
 #[inline(always)]
 pub(super) fn place(layout: &Layout, tiled: bool, r0: usize, t: usize) -> usize {
@@ -64,14 +78,13 @@ pub(super) struct Destination {
     pub load_c: bool,
 }
 
-/// Some tiles of rows of a packed A.
+/// Some tiles of rows of A.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub layout: &'a Layout,
-    /// They are packed for the tile unit.
+    /// The tile unit multiplies them.
     pub tiled: bool,
-    /// All tiles.
-    pub a: *const f32,
+    pub a: LeftSource,
     pub rows: Rows,
     /// The first of these, and the one after the last.
     pub tiles: (usize, usize),
@@ -97,6 +110,9 @@ impl Left<'_> {
     /// Panels of a strip, of as many right operands as are multiplied strip by strip.
     #[inline(always)]
     pub fn strip_panels(&self, nr: usize, b: &Source, operands: usize) -> usize {
+        if !self.is_packed() {
+            return parts::WIDE / operands;
+        }
         if self.in_parts(b) {
             return parts::PANELS;
         }
@@ -105,6 +121,12 @@ impl Left<'_> {
             true => 1,
             false => (words / (self.longest() * nr) / operands).clamp(1, 16),
         }
+    }
+
+    /// Whether all tiles have been packed before.
+    #[inline(always)]
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.a, LeftSource::Panels(_))
     }
 
     /// Whether there are so few rows that B is taken panel by panel, in the order in which it lies in memory.
@@ -129,11 +151,12 @@ impl Left<'_> {
             Format::Bf16 => 2 * parts::WORDS,
             _ => parts::WORDS,
         };
-        self.tiled
+        let parts = self.tiled
             && matches!(b, Source::Panels { .. })
             && !self.in_order()
             && self.layout.groups <= 1
-            && self.layout.words > whole
+            && self.layout.words > whole;
+        parts || !self.is_packed()
     }
 
     /// Parts into which the inner dimension is cut.
@@ -224,7 +247,12 @@ impl Left<'_> {
         let layout = self.layout;
         let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
         let h = r1 - r0;
-        let a = self.a.wrapping_add(place(layout, self.tiled, r0, t));
+        // Tiles that are not packed yet get their place later.
+        let a = match self.a {
+            LeftSource::Panels(a) => a.get(),
+            _ => std::ptr::null(),
+        };
+        let a = a.wrapping_add(place(layout, self.tiled, r0, t));
         // Words of the panel of A before its scales.
         let words = match self.tiled {
             true => h.next_multiple_of(amx::ROWS) * pack::tiles_width(layout),

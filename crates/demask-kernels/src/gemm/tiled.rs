@@ -12,7 +12,7 @@ use crate::simd::{LANES, Simd};
 /// Rows of a panel of A: two tiles.
 pub(crate) const MR: usize = 2 * ROWS;
 /// Columns of a panel of B: two tiles.
-const NR: usize = 2 * WORDS;
+pub(crate) const NR: usize = 2 * WORDS;
 
 /// Whether products of this format run on tiles: those of bf16, and of bytes whose groups are whole steps.
 pub(super) fn takes(layout: &Layout) -> bool {

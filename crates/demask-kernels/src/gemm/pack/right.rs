@@ -39,6 +39,9 @@ pub(crate) unsafe fn right<S: Simd, T: Element>(
     }
 }
 
+/// Columns that are asked for ahead of their turn where they are neighbours: those of the next panels.
+const AHEAD: usize = 64;
+
 /// Joins neighbouring steps of whole rows of B.
 ///
 /// # Safety
@@ -53,6 +56,9 @@ unsafe fn joined<S: Simd, T: Element>(
     dst: *mut f32,
 ) {
     for w in 0..layout.words {
+        for k in [2 * w, 2 * w + 1] {
+            s.prefetch(src.wrapping_add(k * rs + AHEAD).cast());
+        }
         for v in 0..S::NV {
             let left = cols.saturating_sub(LANES * v);
             // SAFETY: `left` columns of step k are readable; the panel has room for the word.

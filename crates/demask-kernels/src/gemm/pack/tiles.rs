@@ -8,6 +8,12 @@ use crate::mem::Scratch;
 use crate::simd::amx::{ROWS, WORDS};
 use crate::simd::{LANES, Simd};
 
+/// Rows that are asked for ahead of their turn where their values are neighbours: a part of a row is too short for the
+/// processor to guess the next one.
+const AHEAD: usize = 4;
+/// Values that are asked for ahead where rows are neighbours: those of the next tiles.
+const AHEAD_ROWS: usize = 2 * ROWS;
+
 /// Words of a tile.
 const TILE: usize = ROWS * WORDS;
 
@@ -42,6 +48,7 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                     let (row, to) = (src.add(i * rs), place(i));
                     for k in (0..2 * width).step_by(LANES) {
                         let left = layout.k.saturating_sub(k);
+                        s.prefetch(row.wrapping_add(AHEAD * rs + k).cast());
                         let v = if left > 0 {
                             T::load_part(s, row.add(k), left)
                         } else {
@@ -107,6 +114,9 @@ unsafe fn joined<S: Simd, T: Element>(
         let mut words = [s.splat(0.0); LANES];
         for (w, word) in words.iter_mut().enumerate() {
             let (low, high) = (k0 + 2 * w, k0 + 2 * w + 1);
+            for k in [low, high] {
+                s.prefetch(src.wrapping_add(k * cs + AHEAD_ROWS * rs).cast());
+            }
             *word = s.join_bf16(step(s, layout.k, from, low), step(s, layout.k, from, high));
         }
         for (i, row) in s.transpose(words).into_iter().enumerate() {
