@@ -33,7 +33,7 @@ pub struct Train {
     #[arg(long, value_name = "KEY=VALUE", value_parser = value::assignment)]
     set: Vec<String>,
 
-    /// What products are computed in, short for --set run.dtype=TYPE; all else stays f32
+    /// What products are computed in, short for --set run.dtype=TYPE; the weights stay f32
     #[arg(long, value_name = "TYPE", value_parser = ["f32", "bf16"])]
     dtype: Option<String>,
 

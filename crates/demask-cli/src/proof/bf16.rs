@@ -1,7 +1,7 @@
 //! Training in bf16 loses nothing: the same network, data, noise and budget with the products of every step in f32 and
 //! in bf16, held against what another seed changes.
 //!
-//! Parameters, gradients, moments and everything between the products are f32 in both; both bounds are measured in f32.
+//! Parameters, gradients, moments and the residual stream are f32 in both, rows inside a branch are as its products; both bounds are measured in f32.
 
 use anyhow::Result;
 use demask::eval::metric::mean_and_error;

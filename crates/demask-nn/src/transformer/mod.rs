@@ -351,7 +351,7 @@ impl Transformer {
 
     /// The same network for a training whose products are computed in `precision`: those of attention
     /// and the MLP of its blocks and of its head, forward and backward. What turns a noise level into shifts and scales,
-    /// parameters, their gradients and everything between the products stay f32.
+    /// parameters, their gradients and the residual stream stay f32, and what a branch keeps inside is bf16.
     ///
     /// # Errors
     /// [`NnError::Config`] for a [`packed`](Self::packed) network, whose weights have a format of their own, and for bf16

@@ -26,7 +26,7 @@ pub struct RunConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// What the products of a step are computed in. In `bf16` the operands of each product are rounded, forward and
-    /// backward; weights, gradients, moments and everything between the products stay f32, and so do the small products
+    /// backward; weights, gradients, moments and the residual stream stay f32, and so do the small products
     /// of the time embedding and of AdaLN. Validation is always in f32.
     #[serde(default)]
     pub dtype: TrainDtype,
