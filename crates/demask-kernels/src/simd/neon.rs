@@ -350,10 +350,11 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> Quads {
-        // SAFETY: the caller promises 16 readable values, four for each register.
-        each!(i, unsafe {
+        // The caller promises 16 readable values, four for each register.
+        each!(
+            i,
             vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p.add(4 * i))))
-        })
+        )
     }
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Quads) {
