@@ -179,20 +179,12 @@ pub(crate) unsafe fn written(len: usize, write: impl FnOnce(MutPtr)) -> Vec<f32>
 }
 
 /// A pointer that parallel tasks read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ptr<T = f32>(pub *const T);
 // SAFETY: the operations that make one keep the slice borrowed until all tasks have ended.
 unsafe impl<T: Sync> Send for Ptr<T> {}
 // SAFETY: as above; it is only read through.
 unsafe impl<T: Sync> Sync for Ptr<T> {}
-
-impl<T> Clone for Ptr<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Ptr<T> {}
 
 impl<T> Ptr<T> {
     pub fn get(self) -> *const T {
@@ -201,21 +193,13 @@ impl<T> Ptr<T> {
 }
 
 /// A pointer through which parallel tasks write disjoint places.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct MutPtr<T = f32>(pub *mut T);
 // SAFETY: the operations that make one keep the slice mutably borrowed until all tasks have
 // ended, and give each task its own places.
 unsafe impl<T: Send> Send for MutPtr<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for MutPtr<T> {}
-
-impl<T> Clone for MutPtr<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for MutPtr<T> {}
 
 impl<T> MutPtr<T> {
     /// The `len` values from `from` on.

@@ -21,7 +21,9 @@ use crate::threads;
 /// `dS = P ∘ (dout vᵀ − D)`, `dq = scale · dS k`, `dk = scale · dSᵀ q` (Dao, 2023, algorithm 2). The gradients are
 /// overwritten; a key that nobody sees and a query that sees nothing get zeros.
 ///
-/// In bf16 the operands of the five products are rounded; the softmax, `D` and all sums are `f32`. `precision` must be
+/// In bf16 the operands of the five products are rounded; the softmax, `D` and all sums are `f32`. `out` is `f32` as well:
+/// of a rounded one `D` would not be what the gradients of a row's weights add up to, and what cancels exactly, as the
+/// gradient of a bias of the keys does, would be noise. `precision` must be
 /// that of the forward pass, whose scores are computed again.
 ///
 /// # Shapes
@@ -33,19 +35,19 @@ use crate::threads;
     clippy::too_many_arguments,
     reason = "the operation has twelve operands"
 )]
-pub fn attention_backward<T: Element>(
+pub fn attention_backward<T: Element, D: Element>(
     q: HeadsRef<'_, T>,
     k: HeadsRef<'_, T>,
     v: HeadsRef<'_, T>,
     ranges: &KeyRanges,
     scale: f32,
     precision: Precision,
-    out: HeadsRef<'_, T>,
+    out: HeadsRef<'_>,
     lse: &[f32],
     dout: HeadsRef<'_, T>,
-    dq: HeadsMut<'_, T>,
-    dk: HeadsMut<'_, T>,
-    dv: HeadsMut<'_, T>,
+    dq: HeadsMut<'_, D>,
+    dk: HeadsMut<'_, D>,
+    dv: HeadsMut<'_, D>,
 ) {
     let group = check(&q, &k, &v, ranges);
     let [batch, _, heads, dim] = q.dims();
@@ -95,18 +97,18 @@ pub fn attention_backward<T: Element>(
 }
 
 /// One (batch, key head) with all query heads of its group. Row r is query `r % q_len` of head `r / q_len`.
-struct Unit<'a, T> {
+struct Unit<'a, T, D> {
     q: &'a HeadsRef<'a, T>,
     k: &'a HeadsRef<'a, T>,
     v: &'a HeadsRef<'a, T>,
     ranges: &'a KeyRanges,
     scale: f32,
-    out: &'a HeadsRef<'a, T>,
+    out: &'a HeadsRef<'a>,
     lse: &'a [f32],
     dout: &'a HeadsRef<'a, T>,
-    dq: &'a HeadsMut<'a, T>,
-    dk: &'a HeadsMut<'a, T>,
-    dv: &'a HeadsMut<'a, T>,
+    dq: &'a HeadsMut<'a, D>,
+    dk: &'a HeadsMut<'a, D>,
+    dv: &'a HeadsMut<'a, D>,
     group: usize,
     b: usize,
     kv: usize,
@@ -114,7 +116,7 @@ struct Unit<'a, T> {
     tiled: bool,
 }
 
-impl<T: Element> InPrecision for Unit<'_, T> {
+impl<T: Element, D: Element> InPrecision for Unit<'_, T, D> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool>(self, s: S) {
         let [_, q_len, heads, dim] = self.q.dims();
@@ -390,14 +392,14 @@ unsafe fn join_rows<S: Simd>(s: S, src: *const f32, rows: usize, width: usize, d
 /// # Safety
 /// Both hold `n` values.
 #[inline(always)]
-unsafe fn dot<S: Simd, T: Element>(s: S, x: *const f32, y: *const T, n: usize) -> f32 {
+unsafe fn dot<S: Simd>(s: S, x: *const f32, y: *const f32, n: usize) -> f32 {
     let mut sum = s.splat(0.0);
     for j in (0..n).step_by(LANES) {
         // SAFETY: n − j values are left.
         unsafe {
             let (x, y) = (
                 s.load_part(x.add(j), n - j, 0.0),
-                T::load_part(s, y.add(j), n - j),
+                s.load_part(y.add(j), n - j, 0.0),
             );
             sum = s.fma(x, y, sum);
         }

@@ -106,13 +106,13 @@ pub fn head_norm<T: Element>(
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn head_norm_backward<T: Element>(
-    x: &[T],
+pub fn head_norm_backward<X: Element, D: Element>(
+    x: &[X],
     at: HeadRows,
     weight: &[f32],
     inverse: &[f32],
-    dy: &[T],
-    dx: &mut [T],
+    dy: &[D],
+    dx: &mut [D],
     dweight: &mut [f32],
 ) {
     at.check(x.len());
@@ -137,7 +137,7 @@ pub fn head_norm_backward<T: Element>(
     let total = sum_over_rows(at.rows, n, at.len() * 8, |a, b, dweight| {
         for r in a..b {
             let from = r * at.stride + at.skip;
-            let kernel = Backward::<T, false> {
+            let kernel = Backward::<X, D, false> {
                 x: &x[from..][..width],
                 n,
                 weight: Some(weight),
@@ -199,7 +199,7 @@ mod tests {
         };
         head_norm::<f32>(&[], at, &[1.0; 2], 1.0, &mut [], &mut []);
         let mut dweight = [9.0; 2];
-        head_norm_backward::<f32>(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
+        head_norm_backward::<f32, f32>(&[], at, &[1.0; 2], &[], &[], &mut [], &mut dweight);
         assert_eq!(dweight, [0.0; 2]);
     }
 

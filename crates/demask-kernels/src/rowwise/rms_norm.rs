@@ -112,7 +112,7 @@ fn backward<const ONTO: bool>(
         let (x, dy, inverse) = (&x[a * n..b * n], &dy[a * n..b * n], &inverse[a..b]);
         dispatch(
             isa,
-            Backward::<f32, ONTO> {
+            Backward::<f32, f32, ONTO> {
                 x,
                 n,
                 weight,
@@ -169,17 +169,17 @@ impl<X: Element, T: Element> Kernel for Forward<'_, X, T> {
     }
 }
 
-pub(super) struct Backward<'a, T, const ONTO: bool> {
-    pub x: &'a [T],
+pub(super) struct Backward<'a, X, D, const ONTO: bool> {
+    pub x: &'a [X],
     pub n: usize,
     pub weight: Option<&'a [f32]>,
     pub inverse: &'a [f32],
-    pub dy: &'a [T],
-    pub dx: &'a mut [T],
+    pub dy: &'a [D],
+    pub dx: &'a mut [D],
     pub dweight: &'a mut [f32],
 }
 
-impl<T: Element, const ONTO: bool> Kernel for Backward<'_, T, ONTO> {
+impl<X: Element, D: Element, const ONTO: bool> Kernel for Backward<'_, X, D, ONTO> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

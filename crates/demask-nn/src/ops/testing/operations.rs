@@ -1,11 +1,11 @@
 //! Which operations take place.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use burn::tensor::Tensor;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use super::Leaves;
 use crate::span;
@@ -16,6 +16,7 @@ pub fn operations_back<const D: usize>(
     tracked: &[usize],
     f: impl Fn(&mut Leaves) -> Tensor<D>,
 ) -> Vec<String> {
+    LazyLock::force(&ANOTHER);
     let mut leaves = Leaves::tracked(tracked.to_vec());
     let loss = f(&mut leaves).sum();
     let names = Arc::default();
@@ -23,6 +24,10 @@ pub fn operations_back<const D: usize>(
     let names: &Mutex<Vec<String>> = &names;
     std::mem::take(&mut names.lock().unwrap())
 }
+
+/// While there is a single listener, `tracing` asks the thread that reaches a span first whether anybody listens, and
+/// that of another test says no for all of them.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener(Arc::default())));
 
 /// Notes the names of spans.
 struct Listener(Arc<Mutex<Vec<String>>>);

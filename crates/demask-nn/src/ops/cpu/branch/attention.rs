@@ -268,8 +268,8 @@ struct Kept<T: Element> {
     qkv: Reused<T>,
     /// Queries and keys after their norms, turned.
     normed: Option<[NormedHeads<T>; 2]>,
-    /// What attention gave.
-    out: Reused<T>,
+    /// What attention gave; the gradient of its softmax reads it unrounded.
+    out: Reused,
     lse: Vec<f32>,
 }
 
@@ -369,7 +369,7 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
     fn inputs(self, output: FlexTensor, wanted: [bool; INPUTS]) -> [Option<FlexTensor>; INPUTS] {
         let (parts, setting, kept) = (Parts::new(&self.inputs), &self.setting, self.kept);
         let (width, widths) = (parts.width, setting.widths());
-        let [x, scale_, shift, q, k, v, qb, kb, vb, qn, kn, o, ob] = wanted;
+        let [.., qb, kb, vb, _, _, o, ob] = wanted;
 
         let g = Contiguous::new(&output);
         let out = parts.output(setting);
@@ -380,7 +380,7 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
             )
         });
         let d_o_bias = ob.then(|| tensor(rowwise::column_sums(g.values(), width), [width]));
-        if !wanted[..11].contains(&true) {
+        if !wanted[..BEFORE].contains(&true) {
             // Nothing before the last product.
             let mut found = [const { None }; INPUTS];
             [found[11], found[12]] = [d_o, d_o_bias];
@@ -389,70 +389,93 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
         let dout: Reused<T> = out.input_gradient_in(g.values());
         drop(g);
 
-        let (dqkv, [d_q_norm, d_k_norm]) = heads_backward(&parts, setting, &kept, &dout);
-        drop((kept, dout));
-
-        let before = parts.before(setting);
-        let (read, stats) = before.forward::<T>(parts.x.values());
-        let weights = stack(parts.qkv.each_ref());
-        let projection = Dense::new(&weights, [setting.row(), width], setting.precision);
-        let [d_q, d_k, d_v] = match q || k || v {
-            true => unstack(
-                &projection.weight_gradient(&dqkv, &read),
-                widths.map(|rows| [rows, width]),
-                [q, k, v],
-            ),
-            false => [None, None, None],
+        let wanted: [bool; BEFORE] = std::array::from_fn(|i| wanted[i]);
+        // Much may cancel in the gradient of a bias, a sum over rows: the roundings of the rows would be left.
+        let before = match qb || kb || vb {
+            true => before_heads::<T, f32>(&parts, setting, kept, dout, output, wanted),
+            false => before_heads::<T, T>(&parts, setting, kept, dout, output, wanted),
         };
-        drop(read);
-        let [d_q_bias, d_k_bias, d_v_bias] = match qb || kb || vb {
-            true => unstack(
-                &rowwise::column_sums(&dqkv, setting.row()),
-                widths.map(|rows| [rows]),
-                [qb, kb, vb],
-            ),
-            false => [None, None, None],
-        };
-        // The first block over frozen embeddings has nothing before its products.
-        let [dx, d_scale, d_shift] = match x || scale_ || shift {
-            true => {
-                let wanted = [x, scale_, shift];
-                let dread: Reused = projection.input_gradient_in(&dqkv);
-                before.backward(parts.x.values(), &stats, &dread, output, wanted)
-            }
-            false => [None, None, None],
-        };
-        let head = |norm: Option<Vec<f32>>, wanted: bool| {
-            norm.filter(|_| wanted)
-                .map(|norm| tensor(norm, [setting.head_dim]))
-        };
-        [
-            dx,
-            d_scale,
-            d_shift,
-            d_q,
-            d_k,
-            d_v,
-            d_q_bias,
-            d_k_bias,
-            d_v_bias,
-            head(d_q_norm, qn),
-            head(d_k_norm, kn),
-            d_o,
-            d_o_bias,
-        ]
+        let mut found = before.into_iter().chain([d_o, d_o_bias]);
+        std::array::from_fn(|_| found.next().flatten())
     }
 }
 
+/// Inputs before the last product.
+const BEFORE: usize = INPUTS - 2;
+
+/// From the gradient of what attention gave to those of the inputs before it; that of the fused rows is kept as `D`.
+/// `output` is the gradient that goes past the branch.
+fn before_heads<T: Element, D: Element>(
+    parts: &Parts,
+    setting: &Setting,
+    kept: Kept<T>,
+    dout: Reused<T>,
+    output: FlexTensor,
+    wanted: [bool; BEFORE],
+) -> [Option<FlexTensor>; BEFORE] {
+    let [x, scale, shift, q, k, v, qb, kb, vb, qn, kn] = wanted;
+    let (width, widths) = (parts.width, setting.widths());
+    let (dqkv, [d_q_norm, d_k_norm]) = heads_backward::<T, D>(parts, setting, &kept, &dout);
+    drop((kept, dout));
+
+    let before = parts.before(setting);
+    let (read, stats) = before.forward::<T>(parts.x.values());
+    let weights = stack(parts.qkv.each_ref());
+    let projection = Dense::new(&weights, [setting.row(), width], setting.precision);
+    let [d_q, d_k, d_v] = match q || k || v {
+        true => unstack(
+            &projection.weight_gradient(&dqkv, &read),
+            widths.map(|rows| [rows, width]),
+            [q, k, v],
+        ),
+        false => [None, None, None],
+    };
+    drop(read);
+    let [d_q_bias, d_k_bias, d_v_bias] = match qb || kb || vb {
+        true => unstack(
+            &rowwise::column_sums(&dqkv, setting.row()),
+            widths.map(|rows| [rows]),
+            [qb, kb, vb],
+        ),
+        false => [None, None, None],
+    };
+    // The first block over frozen embeddings has nothing before its products.
+    let [dx, d_scale, d_shift] = match x || scale || shift {
+        true => {
+            let dread: Reused = projection.input_gradient_in(&dqkv);
+            let wanted = [x, scale, shift];
+            before.backward(parts.x.values(), &stats, &dread, output, wanted)
+        }
+        false => [None, None, None],
+    };
+    let head = |norm: Option<Vec<f32>>, wanted: bool| {
+        norm.filter(|_| wanted)
+            .map(|norm| tensor(norm, [setting.head_dim]))
+    };
+    [
+        dx,
+        d_scale,
+        d_shift,
+        d_q,
+        d_k,
+        d_v,
+        d_q_bias,
+        d_k_bias,
+        d_v_bias,
+        head(d_q_norm, qn),
+        head(d_k_norm, kn),
+    ]
+}
+
 /// From the gradient of what attention gave to that of the fused rows, and those of the norms of heads.
-fn heads_backward<T: Element>(
+fn heads_backward<T: Element, D: Element>(
     parts: &Parts,
     setting: &Setting,
     kept: &Kept<T>,
     dout: &[T],
-) -> (Reused<T>, [Option<Vec<f32>>; 2]) {
+) -> (Reused<D>, [Option<Vec<f32>>; 2]) {
     let (size, heads, head_dim) = (setting.size, setting.heads, setting.head_dim);
-    let attend_back = |[dq, dk, dv]: [HeadsMut<'_, T>; 3]| {
+    let attend_back = |[dq, dk, dv]: [HeadsMut<'_, D>; 3]| {
         let _span = attended_back(
             setting.ranges.pairs(size[0]),
             setting.dims(0),
