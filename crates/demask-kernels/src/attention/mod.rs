@@ -18,6 +18,8 @@
 mod backward;
 mod forward;
 mod heads;
+#[cfg(test)]
+mod narrow_tests;
 mod ranges;
 mod sequences;
 #[cfg(test)]

@@ -360,7 +360,7 @@ fn nothing_is_attended_by_any_number_of_heads() {
 fn heads_beyond_the_address_space_are_refused() {
     let dims = [1 << 62, 0, 4, 8];
     let none = HeadsRef::<f32>::new(&[], dims);
-    let out = HeadsMut::new(&mut [], dims);
+    let out = HeadsMut::<f32>::new(&mut [], dims);
     let ranges = KeyRanges::full(0, 0);
     attention_forward(none, none, none, &ranges, 1.0, Precision::F32, out, &mut []);
 }

@@ -164,3 +164,82 @@ fn sum_over_rows(
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Bf16;
+    use crate::simd::with_every_isa;
+    use crate::testing::Lcg;
+
+    fn narrow(x: &[f32]) -> Vec<Bf16> {
+        x.iter().map(|&x| Bf16::from(x)).collect()
+    }
+
+    fn wide(x: &[Bf16]) -> Vec<f32> {
+        x.iter().map(|&x| x.into()).collect()
+    }
+
+    #[test]
+    fn rows_stored_as_bf16_are_the_same_rows_rounded() {
+        let (rows, n) = (6, 37);
+        let mut rng = Lcg(4);
+        let (x, weight, shift) = (rng.vec(rows * n), rng.vec(n), rng.vec(n));
+        let (w, b) = (Some(&weight[..]), Some(&shift[..]));
+        let table = RotaryTable::with_frequencies(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.25]);
+        with_every_isa(|_| {
+            let (mut y, mut small) = (vec![0.0; rows * n], narrow(&x));
+            let (mut stats, mut again) = (vec![0.0; 2 * rows], vec![0.0; 2 * rows]);
+            layer_norm(&x, n, w, b, 1e-5, &mut y, &mut stats);
+            layer_norm(&x, n, w, b, 1e-5, &mut small, &mut again);
+            assert!(wide(&small) == wide(&narrow(&y)) && stats == again);
+            rms_norm(&x, n, w, b, 1e-5, &mut y, &mut stats[..rows]);
+            rms_norm(&x, n, w, b, 1e-5, &mut small, &mut again[..rows]);
+            assert!(wide(&small) == wide(&narrow(&y)) && stats == again);
+            // What is read is what is stored, too.
+            let x = narrow(&x);
+            assert_eq!(column_sums(&x, n), column_sums(&wide(&x), n));
+            for layout in [RotaryLayout::HalfSplit, RotaryLayout::Interleaved] {
+                let (mut y, mut small) = (wide(&x), x.clone());
+                rotary_rows(&mut y, rows, n, 3, 6, &table, layout, false);
+                rotary_rows(&mut small, rows, n, 3, 6, &table, layout, false);
+                assert_eq!(wide(&small), wide(&narrow(&y)));
+            }
+            let (gate_up, mut y) = (&x[..4 * n], vec![0.0; 2 * n]);
+            let mut small = narrow(&y);
+            swiglu_rows(&wide(gate_up), n, &mut y);
+            swiglu_rows(gate_up, n, &mut small);
+            assert_eq!(wide(&small), wide(&narrow(&y)));
+            gelu(&wide(&x[..2 * n]), &mut y);
+            gelu(&x[..2 * n], &mut small);
+            assert_eq!(wide(&small), wide(&narrow(&y)));
+        });
+    }
+
+    #[test]
+    fn a_shift_is_added_after_the_scale() {
+        let (mut y, mut stats) = ([0.0; 2], [0.0; 2]);
+        // (3, 4) has a mean square of 12.5.
+        rms_norm(
+            &[3.0, 4.0],
+            2,
+            Some(&[1.0, 2.0]),
+            Some(&[0.5, 1.0]),
+            0.0,
+            &mut y,
+            &mut stats[..1],
+        );
+        let r = 1.0 / 12.5f32.sqrt();
+        assert_eq!(y, [3.0 * r + 0.5, 4.0 * r * 2.0 + 1.0]);
+        layer_norm(
+            &[2.0, 4.0],
+            2,
+            Some(&[5.0, 6.0]),
+            Some(&[0.5, 1.0]),
+            0.0,
+            &mut y,
+            &mut stats,
+        );
+        assert_eq!(y, [-4.5, 7.0]);
+    }
+}
