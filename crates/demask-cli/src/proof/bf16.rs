@@ -27,7 +27,7 @@ impl Proof for Bf16 {
     }
 
     fn claim(&self) -> &'static str {
-        "trained with products in bf16 and all else in f32, the validation bound is that of f32: what it may lose with \
+        "trained with products in bf16 and weights in f32, the validation bound is that of f32: what it may lose with \
          95 % confidence, in pairs of the same seed, is less than the standard deviation of f32 between seeds"
     }
 
