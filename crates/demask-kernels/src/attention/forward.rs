@@ -515,6 +515,7 @@ pub(super) unsafe fn multiply<S: Simd>(
                 b,
                 ldb,
                 words: kc,
+                far: false,
             };
             let c = (c.wrapping_add(p * S::NR), ldc);
             // SAFETY: the caller's promises.

@@ -235,6 +235,11 @@ fn grid(m: usize, n: usize, most: usize, threads: usize) -> (usize, usize) {
                 break;
             }
         }
+        // As many for each thread: with few of them, one more takes a good part of the whole.
+        let even = cols.next_multiple_of(threads);
+        if rows == 1 && n / even >= MIN_COLS / 2 {
+            cols = even;
+        }
     }
     (rows, cols)
 }

@@ -204,6 +204,8 @@ impl Left<'_> {
             let (panels, distance) = self.panels(s, b, (w0, w1), (j0, j1), b_pack);
             let (first, last) = (block == 0, block + 1 == blocks);
             for t in self.tiles.0..self.tiles.1 {
+                // Taken panel by panel, B comes from memory for the first tile of rows.
+                let far = self.in_order() && t == self.tiles.0;
                 for (p, j) in (0..j1 - j0).step_by(S::NR).enumerate() {
                     let panel = panels.wrapping_add(p * distance);
                     let (mut tile, h) = self.tile::<S>(t, b, panel, (j0, j, j1), to);
@@ -223,7 +225,7 @@ impl Left<'_> {
                     unsafe {
                         match unit {
                             Some(unit) if S::UNIT => {
-                                tiled::multiply(s, unit, layout.format, h, &tile)
+                                tiled::multiply(s, unit, layout.format, h, &tile, far)
                             }
                             _ => s.micro(inner(layout.format), h, &tile),
                         }

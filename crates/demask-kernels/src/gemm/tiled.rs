@@ -24,12 +24,19 @@ pub(super) fn takes(layout: &Layout) -> bool {
 }
 
 /// Multiplies a panel of `rows` rows of A by a panel of B; `tile` as for the register tiles of vectors, but for `a`,
-/// a panel of this module.
+/// a panel of this module. With `far`, the panel of B comes from memory and so do those that follow it.
 ///
 /// # Safety
 /// As for the tiles in [`super::micro`].
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, format: Format, rows: usize, t: &Tile) {
+pub(super) unsafe fn multiply<S: Simd>(
+    s: S,
+    unit: &Tiles,
+    format: Format,
+    rows: usize,
+    t: &Tile,
+    far: bool,
+) {
     const { assert!(!S::UNIT || S::NR == NR) };
     if !t.load_c {
         amx::will_write(t.c, t.ldc, rows);
@@ -37,8 +44,8 @@ pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, format: Format, rows:
     // SAFETY: the caller's promises.
     unsafe {
         match format {
-            Format::Bf16 => pairs(s, unit, rows, t),
-            _ => bytes(s, unit, rows, t),
+            Format::Bf16 => pairs(s, unit, rows, t, far),
+            _ => bytes(s, unit, rows, t, far),
         }
     }
 }
@@ -57,6 +64,8 @@ pub(crate) struct Operands {
     pub ldb: usize,
     /// Words of a column of `b`; `a` has zeros up to a whole step.
     pub words: usize,
+    /// As [`Product::far`].
+    pub far: bool,
 }
 
 /// The sums of a product of panels into `c`, begun at what is there with `load`.
@@ -82,6 +91,7 @@ pub(crate) unsafe fn sums(
         c,
         ldc,
         load,
+        far: operands.far,
     };
     // SAFETY: the caller's promises; the rest of a step has zeros in A and, copied, in B.
     unsafe {
@@ -139,7 +149,7 @@ pub(super) unsafe fn part(
         Format::Bf16 => (Words::Bf16, t.load_c),
         _ => (Words::Bytes, false),
     };
-    let operands = operands(t, words, rows);
+    let operands = operands(t, words, rows, false);
     // SAFETY: the caller's promises.
     unsafe { self::sums(unit, kind, rows, operands, (sums, NR), old || words.0 > 0) }
 }
@@ -183,22 +193,23 @@ pub(super) unsafe fn finish<S: Simd>(s: S, format: Format, rows: usize, t: &Tile
 }
 
 /// Words `from..to` of the operands of a tile.
-fn operands(t: &Tile, (from, to): (usize, usize), rows: usize) -> Operands {
+fn operands(t: &Tile, (from, to): (usize, usize), rows: usize, far: bool) -> Operands {
     Operands {
         a: t.a.wrapping_add(from * rows.next_multiple_of(ROWS)),
         b: t.b.wrapping_add(from * t.ldb),
         ldb: t.ldb,
         words: to - from,
+        far,
     }
 }
 
 /// # Safety
 /// As for [`multiply`].
 #[inline(always)]
-unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
+unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, far: bool) {
     // SAFETY: the caller's promises; whole tiles of C are ours where they exist, the scratch where they do not.
     unsafe {
-        let operands = operands(t, (0, t.kc), rows);
+        let operands = operands(t, (0, t.kc), rows, far);
         if rows.is_multiple_of(ROWS) && t.cols == NR && t.bias.is_null() {
             return sums(unit, Words::Bf16, rows, operands, (t.c, t.ldc), t.load_c);
         }
@@ -238,7 +249,7 @@ unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
 /// # Safety
 /// As for [`multiply`].
 #[inline(always)]
-unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
+unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, far: bool) {
     let (mut of_group, mut total) = (Sums([0.0; SUMS]), Sums([0.0; SUMS]));
     let (whole, total) = (of_group.0.as_mut_ptr(), total.0.as_mut_ptr());
     // SAFETY: the caller's promises; the scratch has room for every row and column.
@@ -248,7 +259,7 @@ unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile) {
         }
         for g in 0..t.groups.count {
             let (from, to) = (g * t.groups.words, ((g + 1) * t.groups.words).min(t.kc));
-            let operands = operands(t, (from, to), rows);
+            let operands = operands(t, (from, to), rows, far);
             sums(unit, Words::Bytes, rows, operands, (whole, NR), false);
             finish_group(s, rows, t, g, whole, total);
         }

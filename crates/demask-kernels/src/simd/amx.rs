@@ -135,6 +135,24 @@ pub(crate) struct Product {
     pub ldc: usize,
     /// Begin the sums at the stored ones instead of 0.
     pub load: bool,
+    /// B comes from memory, and what follows it is read next: it is asked for on the way.
+    pub far: bool,
+}
+
+/// Bytes that B is asked for ahead of its use. The processor guesses as far as the end of a page, of two steps.
+const AHEAD: usize = 8192;
+
+/// Asks for as many lines of B as a step has, where it is far.
+macro_rules! ask {
+    () => {
+        "
+        .if {far}
+        .irp line, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        prefetcht0 [{b} + {ahead} + 64 * \\line]
+        .endr
+        .endif
+        "
+    };
 }
 
 /// The two register tilings, for one dot-product instruction.
@@ -142,7 +160,7 @@ macro_rules! products {
     ($wide:ident, $narrow:ident, $dot:literal) => {
         /// 32 rows: four sums, two tiles of A by two of B in each step.
         #[inline(always)]
-        unsafe fn $wide(_: &Tiles, p: &Product) {
+        unsafe fn $wide<const FAR: bool>(_: &Tiles, p: &Product) {
             // SAFETY: the caller's promises of [`Tiles::multiply`].
             unsafe {
                 asm!(
@@ -167,6 +185,7 @@ macro_rules! products {
                     "tileloadd tmm5, [{a} + {lda} + 1024]",
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
+                    ask!(),
                     "add {a}, 2048",
                     "add {b}, {step}",
                     "dec {n}",
@@ -185,6 +204,8 @@ macro_rules! products {
                     ldb = in(reg) 4 * p.ldb,
                     step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
+                    far = const FAR as usize,
+                    ahead = const AHEAD,
                     options(nostack),
                 );
             }
@@ -192,7 +213,7 @@ macro_rules! products {
 
         /// 16 rows: two sums.
         #[inline(always)]
-        unsafe fn $narrow(_: &Tiles, p: &Product) {
+        unsafe fn $narrow<const FAR: bool>(_: &Tiles, p: &Product) {
             // SAFETY: the caller's promises of [`Tiles::multiply`].
             unsafe {
                 asm!(
@@ -210,6 +231,7 @@ macro_rules! products {
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     "tileloadd tmm7, [{b} + {ldb} + 64]",
                     concat!($dot, " tmm1, tmm4, tmm7"),
+                    ask!(),
                     "add {a}, 1024",
                     "add {b}, {step}",
                     "dec {n}",
@@ -225,6 +247,8 @@ macro_rules! products {
                     ldb = in(reg) 4 * p.ldb,
                     step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
+                    far = const FAR as usize,
+                    ahead = const AHEAD,
                     options(nostack),
                 );
             }
@@ -305,11 +329,15 @@ impl Tiles {
         debug_assert!(p.tiles > 0);
         // SAFETY: the caller's promises.
         unsafe {
-            match (words, wide) {
-                (Words::Bf16, true) => wide_bf16(self, p),
-                (Words::Bf16, false) => narrow_bf16(self, p),
-                (Words::Bytes, true) => wide_bytes(self, p),
-                (Words::Bytes, false) => narrow_bytes(self, p),
+            match (words, wide, p.far) {
+                (Words::Bf16, true, false) => wide_bf16::<false>(self, p),
+                (Words::Bf16, true, true) => wide_bf16::<true>(self, p),
+                (Words::Bf16, false, false) => narrow_bf16::<false>(self, p),
+                (Words::Bf16, false, true) => narrow_bf16::<true>(self, p),
+                (Words::Bytes, true, false) => wide_bytes::<false>(self, p),
+                (Words::Bytes, true, true) => wide_bytes::<true>(self, p),
+                (Words::Bytes, false, false) => narrow_bytes::<false>(self, p),
+                (Words::Bytes, false, true) => narrow_bytes::<true>(self, p),
             }
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Product {
     pub c: *mut f32,
     pub ldc: usize,
     pub load: bool,
+    pub far: bool,
 }
 
 /// Nobody multiplies without a unit.

@@ -15,15 +15,28 @@ pub(super) unsafe fn int8<S: Simd>(s: S, x: *const f32, n: usize, out: *mut i8) 
     // SAFETY: n − j values are left, and whole vectors of bytes fit.
     unsafe {
         let zero = s.splat(0.0);
-        let (mut top, mut poison) = (zero, zero);
-        for j in (0..n).step_by(LANES) {
+        // Four at a time: one alone would wait for itself.
+        let (mut tops, mut poisons) = ([zero; 4], [zero; 4]);
+        let whole = n - n % (4 * LANES);
+        for j in (0..whole).step_by(4 * LANES) {
+            for i in 0..4 {
+                let v = s.load(x.add(j + i * LANES));
+                tops[i] = s.max(tops[i], s.max(s.sub(zero, v), v));
+                // A maximum forgets a NaN; this is 0 without one (and without an infinity).
+                poisons[i] = s.fma(v, zero, poisons[i]);
+            }
+        }
+        let (mut top, mut poison) = (
+            s.max(s.max(tops[0], tops[1]), s.max(tops[2], tops[3])),
+            s.add(s.add(poisons[0], poisons[1]), s.add(poisons[2], poisons[3])),
+        );
+        for j in (whole..n).step_by(LANES) {
             let v = if n - j >= LANES {
                 s.load(x.add(j))
             } else {
                 s.load_part(x.add(j), n - j, 0.0)
             };
             top = s.max(top, s.max(s.sub(zero, v), v));
-            // A maximum forgets a NaN; this is 0 without one (and without an infinity).
             poison = s.fma(v, zero, poison);
         }
         let top = s.max_lane(top) + s.sum(poison);
