@@ -1,13 +1,15 @@
 //! Keys and values of cells that were already forwarded.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use demask_kernels::Precision;
+use demask_kernels::rowwise::Bf16Rows;
 
 use crate::ops::on_cpu;
 use crate::{NnError, TransformerConfig};
 
 /// Keys and values of every layer for the cells of one sequence that stand before a request.
 ///
-/// Keys are kept rotated. A network that predicts cell `i` at cell `i - 1` keeps its final hidden
+/// Keys are kept rotated, and in bf16 where attention would round them anyhow: in every type of weights but f32. A network that predicts cell `i` at cell `i - 1` keeps its final hidden
 /// states as well: the first cell of the next request is predicted at the last one here. Appending
 /// is what a forward pass with this cache does; a decoder that forwards cells it may still change
 /// cuts them off again with [`truncate`](Self::truncate). Caches of one request need not be equally
@@ -43,6 +45,8 @@ pub(crate) enum CachedRows {
         /// Width of a row.
         width: usize,
     },
+    /// The same for products in bf16, rounded as those would round them.
+    HostBf16(Bf16Rows),
     /// `[rows, width]`.
     Device(Tensor<2>),
 }
@@ -61,6 +65,7 @@ impl CachedRows {
     fn dims(&self) -> [usize; 2] {
         match self {
             Self::Host { values, width } => [values.len() / (*width).max(1), *width],
+            Self::HostBf16(rows) => [rows.rows(), rows.width()],
             Self::Device(rows) => rows.dims(),
         }
     }
@@ -68,6 +73,7 @@ impl CachedRows {
     fn truncate(&mut self, length: usize) {
         match self {
             Self::Host { values, width } => values.truncate(length * *width),
+            Self::HostBf16(rows) => rows.truncate(length),
             Self::Device(rows) if rows.dims()[0] > length => {
                 *rows = rows.clone().narrow(0, 0, length);
             }
@@ -75,55 +81,56 @@ impl CachedRows {
         }
     }
 
-    /// Appends rows that lie in memory, of width `new_width`.
+    /// Appends rows that lie in memory, of width `new_width`, as products in `precision` read them.
     ///
     /// # Panics
-    /// When the others do not: [`KvCache::check`] has seen to that.
-    pub(crate) fn append_values(&mut self, new: &[f32], new_width: usize) {
-        let Self::Host { values, width } = self else {
-            panic!("cached rows of two devices");
-        };
-        *width = new_width;
-        values.extend_from_slice(new);
+    /// When the others do not lie there, or not so: [`KvCache::check`] has seen to that.
+    pub(crate) fn append_values(&mut self, new: &[f32], new_width: usize, precision: Precision) {
+        let empty = self.dims()[0] == 0;
+        match (&mut *self, precision) {
+            (Self::Host { values, width }, Precision::F32) => {
+                *width = new_width;
+                values.extend_from_slice(new);
+            }
+            (Self::HostBf16(rows), Precision::Bf16) => rows.push(new),
+            (Self::Host { .. }, Precision::Bf16) if empty => {
+                let mut rows = Bf16Rows::with_capacity(0, new_width);
+                rows.push(new);
+                *self = Self::HostBf16(rows);
+            }
+            _ => panic!("cached rows of two devices or precisions"),
+        }
     }
 
-    /// Appends `[rows, width]` wherever they live.
+    /// Appends `[rows, width]` wherever they live, unrounded.
     pub(crate) fn append(&mut self, new: Tensor<2>) {
         let [_, width] = new.dims();
         match self {
             Self::Device(old) => *old = Tensor::cat(vec![old.clone(), new], 0),
-            Self::Host { .. } if on_cpu(&new.device()) => {
+            _ if on_cpu(&new.device()) => {
                 let data = new.into_data();
-                self.append_values(data.as_slice::<f32>().expect("rows are f32"), width);
+                let values = data.as_slice::<f32>().expect("rows are f32");
+                self.append_values(values, width, Precision::F32);
             }
-            Self::Host { values, .. } => {
-                assert!(values.is_empty(), "cached rows of two devices");
+            _ => {
+                assert_eq!(self.dims()[0], 0, "cached rows of two devices");
                 *self = Self::Device(new);
             }
         }
     }
 
-    /// The values, which lie in memory.
-    ///
-    /// # Panics
-    /// When they do not.
-    pub(crate) fn values(&self) -> &[f32] {
-        match self {
-            Self::Host { values, .. } => values,
-            Self::Device(_) => panic!("cached rows of another device"),
-        }
-    }
-
-    /// The rows from `from` on as a tensor.
+    /// The rows from `from` on as a tensor of `f32`.
     pub(crate) fn tensor(&self, from: usize, device: &Device) -> Tensor<2> {
         let [rows, width] = self.dims();
-        match self {
-            Self::Host { values, .. } => {
-                let values = values[from * width..].to_vec();
-                Tensor::from_data(TensorData::new(values, [rows - from, width]), device)
+        let values = match self {
+            Self::Host { values, .. } => values[from * width..].to_vec(),
+            Self::HostBf16(all) => {
+                let values = all.values()[from * width..].iter();
+                values.map(|&x| x.into()).collect()
             }
-            Self::Device(all) => all.clone().narrow(0, from, rows - from),
-        }
+            Self::Device(all) => return all.clone().narrow(0, from, rows - from),
+        };
+        Tensor::from_data(TensorData::new(values, [rows - from, width]), device)
     }
 }
 
@@ -155,14 +162,30 @@ impl KvCache {
 
     /// Whether a network of this configuration on this device can go on from here; an empty cache fits
     /// every one.
-    pub(crate) fn check(&self, config: &TransformerConfig, device: &Device) -> Result<(), NnError> {
+    pub(crate) fn check(
+        &self,
+        config: &TransformerConfig,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<(), NnError> {
         let Some(first) = self.layers.first() else {
             return Ok(());
         };
-        if matches!(first.keys, CachedRows::Host { .. }) != on_cpu(device) {
-            return Err(NnError::Input(
-                "the cache is of a network on another device; begin with an empty one".into(),
-            ));
+        let refuse = |what| {
+            Err(NnError::Input(format!(
+                "the cache is of a network {what}; begin with an empty one"
+            )))
+        };
+        let found = match &first.keys {
+            CachedRows::Device(_) => None,
+            CachedRows::Host { .. } => Some(Precision::F32),
+            CachedRows::HostBf16(_) => Some(Precision::Bf16),
+        };
+        if found.is_some() != on_cpu(device) {
+            return refuse("on another device");
+        }
+        if found.is_some_and(|found| found != precision) {
+            return refuse("whose attention has another number type");
         }
         let [kv_heads, head_dim] = self.heads;
         let found = [self.layers.len(), kv_heads, head_dim];

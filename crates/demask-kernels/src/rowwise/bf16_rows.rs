@@ -1,11 +1,12 @@
 //! A table whose rows are stored in bf16: half the memory of a table of `f32`.
 
 use super::same_size;
+use crate::element::Bf16;
 use crate::mem::MutPtr;
-use crate::simd::round_to_bf16;
+use crate::simd::{Isa, Kernel, Simd, dispatch};
 use crate::threads;
 
-/// A table `[rows, width]` of bf16, filled row by row and read by row number.
+/// A table `[rows, width]` of bf16 that grows at its end.
 ///
 /// A value is the nearest bf16, ties to even, on every instruction set; reading widens it exactly.
 ///
@@ -18,9 +19,9 @@ use crate::threads;
 /// table.gather(&[1, 0], &mut y);
 /// assert_eq!(y, [0.5, 1.0, 1.0, 2.0]);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Bf16Rows {
-    values: Vec<u16>,
+    values: Vec<Bf16>,
     width: usize,
 }
 
@@ -50,7 +51,20 @@ impl Bf16Rows {
             found.is_multiple_of(width),
             "bf16 rows: {found} values are not whole rows of {width}"
         );
-        self.values.extend(rows.iter().map(|&x| round_to_bf16(x)));
+        let before = self.values.len();
+        self.values.resize(before + found, Bf16::default());
+        let to = &mut self.values[before..];
+        dispatch(Isa::detect(), Round { rows, to });
+    }
+
+    /// Keeps the first `rows` rows.
+    pub fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows.saturating_mul(self.width));
+    }
+
+    /// The values, row by row.
+    pub fn values(&self) -> &[Bf16] {
+        &self.values
     }
 
     /// Number of rows.
@@ -65,7 +79,7 @@ impl Bf16Rows {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.values.capacity() * size_of::<u16>()
+        self.values.capacity() * size_of::<Bf16>()
     }
 
     /// `y[i] = table[ids[i]]`.
@@ -88,16 +102,35 @@ impl Bf16Rows {
                 let y = unsafe { y.slice(i * width, width) };
                 let row = &self.values[id as usize * width..][..width];
                 for (y, &x) in y.iter_mut().zip(row) {
-                    *y = f32::from_bits(u32::from(x) << 16);
+                    *y = x.into();
                 }
             }
         });
     }
 }
 
+/// Rounds values one by one, with vectors as wide as the machine has them. Not with its own instruction for it, which
+/// takes small numbers for 0.
+struct Round<'a> {
+    rows: &'a [f32],
+    to: &'a mut [Bf16],
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        for (to, &x) in self.to.iter_mut().zip(self.rows) {
+            *to = x.into();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::with_every_isa;
 
     #[test]
     fn rows_are_the_nearest_bf16() {
@@ -111,6 +144,23 @@ mod tests {
         assert!(y[0] == 3.0 && y[1].is_nan());
         assert_eq!(y[2..5], [1.0, 1.0 + 2f32.powi(-6), f32::NEG_INFINITY]);
         assert!(y[5] == 0.0 && y[5].is_sign_negative());
+    }
+
+    #[test]
+    fn every_instruction_set_rounds_alike_and_rows_are_cut_off() {
+        let rows: Vec<f32> = (0..70).map(|i| 2f32.powi(-i * 2) * 1.003).collect();
+        let want: Vec<f32> = rows.iter().map(|&x| Bf16::from(x).into()).collect();
+        with_every_isa(|isa| {
+            let mut table = Bf16Rows::with_capacity(0, 7);
+            table.push(&rows[..7]);
+            table.push(&rows[7..]);
+            let found: Vec<f32> = table.values().iter().map(|&x| x.into()).collect();
+            assert_eq!(found, want, "{}", isa.name());
+            table.truncate(3);
+            assert_eq!((table.rows(), table.values().len()), (3, 21));
+            table.truncate(9);
+            assert_eq!(table.rows(), 3);
+        });
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Transformer {
             let device = self.device();
             let mut longest = 0;
             for cache in &input.caches {
-                cache.check(&self.config, &device)?;
+                cache.check(&self.config, &device, self.precision)?;
                 longest = longest.max(cache.length() + length);
             }
             if let MaskKind::BlockCausal { blocks } = &input.mask.kind

@@ -1,6 +1,8 @@
 //! Sequences beside each other and behind a cache: the same as alone.
 
-use demask_nn::{Asked, AttentionMask, Dtype, Input, KvCache, MaskKind, TransformerConfig};
+use demask_nn::{
+    Asked, AttentionMask, Dtype, Input, KvCache, MaskKind, Transformer, TransformerConfig,
+};
 
 use super::common::llama;
 use super::{ids, logits, network, shapes};
@@ -68,8 +70,15 @@ fn the_shift_moves_predictions_one_cell_on() {
 
 #[test]
 fn a_cache_continues_a_causal_sequence() {
+    for dtype in Dtype::ALL {
+        continues(dtype);
+    }
+}
+
+fn continues(dtype: Dtype) {
     for (name, config) in shapes() {
-        let network = network(&config);
+        let name = format!("{name} {dtype:?}");
+        let network = network(&config).packed(dtype);
         let mask = AttentionMask::causal;
         let whole = logits(
             &network,
@@ -244,4 +253,24 @@ fn a_cache_of_another_network_is_refused() {
     };
     assert!(refuse(&shifted, filled(&llama()), 1).contains("this network needs [3, 32]"));
     assert!(refuse(&llama(), filled(&llama()), 2).contains("1 caches for 2 sequences"));
+    // Keys in bf16 are of no use to attention in f32, nor the other way round.
+    let packed = |dtype| network(&llama()).packed(dtype);
+    for (one, other, refused) in [
+        (Dtype::F32, Dtype::Int8, true),
+        (Dtype::Bf16, Dtype::F32, true),
+        (Dtype::Bf16, Dtype::Int8, false),
+    ] {
+        let mut cache = KvCache::new();
+        let mut more = |network: Transformer| {
+            let input = Input {
+                caches: vec![&mut cache],
+                ..Input::ids(ids(3), 1, 3)
+            };
+            network.forward(input).map(drop)
+        };
+        more(packed(one)).unwrap();
+        let said = more(packed(other)).err().map(|e| e.to_string());
+        assert_eq!(said.is_some(), refused, "{one:?} {other:?}");
+        assert!(said.is_none_or(|said| said.contains("another number type")));
+    }
 }

@@ -5,17 +5,17 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
-use demask_kernels::Precision;
 use demask_kernels::attention::{
     HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
     attention_sequences,
 };
+use demask_kernels::{Element, Precision};
 
 use tracing::span::EnteredSpan;
 
 use super::gradient::{Gradient, register};
 use super::storage::{Contiguous, dims, tensor};
-use crate::cache::CachedLayer;
+use crate::cache::{CachedLayer, CachedRows};
 use crate::{RequestMask, span};
 
 #[backend_extension(Flex, Autodiff)]
@@ -56,28 +56,54 @@ pub fn cached_attention(
     let [q, k, v] = [&q, &k, &v].map(|x| x.as_slice::<f32>().expect("activations are f32"));
     let (width, new) = (kv_heads * head, queries * kv_heads * head);
     for (b, layer) in layers.iter_mut().enumerate() {
-        layer.keys.append_values(&k[b * new..][..new], width);
-        layer.values.append_values(&v[b * new..][..new], width);
+        let CachedLayer { keys, values } = &mut **layer;
+        keys.append_values(&k[b * new..][..new], width, precision);
+        values.append_values(&v[b * new..][..new], width, precision);
     }
-    let mut out = vec![0.0; q.len()];
-    let [_, _, heads, _] = q_dims;
-    let row = queries * heads * head;
     let ranges: Vec<Arc<KeyRanges>> = masks.iter().map(RequestMask::ranges).collect();
+    let pairs = ranges.iter().map(|ranges| ranges.pairs(1)).sum();
+    let _span = attended(pairs, q_dims, precision);
+    let dims = (q_dims, kv_heads);
+    let out = match precision {
+        Precision::F32 => over_cached(q, dims, layers, &ranges, precision, |rows| match rows {
+            CachedRows::Host { values, .. } => Some(values),
+            _ => None,
+        }),
+        Precision::Bf16 => over_cached(q, dims, layers, &ranges, precision, |rows| match rows {
+            CachedRows::HostBf16(rows) => Some(rows.values()),
+            _ => None,
+        }),
+    };
+    Tensor::from_data(TensorData::new(out, q_dims), &device)
+}
+
+/// Attention of each sequence over all keys of its layer, as `read` finds them in memory: `append_values` left them
+/// so that it does.
+fn over_cached<K: Element>(
+    q: &[f32],
+    (q_dims, kv_heads): ([usize; 4], usize),
+    layers: &[&mut CachedLayer],
+    ranges: &[Arc<KeyRanges>],
+    precision: Precision,
+    read: impl Fn(&CachedRows) -> Option<&[K]>,
+) -> Vec<f32> {
+    let [_, queries, heads, head] = q_dims;
+    let row = queries * heads * head;
+    let read = |rows| read(rows).expect("rows of this precision");
+    let mut out = vec![0.0; q.len()];
     let sequences = out.chunks_exact_mut(row).enumerate().map(|(b, out)| {
         let keys = [1, ranges[b].k_len(), kv_heads, head];
         let own = [1, queries, heads, head];
         Sequence {
             q: HeadsRef::new(&q[b * row..][..row], own),
-            k: HeadsRef::new(layers[b].keys.values(), keys),
-            v: HeadsRef::new(layers[b].values.values(), keys),
+            k: HeadsRef::new(read(&layers[b].keys), keys),
+            v: HeadsRef::new(read(&layers[b].values), keys),
             ranges: &ranges[b],
             out: HeadsMut::new(out, own),
         }
     });
-    let pairs = ranges.iter().map(|ranges| ranges.pairs(1)).sum();
-    let _span = attended(pairs, q_dims, precision);
     attention_sequences(sequences.collect(), scale(q_dims), precision);
-    Tensor::from_data(TensorData::new(out, q_dims), &device)
+    out
 }
 
 impl AttentionBackend for Flex {
