@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::Element;
 use crate::mem::Buffer;
+use crate::simd::LANES;
 
 /// Values that a thread keeps at most (512 MiB); beyond that what has lain longest is freed.
 const KEEP: usize = 128 << 20;
@@ -41,6 +42,8 @@ impl<T: Element> Reused<T> {
     pub fn take(len: usize) -> Self {
         let values = len;
         let len = len.div_ceil(size_of::<f32>() / size_of::<T>());
+        // As a buffer rounds it; it also says when there is no room for so many.
+        let len = len.checked_next_multiple_of(LANES).unwrap_or(len);
         let kept = FREE.with_borrow_mut(|free| {
             // The smallest one that is large enough, unless most of it would lie idle.
             let best = (0..free.len())
@@ -78,7 +81,8 @@ impl<T: Element> Deref for Reused<T> {
 
 impl<T: Element> DerefMut for Reused<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as above; and every pattern of bits is an f32.
+        // SAFETY: as above; and every pattern of bits is an element of any kind, for whoever has
+        // these words next.
         unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+use crate::element::Element;
 use crate::simd::with_every_isa;
 use crate::threads::with_threads;
 
@@ -18,6 +19,16 @@ impl Lcg {
     pub fn vec(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.next()).collect()
     }
+}
+
+/// The values, stored as `T`.
+pub(crate) fn rounded<T: Element>(x: &[f32]) -> Vec<T> {
+    x.iter().map(|&x| T::from(x)).collect()
+}
+
+/// What is stored, as f32.
+pub(crate) fn floats<T: Element>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|&x| x.into()).collect()
 }
 
 /// Largest of `|got − want| / scale`, each value with a scale of its own: that of the terms it is a sum of, which may

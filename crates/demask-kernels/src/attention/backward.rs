@@ -3,7 +3,7 @@
 use super::forward::{copy_scaled, multiply, pack_keys, pack_values, pad_rows};
 use super::{HeadsMut, HeadsRef, InPrecision, KeyRanges, Precision, TILE};
 use super::{check, check_lse, dispatch_in, gaps, sees};
-use crate::element::Element;
+use crate::element::{Bf16, Element, Lanes};
 use crate::gemm::Format;
 use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
@@ -209,8 +209,8 @@ impl<T: Element, D: Element> InPrecision for Unit<'_, T, D> {
                     // D is a sum of what the product with v gives, so it must see the same dout: where one key has
                     // all the weight, the difference is then 0.
                     for j in (0..padded).step_by(LANES) {
-                        let x = s.load(g_row.add(j));
-                        s.store(g_row.add(j), s.join_bf16(s.splat(0.0), x));
+                        let x = Bf16::rounded(s, s.load(g_row.add(j)));
+                        s.store(g_row.add(j), x);
                     }
                 }
                 *per_row.add(2 * r) = dot(s, g_row, self.out.row(b, query, head), dim);

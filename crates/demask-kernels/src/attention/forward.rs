@@ -37,14 +37,14 @@ const MIN_ROWS: usize = 56;
     clippy::too_many_arguments,
     reason = "the operation has eight operands"
 )]
-pub fn attention_forward<Q: Element, K: Element, O: Element>(
+pub fn attention_forward<Q: Element, K: Element>(
     q: HeadsRef<'_, Q>,
     k: HeadsRef<'_, K>,
     v: HeadsRef<'_, K>,
     ranges: &KeyRanges,
     scale: f32,
     precision: Precision,
-    out: HeadsMut<'_, O>,
+    out: HeadsMut<'_>,
     lse: &mut [f32],
 ) {
     let group = check(&q, &k, &v, ranges);
@@ -96,13 +96,13 @@ pub fn attention_forward<Q: Element, K: Element, O: Element>(
 }
 
 /// Some rows of one (batch, key head). Row r is query `r % q_len` of the group's head `r / q_len`.
-struct Chunk<'a, Q, K, O> {
+struct Chunk<'a, Q, K> {
     q: &'a HeadsRef<'a, Q>,
     k: &'a HeadsRef<'a, K>,
     v: &'a HeadsRef<'a, K>,
     ranges: &'a KeyRanges,
     scale: f32,
-    out: &'a HeadsMut<'a, O>,
+    out: &'a HeadsMut<'a>,
     lse: MutPtr,
     group: usize,
     b: usize,
@@ -115,7 +115,7 @@ struct Chunk<'a, Q, K, O> {
 /// Most rows of a panel of queries, whatever multiplies it.
 const MOST: usize = tile::MR;
 
-impl<Q: Element, K: Element, O: Element> InPrecision for Chunk<'_, Q, K, O> {
+impl<Q: Element, K: Element> InPrecision for Chunk<'_, Q, K> {
     #[inline(always)]
     fn run<S: Simd, const BF16: bool>(self, s: S) {
         if S::UNIT && BF16 && self.tiled {
@@ -126,7 +126,7 @@ impl<Q: Element, K: Element, O: Element> InPrecision for Chunk<'_, Q, K, O> {
     }
 }
 
-impl<Q: Element, K: Element, O: Element> Chunk<'_, Q, K, O> {
+impl<Q: Element, K: Element> Chunk<'_, Q, K> {
     /// All of it, `KEYS` keys at a time.
     #[inline(always)]
     fn run_tiles<S: Simd, const BF16: bool, const KEYS: usize>(self, s: S) {

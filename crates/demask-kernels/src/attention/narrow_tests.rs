@@ -3,15 +3,7 @@
 use super::*;
 use crate::element::{Bf16, Element};
 use crate::simd::with_every_isa;
-use crate::testing::Lcg;
-
-fn narrow(x: &[f32]) -> Vec<Bf16> {
-    x.iter().map(|&x| Bf16::from(x)).collect()
-}
-
-fn wide<T: Element>(x: &[T]) -> Vec<f32> {
-    x.iter().map(|&x| x.into()).collect()
-}
+use crate::testing::{Lcg, floats as wide, rounded};
 
 struct Operands<T> {
     q: Vec<T>,
@@ -62,7 +54,7 @@ fn operands_stored_as_bf16_are_those_values() {
         let dims = [[batch, q_len, heads, dim], [batch, k_len, kv_heads, dim]];
         let [nq, nk] = dims.map(|dims| dims.iter().product());
         let mut rng = Lcg(5);
-        let mut of = |n| narrow(&rng.vec(n));
+        let mut of = |n| rounded::<Bf16>(&rng.vec(n));
         let small = Operands {
             q: of(nq),
             k: of(nk),
@@ -84,7 +76,8 @@ fn operands_stored_as_bf16_are_those_values() {
                 assert!(stored[..2] == want[..2], "{what}");
                 for (stored, want) in stored[2..].iter().zip(&want[2..]) {
                     // Below its normal numbers an instruction of bf16 gives 0.
-                    let near = |(x, y): (&f32, &f32)| (x - wide(&narrow(&[*y]))[0]).abs() < 1e-37;
+                    let near =
+                        |(x, y): (&f32, &f32)| (x - wide(&rounded::<Bf16>(&[*y]))[0]).abs() < 1e-37;
                     assert!(stored.iter().zip(want).all(near), "{what}");
                 }
             });

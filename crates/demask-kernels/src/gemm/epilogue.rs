@@ -21,26 +21,26 @@ pub(super) enum Epilogue {
     /// `C = silu(sums) · second sums`.
     SwiGlu { c: MutPtr },
     /// The hidden rows of an MLP, and what its activation makes of them.
-    Hidden(Hidden<Out>),
+    Hidden(Hidden),
     /// The sums are the gradient of what the activation gave. In the place of the hidden rows comes their gradient, and
     /// beside them once more what the activation gave, which costs nothing here.
-    HiddenBackward(Hidden<Out>),
+    HiddenBackward(Hidden),
+}
+
+/// Rows of either element.
+#[derive(Clone, Copy)]
+pub(super) enum Hidden {
+    F32(HiddenRows<f32>),
+    Bf16(HiddenRows<Bf16>),
 }
 
 /// `hidden` holds the gate and as many values of up in a row if it is `gated` (SwiGLU), else it is as wide as `active`
 /// (GELU).
 #[derive(Clone, Copy)]
-pub(super) struct Hidden<T> {
+pub(super) struct HiddenRows<T> {
     pub gated: bool,
-    pub hidden: T,
-    pub active: T,
-}
-
-/// Values of either element.
-#[derive(Clone, Copy)]
-pub(super) enum Out {
-    F32(MutPtr),
-    Bf16(MutPtr<Bf16>),
+    pub hidden: MutPtr<T>,
+    pub active: MutPtr<T>,
 }
 
 /// Some columns of a row of the product, `n` values wide in all.
@@ -69,11 +69,8 @@ impl Epilogue {
                 at.ask(s, to.get().wrapping_add(at.index(0)));
                 at.ask(s, c.get().wrapping_add(at.index(0)));
             }
-            Self::HiddenBackward(to) => match (to.hidden, to.active) {
-                (Out::F32(hidden), Out::F32(active)) => to.of(hidden, active).ask(s, at),
-                (Out::Bf16(hidden), Out::Bf16(active)) => to.of(hidden, active).ask(s, at),
-                _ => unreachable!("hidden and active rows are of one element"),
-            },
+            Self::HiddenBackward(Hidden::F32(to)) => to.ask(s, at),
+            Self::HiddenBackward(Hidden::Bf16(to)) => to.ask(s, at),
             _ => {}
         }
     }
@@ -116,24 +113,10 @@ impl Epilogue {
                         s.store_part(c.get().add(at.index(i)), left, y);
                     }
                 }
-                Self::Hidden(to) => match (to.hidden, to.active) {
-                    (Out::F32(hidden), Out::F32(active)) => {
-                        to.of(hidden, active).forward(s, at, sums)
-                    }
-                    (Out::Bf16(hidden), Out::Bf16(active)) => {
-                        to.of(hidden, active).forward(s, at, sums)
-                    }
-                    _ => unreachable!("hidden and active rows are of one element"),
-                },
-                Self::HiddenBackward(to) => match (to.hidden, to.active) {
-                    (Out::F32(hidden), Out::F32(active)) => {
-                        to.of(hidden, active).backward(s, at, sums[0])
-                    }
-                    (Out::Bf16(hidden), Out::Bf16(active)) => {
-                        to.of(hidden, active).backward(s, at, sums[0])
-                    }
-                    _ => unreachable!("hidden and active rows are of one element"),
-                },
+                Self::Hidden(Hidden::F32(to)) => to.forward(s, at, sums),
+                Self::Hidden(Hidden::Bf16(to)) => to.forward(s, at, sums),
+                Self::HiddenBackward(Hidden::F32(to)) => to.backward(s, at, sums[0]),
+                Self::HiddenBackward(Hidden::Bf16(to)) => to.backward(s, at, sums[0]),
             }
         }
     }
@@ -163,18 +146,7 @@ impl Place {
     }
 }
 
-impl Hidden<Out> {
-    #[inline(always)]
-    fn of<T>(self, hidden: MutPtr<T>, active: MutPtr<T>) -> Hidden<MutPtr<T>> {
-        Hidden {
-            gated: self.gated,
-            hidden,
-            active,
-        }
-    }
-}
-
-impl<T: Element> Hidden<MutPtr<T>> {
+impl<T: Element> HiddenRows<T> {
     /// The activation reads what is stored, so that the backward pass, which has nothing else, computes the same.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! How the values of a right operand are stored, and what that means for a product.
 
-/// The number format of a right operand. The left operand, which is always given in `f32`, is rounded to
-/// the format's partner row by row as it is packed; results are `f32`.
+/// The number format of a right operand. The left operand is rounded to the format's
+/// partner row by row as it is packed, if it was not before; sums are `f32`.
 ///
 /// | format | left operand | sum | bits a value |
 /// |---|---|---|---|

@@ -1,10 +1,10 @@
 //! The hidden rows of an MLP that is trained: what its backward pass needs is stored as they are made.
 
 use super::driver::{self, Target, pointer};
-use super::epilogue::{Epilogue, Hidden, Out};
+use super::epilogue::{Epilogue, Hidden, HiddenRows};
 use super::products::check;
 use super::{MatrixRef, Rhs};
-use crate::element::{Bf16, Element};
+use crate::element::Element;
 use crate::mem::MutPtr;
 use crate::{Precision, Reused};
 
@@ -69,14 +69,16 @@ pub fn hidden_rows_backward<T: Element>(
     active
 }
 
-fn to<T: Element>(gated: bool, hidden: &mut [T], active: &mut [T]) -> Hidden<Out> {
-    let out = |values: &mut [T]| match T::PRECISION {
-        Precision::F32 => Out::F32(MutPtr(values.as_mut_ptr().cast())),
-        Precision::Bf16 => Out::Bf16(MutPtr(values.as_mut_ptr().cast::<Bf16>())),
-    };
-    Hidden {
-        gated,
-        hidden: out(hidden),
-        active: out(active),
+fn to<T: Element>(gated: bool, hidden: &mut [T], active: &mut [T]) -> Hidden {
+    fn rows<T, U>(gated: bool, hidden: &mut [T], active: &mut [T]) -> HiddenRows<U> {
+        HiddenRows {
+            gated,
+            hidden: MutPtr(hidden.as_mut_ptr().cast()),
+            active: MutPtr(active.as_mut_ptr().cast()),
+        }
+    }
+    match T::PRECISION {
+        Precision::F32 => Hidden::F32(rows(gated, hidden, active)),
+        Precision::Bf16 => Hidden::Bf16(rows(gated, hidden, active)),
     }
 }

@@ -133,7 +133,8 @@ pub fn gemm<'b>(
         c.cols()
     );
     let mut c = c;
-    let (old, c) = (Ptr(c.ptr().cast_const()), MutPtr(c.ptr()));
+    let c = MutPtr(c.ptr());
+    let old = Ptr(c.get().cast_const());
     let epilogue = match beta {
         Beta::Overwrite => Epilogue::Store { c, load: false },
         Beta::Accumulate => Epilogue::Store { c, load: true },

@@ -22,8 +22,8 @@ pub(super) const WORDS: usize = 128;
 pub(super) const PANELS: usize = 8;
 /// The same where A is packed part by part: the more columns a part meets, the less often it is packed.
 pub(super) const WIDE: usize = 16;
-/// Panels of A whose sums are kept, 512 KiB of them.
-pub(super) const TILES: usize = 16;
+/// Panels of A whose sums are kept: 512 KiB of them, twice that where they are wide.
+const TILES: usize = 16;
 
 /// Words of a part of a panel of A.
 const PART: usize = tiled::MR * WORDS;
@@ -31,7 +31,8 @@ const PART: usize = tiled::MR * WORDS;
 /// Cuts an m×n result into (row parts, column parts) of tasks that pack A themselves: as few columns as a part of A can
 /// meet at once, and as many rows as its sums have room for, in whole rounds of all threads.
 pub(super) fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
-    let cols = n.div_ceil(WIDE * tiled::NR);
+    // One, if there are none: no task comes of it.
+    let cols = n.div_ceil(WIDE * tiled::NR).max(1);
     let tasks = (m.div_ceil(TILES * tiled::MR) * cols).next_multiple_of(threads);
     (tasks.div_ceil(cols), cols)
 }

@@ -170,15 +170,7 @@ mod tests {
     use super::*;
     use crate::element::Bf16;
     use crate::simd::with_every_isa;
-    use crate::testing::Lcg;
-
-    fn narrow(x: &[f32]) -> Vec<Bf16> {
-        x.iter().map(|&x| Bf16::from(x)).collect()
-    }
-
-    fn wide(x: &[Bf16]) -> Vec<f32> {
-        x.iter().map(|&x| x.into()).collect()
-    }
+    use crate::testing::{Lcg, floats as wide, rounded};
 
     #[test]
     fn rows_stored_as_bf16_are_the_same_rows_rounded() {
@@ -186,33 +178,56 @@ mod tests {
         let mut rng = Lcg(4);
         let (x, weight, shift) = (rng.vec(rows * n), rng.vec(n), rng.vec(n));
         let (w, b) = (Some(&weight[..]), Some(&shift[..]));
+        let shifted = rng.vec(rows * n);
         let table = RotaryTable::with_frequencies(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.25]);
         with_every_isa(|_| {
-            let (mut y, mut small) = (vec![0.0; rows * n], narrow(&x));
+            let (mut y, mut small) = (vec![0.0; rows * n], rounded::<Bf16>(&x));
             let (mut stats, mut again) = (vec![0.0; 2 * rows], vec![0.0; 2 * rows]);
             layer_norm(&x, n, w, b, 1e-5, &mut y, &mut stats);
             layer_norm(&x, n, w, b, 1e-5, &mut small, &mut again);
-            assert!(wide(&small) == wide(&narrow(&y)) && stats == again);
+            assert!(wide(&small) == wide(&rounded::<Bf16>(&y)) && stats == again);
             rms_norm(&x, n, w, b, 1e-5, &mut y, &mut stats[..rows]);
             rms_norm(&x, n, w, b, 1e-5, &mut small, &mut again[..rows]);
-            assert!(wide(&small) == wide(&narrow(&y)) && stats == again);
+            assert!(wide(&small) == wide(&rounded::<Bf16>(&y)) && stats == again);
             // What is read is what is stored, too.
-            let x = narrow(&x);
+            let x = rounded::<Bf16>(&x);
             assert_eq!(column_sums(&x, n), column_sums(&wide(&x), n));
             for layout in [RotaryLayout::HalfSplit, RotaryLayout::Interleaved] {
                 let (mut y, mut small) = (wide(&x), x.clone());
-                rotary_rows(&mut y, rows, n, 3, 6, &table, layout, false);
-                rotary_rows(&mut small, rows, n, 3, 6, &table, layout, false);
-                assert_eq!(wide(&small), wide(&narrow(&y)));
+                for back in [false, true] {
+                    rotary_rows(&mut y, rows, n, 3, 6, &table, layout, back);
+                    rotary_rows(&mut small, rows, n, 3, 6, &table, layout, back);
+                    y = wide(&rounded::<Bf16>(&y));
+                    assert_eq!(wide(&small), y);
+                }
             }
+            // Three heads of 11 after 4 values of each row.
+            let at = HeadRows {
+                rows,
+                stride: n,
+                skip: 4,
+                heads: 3,
+                head_dim: 11,
+            };
+            let (dy, scale) = (rounded::<Bf16>(&shifted[..at.len()]), &weight[..11]);
+            let (mut y, mut small) = (vec![0.0; at.len()], rounded::<Bf16>(&vec![0.0; at.len()]));
+            let (mut one, mut two) = (vec![0.0; 3 * rows], vec![0.0; 3 * rows]);
+            head_norm(&wide(&x), at, scale, 1e-5, &mut y, &mut one);
+            head_norm(&x, at, scale, 1e-5, &mut small, &mut two);
+            assert!(wide(&small) == wide(&rounded::<Bf16>(&y)) && one == two);
+            let (mut dx, mut small) = (wide(&x), x.clone());
+            let (mut dw, mut again) = (vec![0.0; 11], vec![0.0; 11]);
+            head_norm_backward(&wide(&x), at, scale, &one, &wide(&dy), &mut dx, &mut dw);
+            head_norm_backward(&x, at, scale, &one, &dy, &mut small, &mut again);
+            assert!(wide(&small) == wide(&rounded::<Bf16>(&dx)) && dw == again);
             let (gate_up, mut y) = (&x[..4 * n], vec![0.0; 2 * n]);
-            let mut small = narrow(&y);
+            let mut small = rounded::<Bf16>(&y);
             swiglu_rows(&wide(gate_up), n, &mut y);
             swiglu_rows(gate_up, n, &mut small);
-            assert_eq!(wide(&small), wide(&narrow(&y)));
+            assert_eq!(wide(&small), wide(&rounded::<Bf16>(&y)));
             gelu(&wide(&x[..2 * n]), &mut y);
             gelu(&x[..2 * n], &mut small);
-            assert_eq!(wide(&small), wide(&narrow(&y)));
+            assert_eq!(wide(&small), wide(&rounded::<Bf16>(&y)));
         });
     }
 

@@ -18,7 +18,8 @@ pub struct MlpBranch {
 
 /// `x + D · swiglu(G h, U h)`, or `x + D · gelu(U h)` without a gate, with `h = norm(x)`.
 ///
-/// The fast path is one node of the autodiff graph and multiplies in `precision`.
+/// The fast path is one node of the autodiff graph and multiplies in `precision`, in which the rows inside are stored
+/// as well.
 ///
 /// # Shapes
 /// `x` and output: `[rows, width]`.

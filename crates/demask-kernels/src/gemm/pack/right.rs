@@ -57,14 +57,18 @@ unsafe fn joined<S: Simd, T: Element>(
 ) {
     for w in 0..layout.words {
         for k in [2 * w, 2 * w + 1] {
-            s.prefetch(src.wrapping_add(k * rs + AHEAD).cast());
+            s.prefetch(
+                src.wrapping_add(k.wrapping_mul(rs))
+                    .wrapping_add(AHEAD)
+                    .cast(),
+            );
         }
         for v in 0..S::NV {
             let left = cols.saturating_sub(LANES * v);
             // SAFETY: `left` columns of step k are readable; the panel has room for the word.
             unsafe {
                 let step = |k: usize| {
-                    let p = src.wrapping_add(k * rs + LANES * v);
+                    let p = src.wrapping_add(k.wrapping_mul(rs)).wrapping_add(LANES * v);
                     if k >= layout.k || left == 0 {
                         s.splat(0.0)
                     } else if left >= LANES {

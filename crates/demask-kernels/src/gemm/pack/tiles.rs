@@ -48,7 +48,11 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                     let (row, to) = (src.add(i * rs), place(i));
                     for k in (0..2 * width).step_by(LANES) {
                         let left = layout.k.saturating_sub(k);
-                        s.prefetch(row.wrapping_add(AHEAD * rs + k).cast());
+                        s.prefetch(
+                            row.wrapping_add(AHEAD.wrapping_mul(rs))
+                                .wrapping_add(k)
+                                .cast(),
+                        );
                         let v = if left > 0 {
                             T::load_part(s, row.add(k), left)
                         } else {
@@ -115,7 +119,11 @@ unsafe fn joined<S: Simd, T: Element>(
         for (w, word) in words.iter_mut().enumerate() {
             let (low, high) = (k0 + 2 * w, k0 + 2 * w + 1);
             for k in [low, high] {
-                s.prefetch(src.wrapping_add(k * cs + AHEAD_ROWS * rs).cast());
+                s.prefetch(
+                    src.wrapping_add(k.wrapping_mul(cs))
+                        .wrapping_add(AHEAD_ROWS.wrapping_mul(rs))
+                        .cast(),
+                );
             }
             *word = s.join_bf16(step(s, layout.k, from, low), step(s, layout.k, from, high));
         }

@@ -4,15 +4,8 @@
 use super::*;
 use crate::element::Element;
 use crate::rowwise::{gelu, gelu_backward, swiglu, swiglu_backward};
+use crate::testing::{floats, rounded};
 use crate::{Precision, Reused};
-
-fn rounded<T: Element>(x: &[f32]) -> Vec<T> {
-    x.iter().map(|&x| T::from(x)).collect()
-}
-
-fn floats<T: Element>(x: &[T]) -> Vec<f32> {
-    x.iter().map(|&x| x.into()).collect()
-}
 
 /// Asserts that all values are equal; names the first one that is not.
 #[track_caller]
@@ -38,6 +31,8 @@ fn operands_rounded_before_are_those_rounded_in_the_call() {
         (17, 33, 40),
         (70, 65, 129),
         (300, 70, 33),
+        // Packed by all tasks together, and multiplied part by part.
+        (300, 70, 1030),
     ] {
         let mut rng = Lcg(7);
         let (a, b) = (rng.vec(m * k), rng.vec(k * n));
@@ -94,6 +89,7 @@ fn a_row_has_the_same_bits_alone_where_tasks_pack_rows_themselves() {
         let (at, narrow_at) = (transpose(&a, m, k), rounded(&transpose(&a, m, k)));
         let b = PackedB::pack(MatrixRef::new(&b, k, n), Format::Bf16);
         with_every_isa(|isa| {
+            // Only there; elsewhere one shape of them says as much.
             if isa != crate::Isa::Amx && m > 100 {
                 return;
             }
@@ -199,6 +195,8 @@ fn hidden_rows_and_their_gradient_are_those_of_single_operations() {
         (40, 1100, 24, 18),
         // An inner dimension that a tile unit takes in parts.
         (600, 40, 1100, 700),
+        // The same, in several strips of two operands.
+        (300, 700, 530, 20),
     ] {
         for gated in [false, true] {
             check_hidden::<f32>(m, n, k, out, gated);

@@ -175,6 +175,26 @@ fn empty_dimensions() {
         MatrixRef::new(&[0.0; 6], 3, 2),
         None,
     );
+    // As many rows and steps as a tile unit takes part by part, and no column.
+    let (a, b) = (vec![1.0; 300 * 600], MatrixRef::new(&[], 600, 0));
+    with_every_isa(|_| {
+        let a = MatrixRef::new(&a, 300, 600);
+        let packed = PackedB::pack(b, Format::Bf16);
+        assert!(product(a, &packed, None).is_empty());
+        assert!(product(a, Rhs::Bf16(b), None).is_empty());
+    });
+}
+
+#[test]
+fn views_of_one_row_have_any_stride() {
+    let x = [1.0, 2.0, -3.0];
+    let row = MatrixRef::with_strides(&x, 1, 3, usize::MAX, 1);
+    let column = MatrixRef::new(&x, 3, 1);
+    with_every_isa(|_| {
+        assert_eq!(product(row, Rhs::Bf16(column), None), [14.0]);
+        let all = product(column, Rhs::Bf16(row), None);
+        assert_eq!(all, [1.0, 2.0, -3.0, 2.0, 4.0, -6.0, -3.0, -6.0, 9.0]);
+    });
 }
 
 #[test]

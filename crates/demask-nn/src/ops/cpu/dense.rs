@@ -95,15 +95,22 @@ impl<'a> Dense<'a> {
     }
 
     /// Rows that the weight reads, as a matrix.
-    fn input<'x, T>(&self, x: &'x [T]) -> MatrixRef<'x, T> {
+    fn input<'x, T: Element>(&self, x: &'x [T]) -> MatrixRef<'x, T> {
+        self.check::<T>();
         let inner = self.weight.cols();
         MatrixRef::new(x, x.len() / inner, inner)
     }
 
     /// Rows that the weight gives, as a matrix.
-    fn output<'x, T>(&self, g: &'x [T]) -> MatrixRef<'x, T> {
+    fn output<'x, T: Element>(&self, g: &'x [T]) -> MatrixRef<'x, T> {
+        self.check::<T>();
         let out = self.weight.rows();
         MatrixRef::new(g, g.len() / out, out)
+    }
+
+    /// Rounded rows enter products in bf16 only: in f32 the other operand would be rounded for them.
+    fn check<T: Element>(&self) {
+        debug_assert!(T::PRECISION == Precision::F32 || self.precision == Precision::Bf16);
     }
 
     fn span(&self, rows: usize) -> EnteredSpan {

@@ -369,7 +369,7 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
     fn inputs(self, output: FlexTensor, wanted: [bool; INPUTS]) -> [Option<FlexTensor>; INPUTS] {
         let (parts, setting, kept) = (Parts::new(&self.inputs), &self.setting, self.kept);
         let (width, widths) = (parts.width, setting.widths());
-        let [.., qb, kb, vb, _, _, o, ob] = wanted;
+        let [.., o, ob] = wanted;
 
         let g = Contiguous::new(&output);
         let out = parts.output(setting);
@@ -390,8 +390,10 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
         drop(g);
 
         let wanted: [bool; BEFORE] = std::array::from_fn(|i| wanted[i]);
-        // Much may cancel in the gradient of a bias, a sum over rows: the roundings of the rows would be left.
-        let before = match qb || kb || vb {
+        // What all keys share changes no weight: the gradient of their bias is a sum over rows in which everything may
+        // cancel, and the roundings of the rows would be left. Whether somebody wants it changes no bit of the others.
+        let biased = parts.qkv_bias.iter().any(|bias| bias.present().is_some());
+        let before = match biased {
             true => before_heads::<T, f32>(&parts, setting, kept, dout, output, wanted),
             false => before_heads::<T, T>(&parts, setting, kept, dout, output, wanted),
         };

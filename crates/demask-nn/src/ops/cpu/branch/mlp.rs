@@ -270,6 +270,7 @@ impl<T: Element> Gradient<INPUTS> for Saved<T> {
             false => [None, None],
         };
         drop(read);
+        // Of rows as they are stored: unlike keys, nothing makes what is summed cancel.
         let [d_gate_bias, d_up_bias] = match gate_bias || up_bias {
             true => unstack(
                 &rowwise::column_sums(&dhidden, total),
