@@ -65,23 +65,38 @@ unsafe fn joined<S: Simd, T: Element>(
         }
         for v in 0..S::NV {
             let left = cols.saturating_sub(LANES * v);
+            let src = src.wrapping_add(LANES * v);
             // SAFETY: `left` columns of step k are readable; the panel has room for the word.
             unsafe {
-                let step = |k: usize| {
-                    let p = src.wrapping_add(k.wrapping_mul(rs)).wrapping_add(LANES * v);
-                    if k >= layout.k || left == 0 {
-                        s.splat(0.0)
-                    } else if left >= LANES {
-                        T::load(s, p)
-                    } else {
-                        T::load_part(s, p, left)
-                    }
-                };
-                let pair = s.join_bf16(step(2 * w), step(2 * w + 1));
+                let (low, high) = (2 * w, 2 * w + 1);
+                let (low, high) = (
+                    columns(s, layout.k, (src, rs, left), low),
+                    columns(s, layout.k, (src, rs, left), high),
+                );
+                let pair = s.join_bf16(low, high);
                 s.store(dst.add(w * S::NR + LANES * v), pair);
             }
         }
     }
+}
+
+/// The first 16 of `left` columns of step `k`; 0 beyond them and from step `end` on. A function, as a closure that is not
+/// compiled into its caller would be compiled without the caller's instruction set.
+///
+/// # Safety
+/// The columns of steps below `end` are readable.
+#[inline(always)]
+unsafe fn columns<S: Simd, T: Element>(
+    s: S,
+    end: usize,
+    (src, rs, left): (*const T, usize, usize),
+    k: usize,
+) -> S::V {
+    if k >= end || left == 0 {
+        return s.splat(0.0);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { T::load_part(s, src.wrapping_add(k.wrapping_mul(rs)), left) }
 }
 
 /// Column j as contiguous values: itself where it is, else a copy in `copy`.
