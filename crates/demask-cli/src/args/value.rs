@@ -1,5 +1,7 @@
 //! Parsers of flag values: what cannot work is refused before anything is loaded.
 
+use std::num::IntErrorKind;
+
 use demask::kernels::threads::MAX as MAX_THREADS;
 
 /// A finite number, 0 or larger.
@@ -35,6 +37,7 @@ pub fn count(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) => Ok(n),
         Err(_) if text.parse::<i64>().is_ok_and(|n| n < 0) => Err("must be at least 1".into()),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err("is too large".into()),
         Err(_) => Err("is not a whole number".into()),
     }
 }
@@ -88,6 +91,7 @@ mod tests {
             assert!(count(bad).is_err(), "{bad}");
         }
         assert_eq!(count("-1"), Err("must be at least 1".into()));
+        assert_eq!(count(&"9".repeat(30)), Err("is too large".into()));
         assert_eq!(cells("0"), Ok(0));
         assert!(cells("-1").is_err() && cells("x").is_err());
         assert_eq!(seed("0"), Ok(0));

@@ -13,13 +13,13 @@ pub const TRAINED: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
 /// The format of that name, if networks can be trained in it.
 pub fn trained(name: &str) -> Result<Dtype, String> {
-    let dtype: Dtype = name.parse()?;
-    match TRAINED.contains(&dtype) {
-        true => Ok(dtype),
-        false => Err(format!(
-            "networks are not trained in it; what there is: {}",
-            names(&TRAINED)
+    let there_are = names(&TRAINED);
+    match name.parse() {
+        Ok(dtype) if TRAINED.contains(&dtype) => Ok(dtype),
+        Ok(_) => Err(format!(
+            "networks are not trained in it; what there is: {there_are}"
         )),
+        Err(_) => Err(format!("unknown number format; there are {there_are}")),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Forward {
     networks: NetworkArgs,
 
     /// Cells of each sequence
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1024", value_parser = value::count)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1024", value_parser = value::count, allow_negative_numbers = true)]
     tokens: Vec<usize>,
 
     /// Sequences

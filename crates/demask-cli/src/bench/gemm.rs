@@ -20,7 +20,7 @@ Examples:
   demask bench gemm --peer 'python bench/peers/torch_peer.py --variant packed'")]
 pub struct Gemm {
     /// Rows of activations
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,32,256,1024", value_parser = value::count)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,32,256,1024", value_parser = value::count, allow_negative_numbers = true)]
     rows: Vec<usize>,
 
     /// Inputs of the weight

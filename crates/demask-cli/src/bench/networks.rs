@@ -8,7 +8,7 @@ use demask::nn::{Dtype, Transformer, TransformerConfig, span};
 use super::shapes::{self, Shape};
 use super::{dtype, need};
 use crate::checkpoints;
-use crate::terminal::note;
+use crate::terminal::{interrupt, note};
 
 /// Bytes of weights that somebody waits for.
 const LARGE: f64 = 512.0 * 1024.0 * 1024.0;
@@ -88,6 +88,8 @@ impl Found {
     pub fn load(&self, dtype: Dtype) -> Result<Transformer> {
         self.announce(dtype);
         let _span = span::part("load");
+        // The rows so far are printed.
+        let _at_once = interrupt::AtOnce::new();
         match self.spec {
             None => dtype::random(dtype, &self.shape),
             Some(_) => dtype::open(dtype, &self.shape.name),

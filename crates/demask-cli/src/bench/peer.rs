@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::group::Group;
 use crate::error::{Interrupted, with_advice};
-use crate::terminal::interrupt;
+use crate::terminal::{interrupt, note};
 
 /// Lines of a peer's stderr that are kept for its last words.
 const KEPT: usize = 8;
@@ -26,6 +26,8 @@ const KEPT: usize = 8;
 const LONGEST: u64 = 1 << 20;
 /// How long a peer may take for an answer: compiling a large network takes minutes.
 const PATIENCE: Duration = Duration::from_secs(1800);
+/// From when on the user is told what is waited for.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long a peer may take to end once it was asked to.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Between looks at what may have happened.
@@ -152,7 +154,7 @@ impl Peer {
             // Nobody reads any more; what it said before that is not an answer to this.
             return Err(self.ended());
         }
-        let begin = Instant::now();
+        let (begin, mut told) = (Instant::now(), false);
         let answer = loop {
             if interrupt::pressed() {
                 return Err(Interrupted.into());
@@ -164,6 +166,14 @@ impl Peer {
                     let seconds = self.patience.as_secs_f64();
                     let error = self.complain(format!("said nothing for {seconds} s"));
                     return Err(with_advice(error, "give it less to do, or leave it out"));
+                }
+                Err(RecvTimeoutError::Timeout) if !told && begin.elapsed() > SILENCE => {
+                    told = true;
+                    note(format!(
+                        "waiting for the peer `{}`, for {} minutes at most",
+                        self.command,
+                        self.patience.as_secs() / 60
+                    ));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -37,11 +37,11 @@ pub struct Step {
     networks: NetworkArgs,
 
     /// Open cells, which are forwarded and predicted
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "256", value_parser = value::count)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "256", value_parser = value::count, allow_negative_numbers = true)]
     rows: Vec<usize>,
 
     /// Cells before them whose keys and values are given
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = value::cells, allow_negative_numbers = true)]
     cached: Vec<usize>,
 
     #[arg(long, help = dtype::help_of_networks(), value_name = "TYPE,…", value_delimiter = ',', value_parser = str::parse::<Dtype>)]

@@ -10,6 +10,7 @@ use demask::text::{DenoiseRequest, Denoiser, Prediction, TextError};
 use super::networks::Found;
 use super::shapes::Shape;
 use crate::checkpoints;
+use crate::terminal::interrupt;
 
 /// A model that writes.
 pub struct Subject {
@@ -34,6 +35,7 @@ impl Found {
         let model = match random {
             false => {
                 self.announce(dtype);
+                let _at_once = interrupt::AtOnce::new();
                 checkpoints::open(&shape.name, dtype)?
             }
             true => Model {

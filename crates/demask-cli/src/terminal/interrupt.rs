@@ -67,6 +67,30 @@ impl Drop for Listener {
     }
 }
 
+/// While it lives, the first Ctrl-C ends the program even if there is a [`Listener`]: for work beside which nothing is
+/// there to be lost, and in which nobody looks.
+#[must_use = "Ctrl-C ends the program while this value lives"]
+pub struct AtOnce {
+    listening: bool,
+    _words: LastWords,
+}
+
+impl AtOnce {
+    /// Until it is dropped.
+    pub fn new() -> Self {
+        Self {
+            listening: LISTENING.swap(false, Ordering::SeqCst),
+            _words: LastWords::new("stopped"),
+        }
+    }
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        LISTENING.store(self.listening, Ordering::SeqCst);
+    }
+}
+
 /// While it lives, a Ctrl-C that ends the program says this: for work that can be cut off anywhere
 /// and goes on another time.
 #[must_use = "the words hold while this value lives"]
