@@ -101,7 +101,7 @@ mod tests {
         let said = trained("int4").unwrap_err();
         assert!(said.contains("what there is: f32, bf16"), "{said}");
         let said = trained("fp7").unwrap_err();
-        assert!(said.contains("f32, bf16, int8, int4"), "{said}");
+        assert!(said.ends_with("there are f32, bf16"), "{said}");
     }
 
     #[test]
