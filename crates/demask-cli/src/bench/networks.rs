@@ -86,18 +86,17 @@ impl Found {
 
     /// The network, packed.
     pub fn load(&self, dtype: Dtype) -> Result<Transformer> {
-        self.announce(dtype);
+        let _preparing = self.prepare(dtype);
         let _span = span::part("load");
-        // The rows so far are printed.
-        let _at_once = interrupt::AtOnce::new();
         match self.spec {
             None => dtype::random(dtype, &self.shape),
             Some(_) => dtype::open(dtype, &self.shape.name),
         }
     }
 
-    /// Says that weights are prepared, where that takes a while.
-    pub fn announce(&self, dtype: Dtype) {
+    /// Says that weights are prepared, where that takes a while. Until what it gives is dropped Ctrl-C ends the program: the
+    /// rows so far are printed.
+    pub fn prepare(&self, dtype: Dtype) -> interrupt::AtOnce {
         let bytes = dtype::bytes(dtype, self.config());
         if bytes >= LARGE {
             let name = &self.shape.name;
@@ -106,6 +105,7 @@ impl Found {
                 need::gib(bytes)
             ));
         }
+        interrupt::AtOnce::new()
     }
 
     /// Refuses a run that takes `bytes` beside the weights where there is no memory for both.

@@ -10,7 +10,6 @@ use demask::text::{DenoiseRequest, Denoiser, Prediction, TextError};
 use super::networks::Found;
 use super::shapes::Shape;
 use crate::checkpoints;
-use crate::terminal::interrupt;
 
 /// A model that writes.
 pub struct Subject {
@@ -34,8 +33,7 @@ impl Found {
         let (shape, random) = (self.shape().clone(), self.spec().is_none());
         let model = match random {
             false => {
-                self.announce(dtype);
-                let _at_once = interrupt::AtOnce::new();
+                let _preparing = self.prepare(dtype);
                 checkpoints::open(&shape.name, dtype)?
             }
             true => Model {

@@ -1,11 +1,12 @@
 //! Cache blocks and threads.
 //!
-//! A is packed first, in full height up to a limit, once for all products of the call (but for some on a tile unit, whose
-//! tasks pack it [part by part](super::parts)); a panel of its rows is read by every task that multiplies them. Then the result is cut into a grid of blocks, one task each. A task walks strips of
-//! columns of B (packed here unless B came packed; a strip stays in the second-level cache), and for each the register
-//! tiles: in the float formats for a few hundred inner steps at a time, so that a panel of A stays in the first-level
-//! cache while the panels of B stream past (in the second-level cache, for a tile unit); in the integer formats, whose
-//! panels are a quarter as long and whose sums can't be put down half-done, over the whole inner dimension.
+//! A is packed first, in full height up to a limit, once for all products of the call (but for some on a tile unit,
+//! whose tasks pack it [part by part](super::parts)); a panel of its rows is read by every task that multiplies them.
+//! Then the result is cut into a grid of blocks, one task each. A task walks strips of columns of B (packed here unless
+//! B came packed; a strip stays in the second-level cache), and for each the register tiles: in the float formats for a
+//! few hundred inner steps at a time, so that a panel of A stays in the first-level cache while the panels of B stream
+//! past (in the second-level cache, for a tile unit); in the integer formats, whose panels are a quarter as long and
+//! whose sums can't be put down half-done, over the whole inner dimension.
 
 use super::epilogue::{Epilogue, Place};
 use super::format::{Format, Layout};
