@@ -19,9 +19,13 @@ mod writing;
 use std::process::ExitCode;
 
 use clap::Parser;
+use demask::kernels::memory::{Aligned, keep_freed};
+
+#[global_allocator]
+static ALLOCATOR: Aligned = Aligned;
 
 fn main() -> ExitCode {
-    memory::keep();
+    keep_freed();
     let cli = cli::Cli::parse();
     cli.log.install();
     terminal::interrupt::install();

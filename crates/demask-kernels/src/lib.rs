@@ -4,8 +4,8 @@
 //! works on rows or single values, `threads` says how many threads do it, `peak` shows what the machine can do at
 //! all. Operands are `f32` slices with shapes (a weight may be packed in [bf16, int8 or int4](gemm::Format)); a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
-//! This crate knows no tensors, networks or files. It is the only one that may write `unsafe` code freely;
-//! elsewhere two calls into the system (mapping a file, a setting of the allocator) are allowed one by one.
+//! `memory` aligns it, and maps files. This crate knows no tensors, networks or formats. It is the only one with `unsafe`
+//! code: the others deny it.
 //!
 //! ```
 //! use demask_kernels::gemm::{Beta, Format, MatrixMut, MatrixRef, PackedB, gemm};
@@ -80,7 +80,7 @@ pub mod attention;
 pub mod conv;
 mod element;
 pub mod gemm;
-mod mem;
+pub mod memory;
 pub mod peak;
 mod precision;
 mod reused;

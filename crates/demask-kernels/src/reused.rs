@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use crate::Element;
-use crate::mem::Buffer;
+use crate::memory::Buffer;
 use crate::simd::LANES;
 
 /// Values that a thread keeps at most (512 MiB); beyond that what has lain longest is freed.

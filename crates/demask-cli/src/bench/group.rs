@@ -58,14 +58,12 @@ fn alive() -> MutexGuard<'static, Vec<u32>> {
 
 #[cfg(unix)]
 fn kill(leader: u32) {
-    let Ok(leader) = libc::pid_t::try_from(leader) else {
-        return;
-    };
-    // SAFETY: `kill` takes two integers. The group is that of a child of ours; if nobody is left in it, the call does
-    // nothing.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::kill(-leader, libc::SIGKILL);
+    use rustix::process::{Pid, Signal, kill_process_group};
+
+    let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
+    if let Some(leader) = leader {
+        // The group is that of a child of ours; an error says that nobody is left in it.
+        let _ = kill_process_group(leader, Signal::KILL);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::gemm::format::Layout;
 use crate::gemm::micro::{Inner, Lhs};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::gemm::tiled as tile;
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::amx;
 use crate::simd::math::exp;
 use crate::simd::{Isa, LANES, Simd};

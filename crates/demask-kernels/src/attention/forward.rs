@@ -8,7 +8,7 @@ use crate::gemm::format::Layout;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
 use crate::gemm::tiled::{self as tile, Operands};
-use crate::mem::{MutPtr, Scratch};
+use crate::memory::{MutPtr, Scratch};
 use crate::simd::amx;
 use crate::simd::math::exp;
 use crate::simd::{Isa, LANES, Simd};
@@ -515,7 +515,7 @@ pub(super) unsafe fn multiply<S: Simd>(
                 b,
                 ldb,
                 words: kc,
-                far: false,
+                ask: amx::Ask::Nothing,
             };
             let c = (c.wrapping_add(p * S::NR), ldc);
             // SAFETY: the caller's promises.

@@ -8,7 +8,7 @@ use super::planes::{Piece, Run, Sampling, Strip, copy, pieces, sum};
 use super::weights::Panels;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::SLACK;
-use crate::mem::{MutPtr, Ptr, Scratch};
+use crate::memory::{MutPtr, Ptr, Scratch};
 use crate::simd::{Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 

@@ -5,7 +5,7 @@ use super::direct::{self, Added, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
-use crate::mem::{Scratch, written};
+use crate::memory::{Scratch, written};
 use crate::simd::Isa;
 
 /// Filters as the way that is taken wants them.

@@ -10,7 +10,7 @@ use super::direct::{self, Added, Target};
 use super::planes::Sampling;
 use super::weights::{FilterView, Panels};
 use super::winograd::{self, Transformed};
-use crate::mem::{Scratch, written};
+use crate::memory::{Scratch, written};
 use crate::simd::Isa;
 
 /// Gradient of [`super::conv2d`] with respect to its input; `dx` is overwritten.

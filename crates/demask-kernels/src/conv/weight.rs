@@ -10,7 +10,7 @@ use super::winograd;
 use super::winograd_weight::Minimal;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{MutPtr, Scratch};
+use crate::memory::{MutPtr, Scratch};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 

@@ -1,7 +1,7 @@
 //! Filters packed into panels of the left operand.
 
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{MutPtr, Scratch};
+use crate::memory::{MutPtr, Scratch};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
 

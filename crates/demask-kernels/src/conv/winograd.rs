@@ -17,7 +17,7 @@ use super::planes::{Run, Sampling, Strip, copy, pieces, sum};
 use super::weights::FilterView;
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, Rows, SLACK};
-use crate::mem::{MutPtr, Ptr, Scratch};
+use crate::memory::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch, tile_shape};
 use crate::threads;
 

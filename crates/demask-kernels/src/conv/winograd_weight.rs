@@ -11,7 +11,7 @@ use super::weight::{BAND, Part};
 use super::winograd::{GAP, POSITIONS, sample};
 use crate::gemm::micro::{Groups, Inner, Lhs, Tile};
 use crate::gemm::pack::{self, SLACK};
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Most tiles in a block of inner steps.

@@ -16,7 +16,7 @@ use super::strip::{Destination, Left, LeftSource, Source, lhs_row, place};
 use super::{MatrixRef, Rhs, parts, tiled};
 use crate::Precision;
 use crate::element::Element;
-use crate::mem::{MutPtr, Ptr, Scratch};
+use crate::memory::{MutPtr, Ptr, Scratch};
 use crate::simd::{Isa, Kernel, LANES, Simd, amx, dispatch, tile_shape};
 use crate::threads;
 use std::iter;
@@ -155,7 +155,10 @@ impl Kernel for Block<'_> {
             (0, _) | (_, false) => usize::MAX,
             _ => ROWS / tiled::MR,
         };
-        let height = (self.left.at_most(most))
+        // Sums that the unit keeps are finished one tile of rows after the other.
+        let kept = unit.as_ref().filter(|_| self.left.in_parts(&self.b.0));
+        let height = (self.left)
+            .at_most(if kept.is_some() { 1 } else { most })
             .map(|left| left.rows().1 - left.rows().0)
             .max()
             .unwrap_or(0);
@@ -164,48 +167,93 @@ impl Kernel for Block<'_> {
         let sums = sums.as_mut_ptr();
         for j0 in (self.cols.0..self.cols.1).step_by(strip) {
             let cols = (j0, (j0 + strip).min(self.cols.1));
-            let from_j0 = |bias: *const f32| match bias.is_null() {
-                true => bias,
-                false => bias.wrapping_add(j0),
+            // What the sums of operand `i` become, of rows from `r0` on.
+            let to = |i: usize, r0: usize| {
+                let bias = match (i, self.second) {
+                    (0, _) | (_, None) => self.b.1,
+                    (_, Some((_, bias))) => bias,
+                };
+                Destination {
+                    // Row r0 of the group is the first of the scratch.
+                    c: (sums.wrapping_add(i * part)).wrapping_sub(r0 * width),
+                    ldc: width,
+                    bias: match bias.is_null() {
+                        true => bias,
+                        false => bias.wrapping_add(j0),
+                    },
+                    load_c: false,
+                }
             };
+            let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
             for left in self.left.at_most(most) {
                 if let Some((c, load_c)) = direct {
                     let to = Destination {
                         c: c.get().wrapping_add(self.row0 * self.n + j0),
                         ldc: self.n,
-                        bias: from_j0(self.b.1),
                         load_c,
+                        ..to(0, 0)
                     };
                     left.strip(s, unit.as_ref(), &self.b.0, cols, b_pack, &to);
                     continue;
                 }
-                let (r0, r1) = left.rows();
-                for (i, (b, bias)) in iter::once(&self.b).chain(&self.second).enumerate() {
-                    let to = Destination {
-                        // Row r0 of the group is the first of the scratch.
-                        c: sums.wrapping_add(i * part).wrapping_sub(r0 * width),
-                        ldc: width,
-                        bias: from_j0(*bias),
-                        load_c: false,
-                    };
-                    left.strip(s, unit.as_ref(), b, cols, b_pack, &to);
+                if let (true, Some(unit)) = (S::UNIT, kept) {
+                    let words = left.part_sums_words::<S>(cols);
+                    let mut whole = Scratch::take(both * words);
+                    let whole = whole.as_mut_ptr();
+                    for (i, b) in operands().enumerate() {
+                        let whole = whole.wrapping_add(i * words);
+                        let after = match (&self.second, i, left.tiles.1 == self.left.tiles.1) {
+                            (Some((second, _)), 0, _) => left.part_panel(second, j0),
+                            (_, _, true) => left.part_panel(&self.b.0, cols.1),
+                            (_, _, false) => left.part_panel(&self.b.0, j0),
+                        };
+                        left.part_sums(s, unit, (b, after), cols, &to(i, 0), whole);
+                    }
+                    for t in left.tiles.0..left.tiles.1 {
+                        let rows = (left.rows.start(t), left.rows.start(t + 1));
+                        for (i, b) in operands().enumerate() {
+                            let whole = whole.wrapping_add(i * words);
+                            left.finish_part_sums(s, b, cols, t, &to(i, rows.0), whole);
+                        }
+                        self.finish(s, rows, cols, width, [sums, sums.wrapping_add(part)]);
+                    }
+                    continue;
                 }
-                for r in r0..r1 {
-                    let at = Place {
-                        row: self.row0 + r,
-                        cols,
-                        n: self.n,
-                    };
-                    let later = Place {
-                        row: at.row + AHEAD,
-                        ..at
-                    };
-                    self.epilogue.ask(s, later);
-                    let row = sums.wrapping_add((r - r0) * width).cast_const();
-                    // SAFETY: the scratch parts have whole vectors here, and the results the columns of this block.
-                    unsafe { (self.epilogue).finish(s, at, [row, row.wrapping_add(part)]) }
+                let rows = left.rows();
+                for (i, b) in operands().enumerate() {
+                    left.strip(s, unit.as_ref(), b, cols, b_pack, &to(i, rows.0));
                 }
+                self.finish(s, rows, cols, width, [sums, sums.wrapping_add(part)]);
             }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Makes results of the sums of some rows of the group, `width` values apart from the first of them on.
+    #[inline(always)]
+    fn finish<S: Simd>(
+        &self,
+        s: S,
+        (r0, r1): (usize, usize),
+        cols: (usize, usize),
+        width: usize,
+        sums: [*mut f32; 2],
+    ) {
+        for r in r0..r1 {
+            let at = Place {
+                row: self.row0 + r,
+                cols,
+                n: self.n,
+            };
+            let later = Place {
+                row: at.row + AHEAD,
+                ..at
+            };
+            self.epilogue.ask(s, later);
+            let rows = sums.map(|sums| sums.wrapping_add((r - r0) * width).cast_const());
+            // SAFETY: the scratch parts have whole vectors here, and the results the columns of this block.
+            unsafe { (self.epilogue).finish(s, at, rows) }
         }
     }
 }

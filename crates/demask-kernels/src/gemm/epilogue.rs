@@ -5,7 +5,7 @@
 //! memory.
 
 use crate::element::{Bf16, Element, Lanes};
-use crate::mem::{MutPtr, Ptr};
+use crate::memory::{MutPtr, Ptr};
 use crate::rowwise::{gelu, silu};
 use crate::simd::{LANES, Simd};
 
@@ -19,12 +19,19 @@ pub(super) enum Epilogue {
     /// `C = to + sums`; `to` may be C itself.
     Add { c: MutPtr, to: Ptr },
     /// `C = silu(sums) · second sums`.
-    SwiGlu { c: MutPtr },
+    SwiGlu(Active),
     /// The hidden rows of an MLP, and what its activation makes of them.
     Hidden(Hidden),
     /// The sums are the gradient of what the activation gave. In the place of the hidden rows comes their gradient, and
     /// beside them once more what the activation gave, which costs nothing here.
     HiddenBackward(Hidden),
+}
+
+/// What an activation gives, of either element.
+#[derive(Clone, Copy)]
+pub(super) enum Active {
+    F32(MutPtr),
+    Bf16(MutPtr<Bf16>),
 }
 
 /// Rows of either element.
@@ -106,18 +113,27 @@ impl Epilogue {
                         s.store_part(c.get().add(at.index(i)), left, y);
                     }
                 }
-                Self::SwiGlu { c } => {
-                    for (i, left) in at.vectors() {
-                        let (silu, _) = silu::value_and_slope(s, s.load(sums[0].add(i)));
-                        let y = s.mul(silu, s.load(sums[1].add(i)));
-                        s.store_part(c.get().add(at.index(i)), left, y);
-                    }
-                }
+                Self::SwiGlu(Active::F32(c)) => swiglu(s, at, sums, c),
+                Self::SwiGlu(Active::Bf16(c)) => swiglu(s, at, sums, c),
                 Self::Hidden(Hidden::F32(to)) => to.forward(s, at, sums),
                 Self::Hidden(Hidden::Bf16(to)) => to.forward(s, at, sums),
                 Self::HiddenBackward(Hidden::F32(to)) => to.backward(s, at, sums[0]),
                 Self::HiddenBackward(Hidden::Bf16(to)) => to.backward(s, at, sums[0]),
             }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Epilogue::finish`].
+#[inline(always)]
+unsafe fn swiglu<S: Simd, T: Element>(s: S, at: Place, sums: [*const f32; 2], c: MutPtr<T>) {
+    for (i, left) in at.vectors() {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let (silu, _) = silu::value_and_slope(s, s.load(sums[0].add(i)));
+            let y = s.mul(silu, s.load(sums[1].add(i)));
+            T::store_part(s, c.get().add(at.index(i)), left, y);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::epilogue::{Epilogue, Hidden, HiddenRows};
 use super::products::check;
 use super::{MatrixRef, Rhs};
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::{Precision, Reused};
 
 /// The hidden rows of an MLP and what its activation makes of them: `silu(gate) · up` if there is a gate (Shazeer,

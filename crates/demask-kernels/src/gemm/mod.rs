@@ -44,8 +44,8 @@ pub use packed::{PackedB, Packer};
 pub use products::{gated_product, product, product_in, product_plus, products};
 pub use scores::scores;
 
-use crate::element::Bf16;
-use crate::mem::{MutPtr, Ptr};
+use crate::element::{Bf16, Element};
+use crate::memory::{MutPtr, Ptr};
 use driver::Target;
 use epilogue::Epilogue;
 
@@ -116,10 +116,10 @@ impl<'a> From<&'a PackedB> for Rhs<'a> {
 ///
 /// # Panics
 /// When the shapes do not fit together.
-pub fn gemm<'b>(
+pub fn gemm<'b, T: Element>(
     c: MatrixMut<'_>,
     beta: Beta,
-    a: MatrixRef<'_>,
+    a: MatrixRef<'_, T>,
     b: impl Into<Rhs<'b>>,
     bias: Option<&[f32]>,
 ) {

@@ -3,7 +3,7 @@
 use super::format::{Format, Layout};
 use super::{MatrixRef, pack};
 use crate::element::Element;
-use crate::mem::{Buffer, MutPtr, Ptr};
+use crate::memory::{Buffer, MutPtr, Ptr};
 use crate::simd::{Isa, Kernel, Simd, dispatch, tile_shape};
 use crate::threads;
 

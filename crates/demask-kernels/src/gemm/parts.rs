@@ -9,11 +9,12 @@
 //! the part that comes next, and multiplies it by all columns that it has while it is in the second-level cache.
 
 use super::format::{Format, Layout};
+use super::micro::Tile;
 use super::pack;
 use super::strip::{Destination, Left, LeftSource, Source};
 use super::tiled::{self, SUMS};
 use crate::element::Element;
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::{Simd, amx};
 
 /// Words of a part: 16 KiB of a panel.
@@ -37,11 +38,13 @@ pub(super) fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
     (tasks.div_ceil(cols), cols)
 }
 
-/// Asks for share `i` of `n` of a part of a panel of `width` rows or columns.
+/// Words that the steps of a whole part ask for at each of two places.
+const ASKED: usize = WORDS / amx::WORDS * amx::ASKED * amx::LINE;
+
+/// Share `i` of a part of a panel of `width` rows or columns, if it has so many.
 #[inline(always)]
-fn ask(part: *const f32, width: usize, (i, n): (usize, usize)) {
-    let lines = (WORDS * width / amx::LINE).div_ceil(n);
-    amx::will_read(part.wrapping_add(i * lines * amx::LINE), lines);
+fn share(part: *const f32, width: usize, i: usize) -> Option<*const f32> {
+    (i * ASKED < WORDS * width).then(|| part.wrapping_add(i * ASKED))
 }
 
 impl Left<'_> {
@@ -52,63 +55,138 @@ impl Left<'_> {
         s: S,
         unit: &amx::Tiles,
         b: &Source,
-        (j0, j1): (usize, usize),
+        cols: (usize, usize),
         to: &Destination,
     ) {
+        let mut sums = Scratch::take(self.part_sums_words::<S>(cols));
+        for left in self.at_most(TILES) {
+            let last = left.tiles.1 == self.tiles.1;
+            let after = self.part_panel(b, if last { cols.1 } else { cols.0 });
+            left.part_sums(s, unit, (b, after), cols, to, sums.as_mut_ptr());
+            for t in left.tiles.0..left.tiles.1 {
+                left.finish_part_sums(s, b, cols, t, to, sums.as_ptr());
+            }
+        }
+    }
+
+    /// Words that the sums of a strip take.
+    #[inline(always)]
+    pub(super) fn part_sums_words<S: Simd>(&self, (j0, j1): (usize, usize)) -> usize {
+        let tiles = (self.tiles.1 - self.tiles.0).min(TILES);
+        tiles * (j1 - j0).div_ceil(S::NR) * SUMS
+    }
+
+    /// The panel of B that begins at column `j`, which need not exist.
+    #[inline(always)]
+    pub(super) fn part_panel(&self, b: &Source, j: usize) -> *const f32 {
         let Source::Panels { ptr: panels, .. } = b else {
             unreachable!("parts are those of a packed operand");
         };
+        panels.get().wrapping_add(j * self.layout.words)
+    }
+
+    /// The tile of panel `t` of A and panel `p` of a strip.
+    #[inline(always)]
+    fn part_tile<S: Simd>(
+        &self,
+        b: &Source,
+        (j0, j1): (usize, usize),
+        (t, p): (usize, usize),
+        to: &Destination,
+    ) -> (Tile, usize) {
+        let panel = self.part_panel(b, j0 + p * S::NR);
+        self.tile::<S>(t, b, panel, (j0, p * S::NR, j1), to)
+    }
+
+    /// The sums of a strip and at most `TILES` tiles, `[tiles][panels][SUMS]`, not yet what C is to hold; they begin
+    /// with C where it is to be loaded. `after` them comes a panel of B that is asked for, wherever it points.
+    #[inline(always)]
+    pub(super) fn part_sums<S: Simd>(
+        &self,
+        s: S,
+        unit: &amx::Tiles,
+        (b, after): (&Source, *const f32),
+        cols: (usize, usize),
+        to: &Destination,
+        sums: *mut f32,
+    ) {
+        debug_assert!(self.tiles.1 - self.tiles.0 <= TILES);
         let (format, words) = (self.layout.format, self.layout.words);
-        let count = (j1 - j0).div_ceil(S::NR);
-        let mut sums = Scratch::take(TILES * count * SUMS);
-        let sums = sums.as_mut_ptr();
+        let count = (cols.1 - cols.0).div_ceil(S::NR);
         // A part of the panels of A, where they are not packed before.
         let room = if self.is_packed() { 0 } else { TILES * PART };
         let mut packed = Scratch::take(room);
         let packed = packed.as_mut_ptr();
-        let panel = |p: usize| panels.get().wrapping_add((j0 + p * S::NR) * words);
-        let tile = |t: usize, p: usize| self.tile::<S>(t, b, panel(p), (j0, p * S::NR, j1), to);
-        for t0 in (self.tiles.0..self.tiles.1).step_by(TILES) {
-            let t1 = (t0 + TILES).min(self.tiles.1);
-            let sums = |t: usize, p: usize| sums.wrapping_add(((t - t0) * count + p) * SUMS);
-            // SAFETY: packed panels are whole; the sums lie in the scratch, and C in this task's block or its scratch,
-            // which no other task touches.
-            unsafe {
-                for w in (0..words).step_by(WORDS) {
-                    let part = (w, (w + WORDS).min(words));
-                    self.pack_part(s, (t0, t1), part, packed);
-                    for p in 0..count {
-                        for t in t0..t1 {
-                            let ((mut tile, rows), sums) = (tile(t, p), sums(t, p));
-                            let height = rows.next_multiple_of(amx::ROWS);
-                            if !self.is_packed() {
-                                let part = packed.wrapping_add((t - t0) * PART);
-                                tile.a = part.wrapping_sub(w * height);
-                            }
-                            if w == 0 {
-                                tiled::begin(s, format, rows, &tile, sums);
-                            }
-                            // What comes next is asked for bit by bit: this panel of A in its next part, and the
-                            // panel of B that comes after this one.
-                            let a = tile.a.wrapping_add((w + WORDS) * height);
-                            let b = match p + 1 < count {
-                                true => panel(p + 1).wrapping_add(w * S::NR),
-                                false => panel(0).wrapping_add((w + WORDS) * S::NR),
-                            };
-                            if w + WORDS < words && self.is_packed() {
-                                ask(a, height, (p, count));
-                            }
-                            ask(b, S::NR, (t - t0, t1 - t0));
-                            tiled::part(unit, format, rows, &tile, part, sums);
+        let (t0, t1) = self.tiles;
+        let tile = |t: usize, p: usize| self.part_tile::<S>(b, cols, (t, p), to);
+        // SAFETY: packed panels are whole; the sums have room, and C lies in this task's block or its scratch, which no
+        // other task touches.
+        unsafe {
+            for w in (0..words).step_by(WORDS) {
+                let part = (w, (w + WORDS).min(words));
+                self.pack_part(s, (t0, t1), part, packed);
+                for p in 0..count {
+                    // The panel of B that comes after this one.
+                    let panel = |p: usize| tile(t0, p).0.b;
+                    let next = match (p + 1 < count, part.1 < words) {
+                        (true, _) => panel(p + 1).wrapping_add(w * S::NR),
+                        (false, true) => panel(0).wrapping_add(part.1 * S::NR),
+                        (false, false) => after,
+                    };
+                    for t in t0..t1 {
+                        let (mut tile, rows) = tile(t, p);
+                        let sums = sums.add(((t - t0) * count + p) * SUMS);
+                        let height = rows.next_multiple_of(amx::ROWS);
+                        if !self.is_packed() {
+                            let part = packed.wrapping_add((t - t0) * PART);
+                            tile.a = part.wrapping_sub(w * height);
                         }
+                        if w == 0 {
+                            tiled::begin(s, format, rows, &tile, sums);
+                        }
+                        // It is asked for share by share, and so is this panel of A in its next part. What is near
+                        // is asked for in vain.
+                        let near = tile.b.wrapping_add(w * S::NR);
+                        let a = match part.1 < words && self.is_packed() {
+                            true => share(tile.a.wrapping_add(part.1 * height), height, p),
+                            false => None,
+                        };
+                        let next = [share(next, S::NR, t - t0), a].map(|x| x.unwrap_or(near));
+                        tiled::part(unit, format, rows, &tile, part, next, sums);
                     }
                 }
-                for t in t0..t1 {
-                    for p in 0..count {
-                        let (tile, rows) = tile(t, p);
-                        tiled::finish(s, format, rows, &tile, sums(t, p));
-                    }
-                }
+            }
+        }
+    }
+
+    /// Makes C of the [sums](Self::part_sums) of panel `t` of A.
+    #[inline(always)]
+    pub(super) fn finish_part_sums<S: Simd>(
+        &self,
+        s: S,
+        b: &Source,
+        cols: (usize, usize),
+        t: usize,
+        to: &Destination,
+        sums: *const f32,
+    ) {
+        let count = (cols.1 - cols.0).div_ceil(S::NR);
+        let tile = |t: usize, p: usize| self.part_tile::<S>(b, cols, (t, p), to);
+        for p in 0..count {
+            let next = match p + 1 < count {
+                true => (t, p + 1),
+                false => (t + 1, 0),
+            };
+            if next.0 < self.tiles.1 {
+                let (next, rows) = tile(next.0, next.1);
+                amx::will_write(next.c, next.ldc, rows);
+            }
+            let (tile, rows) = tile(t, p);
+            // SAFETY: these are the sums of this tile, and C lies in this task's block or its scratch, which no other
+            // task touches.
+            unsafe {
+                let sums = sums.add(((t - self.tiles.0) * count + p) * SUMS);
+                tiled::finish(s, self.layout.format, rows, &tile, sums);
             }
         }
     }

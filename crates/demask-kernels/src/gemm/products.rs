@@ -1,10 +1,10 @@
 //! Products whose results are new, so that they are not filled with zeros first.
 
 use super::driver::{self, Target};
-use super::epilogue::Epilogue;
+use super::epilogue::{Active, Epilogue};
 use super::{MatrixRef, Rhs};
 use crate::element::{Bf16, Element};
-use crate::mem::{self, MutPtr, Ptr};
+use crate::memory::{self, MutPtr, Ptr};
 use crate::{Precision, Reused};
 
 /// `A · B (+ bias)`, row-major; the same bits as [`gemm`](super::gemm).
@@ -69,7 +69,7 @@ pub fn product_plus<'b, T: Element>(
         driver::run(a, &[Target::new(b, bias, Epilogue::Add { c, to })]);
     };
     // SAFETY: the driver writes all rows in full.
-    unsafe { mem::written(len, run) }
+    unsafe { memory::written(len, run) }
 }
 
 /// The products of one left operand with several right ones, all plain or all packed in one format: A is rounded and
@@ -83,7 +83,7 @@ pub fn products<T: Element, const N: usize>(
 ) -> [Vec<f32>; N] {
     let mut all = with.map(|(b, bias)| {
         check(a, b, bias);
-        (b, bias, mem::room(a.rows() * b.cols()))
+        (b, bias, memory::room(a.rows() * b.cols()))
     });
     let targets = all.each_mut().map(|(b, bias, c)| {
         let c = MutPtr(c.as_mut_ptr());
@@ -98,23 +98,30 @@ pub fn products<T: Element, const N: usize>(
 }
 
 /// SwiGLU of two products: `silu(A · gate) · (A · up)`, row-major. The two are never stored; the same bits as
-/// [`swiglu`](crate::rowwise::swiglu) of [`products`].
+/// [`swiglu`](crate::rowwise::swiglu) of [`products`], rounded to this element.
 ///
 /// # Panics
 /// As for [`products`].
-pub fn gated_product<T: Element>(a: MatrixRef<'_, T>, gate: Rhs<'_>, up: Rhs<'_>) -> Vec<f32> {
+pub fn gated_product<T: Element, U: Element>(
+    a: MatrixRef<'_, T>,
+    gate: Rhs<'_>,
+    up: Rhs<'_>,
+) -> Reused<U> {
     check(a, gate, None);
     check(a, up, None);
     assert_eq!(gate.cols(), up.cols(), "gemm: gate and up must be alike");
-    let run = |c| {
-        let target = Target {
-            second: Some((up, Ptr(std::ptr::null()))),
-            ..Target::new(gate, None, Epilogue::SwiGlu { c })
-        };
-        driver::run(a, &[target]);
+    let mut c = Reused::take(a.rows() * gate.cols());
+    let to: *mut U = c.as_mut_ptr();
+    let to = match U::PRECISION {
+        Precision::F32 => Active::F32(MutPtr(to.cast())),
+        Precision::Bf16 => Active::Bf16(MutPtr(to.cast())),
     };
-    // SAFETY: the driver writes all rows in full.
-    unsafe { mem::written(a.rows() * gate.cols(), run) }
+    let target = Target {
+        second: Some((up, Ptr(std::ptr::null()))),
+        ..Target::new(gate, None, Epilogue::SwiGlu(to))
+    };
+    driver::run(a, &[target]);
+    c
 }
 
 /// Panics unless the operands of a product fit together and its places can be counted.

@@ -10,7 +10,7 @@ use super::driver::pointer;
 use super::driver::{self, PackedLeft, parts_of_left};
 use super::strip::{Destination, Left, Source};
 use super::{MatrixRef, PackedB, Rhs};
-use crate::mem::{Ptr, Scratch};
+use crate::memory::{Ptr, Scratch};
 use crate::rowwise::score::{self, CHUNK, SEGMENT, State};
 use crate::rowwise::{Asked, RowAsked, Scored};
 use crate::simd::{Kernel, Simd, dispatch, tile_shape};

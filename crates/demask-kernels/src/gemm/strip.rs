@@ -5,7 +5,7 @@ use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
 use super::{parts, tiled};
 use crate::element::{Bf16, Element};
-use crate::mem::Ptr;
+use crate::memory::Ptr;
 use crate::simd::{Simd, amx};
 
 /// Most words of the inner dimension in a block of floats: a panel of A (14 rows) then takes 28 KiB of
@@ -145,7 +145,7 @@ impl Left<'_> {
 
     /// Whether the unit multiplies part by part of a long inner dimension; see [`Left::parts`].
     #[inline(always)]
-    fn in_parts(&self, b: &Source) -> bool {
+    pub(super) fn in_parts(&self, b: &Source) -> bool {
         // Sums of bf16 are results, which the unit puts into C itself: a short dimension is not worth keeping them.
         let whole = match self.layout.format {
             Format::Bf16 => 2 * parts::WORDS,

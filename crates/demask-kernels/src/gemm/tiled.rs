@@ -6,7 +6,7 @@
 
 use super::format::{Format, Layout};
 use super::micro::Tile;
-use crate::simd::amx::{self, Product, ROWS, Tiles, WORDS, Words};
+use crate::simd::amx::{self, Ask, Product, ROWS, Tiles, WORDS, Words};
 use crate::simd::{LANES, Simd};
 
 /// Rows of a panel of A: two tiles.
@@ -41,11 +41,12 @@ pub(super) unsafe fn multiply<S: Simd>(
     if !t.load_c {
         amx::will_write(t.c, t.ldc, rows);
     }
+    let ask = if far { Ask::Far } else { Ask::Nothing };
     // SAFETY: the caller's promises.
     unsafe {
         match format {
-            Format::Bf16 => pairs(s, unit, rows, t, far),
-            _ => bytes(s, unit, rows, t, far),
+            Format::Bf16 => pairs(s, unit, rows, t, ask),
+            _ => bytes(s, unit, rows, t, ask),
         }
     }
 }
@@ -64,8 +65,8 @@ pub(crate) struct Operands {
     pub ldb: usize,
     /// Words of a column of `b`; `a` has zeros up to a whole step.
     pub words: usize,
-    /// As [`Product::far`].
-    pub far: bool,
+    /// As [`Product::ask`].
+    pub ask: Ask,
 }
 
 /// The sums of a product of panels into `c`, begun at what is there with `load`.
@@ -91,7 +92,7 @@ pub(crate) unsafe fn sums(
         c,
         ldc,
         load,
-        far: operands.far,
+        ask: operands.ask,
     };
     // SAFETY: the caller's promises; the rest of a step has zeros in A and, copied, in B.
     unsafe {
@@ -132,7 +133,8 @@ pub(super) unsafe fn begin<S: Simd>(s: S, format: Format, rows: usize, t: &Tile,
     }
 }
 
-/// Adds the products of some words of a tile to its sums, which [have begun](begin) with the first.
+/// Adds the products of some words of a tile to its sums, which [have begun](begin) with the first. What is read `next` is
+/// asked for meanwhile.
 ///
 /// # Safety
 /// As for [`multiply`]; `sums` is readable and writable for [`SUMS`] words.
@@ -143,13 +145,14 @@ pub(super) unsafe fn part(
     rows: usize,
     t: &Tile,
     words: (usize, usize),
+    next: [*const f32; 2],
     sums: *mut f32,
 ) {
     let (kind, old) = match format {
         Format::Bf16 => (Words::Bf16, t.load_c),
         _ => (Words::Bytes, false),
     };
-    let operands = operands(t, words, rows, false);
+    let operands = operands(t, words, rows, Ask::Next(next));
     // SAFETY: the caller's promises.
     unsafe { self::sums(unit, kind, rows, operands, (sums, NR), old || words.0 > 0) }
 }
@@ -176,7 +179,13 @@ pub(super) unsafe fn stored<S: Simd>(s: S, rows: usize, t: &Tile, to: *mut f32) 
 /// # Safety
 /// As for [`multiply`]; `sums` is readable for [`SUMS`] words.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd>(s: S, format: Format, rows: usize, t: &Tile, sums: *mut f32) {
+pub(super) unsafe fn finish<S: Simd>(
+    s: S,
+    format: Format,
+    rows: usize,
+    t: &Tile,
+    sums: *const f32,
+) {
     // SAFETY: the caller's promises.
     unsafe {
         match format {
@@ -193,23 +202,23 @@ pub(super) unsafe fn finish<S: Simd>(s: S, format: Format, rows: usize, t: &Tile
 }
 
 /// Words `from..to` of the operands of a tile.
-fn operands(t: &Tile, (from, to): (usize, usize), rows: usize, far: bool) -> Operands {
+fn operands(t: &Tile, (from, to): (usize, usize), rows: usize, ask: Ask) -> Operands {
     Operands {
         a: t.a.wrapping_add(from * rows.next_multiple_of(ROWS)),
         b: t.b.wrapping_add(from * t.ldb),
         ldb: t.ldb,
         words: to - from,
-        far,
+        ask,
     }
 }
 
 /// # Safety
 /// As for [`multiply`].
 #[inline(always)]
-unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, far: bool) {
+unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, ask: Ask) {
     // SAFETY: the caller's promises; whole tiles of C are ours where they exist, the scratch where they do not.
     unsafe {
-        let operands = operands(t, (0, t.kc), rows, far);
+        let operands = operands(t, (0, t.kc), rows, ask);
         if rows.is_multiple_of(ROWS) && t.cols == NR && t.bias.is_null() {
             return sums(unit, Words::Bf16, rows, operands, (t.c, t.ldc), t.load_c);
         }
@@ -249,7 +258,7 @@ unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
 /// # Safety
 /// As for [`multiply`].
 #[inline(always)]
-unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, far: bool) {
+unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, ask: Ask) {
     let (mut of_group, mut total) = (Sums([0.0; SUMS]), Sums([0.0; SUMS]));
     let (whole, total) = (of_group.0.as_mut_ptr(), total.0.as_mut_ptr());
     // SAFETY: the caller's promises; the scratch has room for every row and column.
@@ -259,7 +268,7 @@ unsafe fn bytes<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, far: bool) {
         }
         for g in 0..t.groups.count {
             let (from, to) = (g * t.groups.words, ((g + 1) * t.groups.words).min(t.kc));
-            let operands = operands(t, (from, to), rows, far);
+            let operands = operands(t, (from, to), rows, ask);
             sums(unit, Words::Bytes, rows, operands, (whole, NR), false);
             finish_group(s, rows, t, g, whole, total);
         }

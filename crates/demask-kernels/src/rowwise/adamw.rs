@@ -1,7 +1,7 @@
 //! One step of AdamW.
 
 use super::{get, over_values, put, same_len};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// The numbers of an AdamW step.

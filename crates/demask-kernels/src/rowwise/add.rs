@@ -1,7 +1,7 @@
 //! Adding one slice to another.
 
 use super::{get, over_values, put, same_len};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// `y ← y + x`.

@@ -2,7 +2,7 @@
 
 use super::same_size;
 use crate::element::Bf16;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, Simd, dispatch};
 use crate::threads;
 

@@ -1,7 +1,7 @@
 //! Cross-entropy of logits against a target class.
 
 use super::{get, get_or, put, row_count, same_len};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::math::exp;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;

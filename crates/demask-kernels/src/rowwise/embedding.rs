@@ -1,7 +1,7 @@
 //! Rows of a table by id, and the gradient.
 
 use super::{row_count, same_size};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::threads;
 
 fn checked(ids: &[i64], rows: usize) {

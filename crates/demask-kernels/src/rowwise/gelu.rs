@@ -2,7 +2,7 @@
 
 use super::{get, over_values, put, same_len};
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 

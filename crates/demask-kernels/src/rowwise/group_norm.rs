@@ -6,7 +6,7 @@
 
 use super::silu::value_and_slope;
 use super::{get, same_len, same_size};
-use crate::mem::{MutPtr, written};
+use crate::memory::{MutPtr, written};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 

@@ -3,7 +3,7 @@
 use super::rms_norm::{Backward, Forward};
 use super::sum_over_rows;
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, dispatch};
 use crate::threads;
 

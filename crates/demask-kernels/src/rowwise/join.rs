@@ -1,6 +1,6 @@
 //! Rows side by side, as a network joins the channels of two streams.
 
-use crate::mem::{MutPtr, written};
+use crate::memory::{MutPtr, written};
 use crate::threads;
 
 /// The rows of `a` and of `b` side by side: row i of the result is row i of `a`, then row i of `b`.

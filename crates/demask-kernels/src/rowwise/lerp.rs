@@ -1,7 +1,7 @@
 //! Moving one slice towards another.
 
 use super::{get, over_values, put, same_len};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 
 /// `y ← y + t · (x − y)`: an exponential moving average with decay `1 − t`.

@@ -150,7 +150,7 @@ fn sum_over_rows(
 ) -> Vec<f32> {
     let chunks = rows.div_ceil(CHUNK_ROWS);
     let mut partial = vec![0.0f32; chunks * width];
-    let ptr = crate::mem::MutPtr(partial.as_mut_ptr());
+    let ptr = crate::memory::MutPtr(partial.as_mut_ptr());
     threads::parallel(chunks, work, |c| {
         // SAFETY: chunk c has its own `width` values.
         let sums = unsafe { ptr.slice(c * width, width) };

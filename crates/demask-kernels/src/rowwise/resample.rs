@@ -5,7 +5,7 @@
 //! and b.
 
 use super::get;
-use crate::mem::{MutPtr, written};
+use crate::memory::{MutPtr, written};
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 

@@ -2,7 +2,7 @@
 
 use super::{get, put, row_count, same_len, sum_over_rows};
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 

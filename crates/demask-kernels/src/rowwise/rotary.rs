@@ -1,7 +1,7 @@
 //! Rotary positions: pairs of values turn by an angle that grows with the position.
 
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 

@@ -1,7 +1,7 @@
 //! SiLU: `y = x · σ(x)`.
 
 use super::{get, over_values, put, same_len};
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::math::sigmoid;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 

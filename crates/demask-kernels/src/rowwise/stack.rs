@@ -1,7 +1,7 @@
 //! Matrices one above the other.
 
 use super::over_values;
-use crate::mem::{MutPtr, written};
+use crate::memory::{MutPtr, written};
 
 /// The values of all parts, one part after the other.
 pub fn stack(parts: &[&[f32]]) -> Vec<f32> {

@@ -3,7 +3,7 @@
 use super::silu::value_and_slope;
 use super::{get, over_values, put, row_count, same_len};
 use crate::element::Element;
-use crate::mem::MutPtr;
+use crate::memory::MutPtr;
 use crate::simd::{Isa, Kernel, LANES, Simd, dispatch};
 use crate::threads;
 

@@ -135,21 +135,43 @@ pub(crate) struct Product {
     pub ldc: usize,
     /// Begin the sums at the stored ones instead of 0.
     pub load: bool,
-    /// B comes from memory, and what follows it is read next: it is asked for on the way.
-    pub far: bool,
+    /// What is asked for on the way.
+    pub ask: Ask,
 }
+
+/// What comes from far away and is asked for while the unit multiplies: a line at a time, as each takes a while to be asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask {
+    Nothing,
+    /// B itself, and what follows it.
+    Far,
+    /// In each step [`ASKED`] lines of each of these, to be read soon, into the second-level cache: what the unit
+    /// takes from there would push them out of the first.
+    Next([*const f32; 2]),
+}
+
+/// Cache lines of each place that a step asks for.
+pub(crate) const ASKED: usize = 4;
 
 /// Bytes that B is asked for ahead of its use. The processor guesses as far as the end of a page, of two steps.
 const AHEAD: usize = 8192;
 
-/// Asks for as many lines of B as a step has, where it is far.
+/// What a step asks for: with 1 as many lines of B as it has, with 2 lines of two other places.
 macro_rules! ask {
     () => {
         "
-        .if {far}
+        .if {ask} == 1
         .irp line, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
         prefetcht0 [{b} + {ahead} + 64 * \\line]
         .endr
+        .endif
+        .if {ask} == 2
+        .irp line, 0,1,2,3
+        prefetcht1 [{x} + 64 * \\line]
+        prefetcht1 [{y} + 64 * \\line]
+        .endr
+        add {x}, 256
+        add {y}, 256
         .endif
         "
     };
@@ -160,7 +182,11 @@ macro_rules! products {
     ($wide:ident, $narrow:ident, $dot:literal) => {
         /// 32 rows: four sums, two tiles of A by two of B in each step.
         #[inline(always)]
-        unsafe fn $wide<const FAR: bool>(_: &Tiles, p: &Product) {
+        unsafe fn $wide<const ASK: u8>(_: &Tiles, p: &Product) {
+            let [x, y] = match p.ask {
+                Ask::Next(places) => places,
+                _ => [p.b; 2],
+            };
             // SAFETY: the caller's promises of [`Tiles::multiply`].
             unsafe {
                 asm!(
@@ -204,7 +230,9 @@ macro_rules! products {
                     ldb = in(reg) 4 * p.ldb,
                     step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
-                    far = const FAR as usize,
+                    x = inout(reg) x => _,
+                    y = inout(reg) y => _,
+                    ask = const ASK,
                     ahead = const AHEAD,
                     options(nostack),
                 );
@@ -213,7 +241,11 @@ macro_rules! products {
 
         /// 16 rows: two sums.
         #[inline(always)]
-        unsafe fn $narrow<const FAR: bool>(_: &Tiles, p: &Product) {
+        unsafe fn $narrow<const ASK: u8>(_: &Tiles, p: &Product) {
+            let [x, y] = match p.ask {
+                Ask::Next(places) => places,
+                _ => [p.b; 2],
+            };
             // SAFETY: the caller's promises of [`Tiles::multiply`].
             unsafe {
                 asm!(
@@ -247,7 +279,9 @@ macro_rules! products {
                     ldb = in(reg) 4 * p.ldb,
                     step = in(reg) 4 * WORDS * p.ldb,
                     n = inout(reg) p.tiles => _,
-                    far = const FAR as usize,
+                    x = inout(reg) x => _,
+                    y = inout(reg) y => _,
+                    ask = const ASK,
                     ahead = const AHEAD,
                     options(nostack),
                 );
@@ -258,17 +292,6 @@ macro_rules! products {
 
 products!(wide_bf16, narrow_bf16, "tdpbf16ps");
 products!(wide_bytes, narrow_bytes, "tdpbsud");
-
-/// Asks for `lines` cache lines that will be read soon, into the second-level cache: what the unit takes from there
-/// would push them out of the first.
-#[inline(always)]
-pub(crate) fn will_read(from: *const f32, lines: usize) {
-    for line in 0..lines {
-        let at = from.wrapping_add(line * LINE);
-        // SAFETY: a prefetch changes nothing, wherever it points.
-        unsafe { asm!("prefetcht1 [{}]", in(reg) at, options(nostack, readonly, preserves_flags)) }
-    }
-}
 
 /// Asks for the lines of `rows` rows of 32 words at a distance of `ldc`, which will be written: the unit would wait
 /// for each of them at the end of a product.
@@ -329,15 +352,19 @@ impl Tiles {
         debug_assert!(p.tiles > 0);
         // SAFETY: the caller's promises.
         unsafe {
-            match (words, wide, p.far) {
-                (Words::Bf16, true, false) => wide_bf16::<false>(self, p),
-                (Words::Bf16, true, true) => wide_bf16::<true>(self, p),
-                (Words::Bf16, false, false) => narrow_bf16::<false>(self, p),
-                (Words::Bf16, false, true) => narrow_bf16::<true>(self, p),
-                (Words::Bytes, true, false) => wide_bytes::<false>(self, p),
-                (Words::Bytes, true, true) => wide_bytes::<true>(self, p),
-                (Words::Bytes, false, false) => narrow_bytes::<false>(self, p),
-                (Words::Bytes, false, true) => narrow_bytes::<true>(self, p),
+            match (words, wide, p.ask) {
+                (Words::Bf16, true, Ask::Nothing) => wide_bf16::<0>(self, p),
+                (Words::Bf16, true, Ask::Far) => wide_bf16::<1>(self, p),
+                (Words::Bf16, true, Ask::Next(_)) => wide_bf16::<2>(self, p),
+                (Words::Bf16, false, Ask::Nothing) => narrow_bf16::<0>(self, p),
+                (Words::Bf16, false, Ask::Far) => narrow_bf16::<1>(self, p),
+                (Words::Bf16, false, Ask::Next(_)) => narrow_bf16::<2>(self, p),
+                (Words::Bytes, true, Ask::Nothing) => wide_bytes::<0>(self, p),
+                (Words::Bytes, true, Ask::Far) => wide_bytes::<1>(self, p),
+                (Words::Bytes, true, Ask::Next(_)) => wide_bytes::<2>(self, p),
+                (Words::Bytes, false, Ask::Nothing) => narrow_bytes::<0>(self, p),
+                (Words::Bytes, false, Ask::Far) => narrow_bytes::<1>(self, p),
+                (Words::Bytes, false, Ask::Next(_)) => narrow_bytes::<2>(self, p),
             }
         }
     }

@@ -23,13 +23,20 @@ pub(crate) struct Product {
     pub c: *mut f32,
     pub ldc: usize,
     pub load: bool,
-    pub far: bool,
+    pub ask: Ask,
 }
 
-/// Nobody multiplies without a unit.
-pub(crate) fn will_read(_: *const f32, _: usize) {}
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "nobody multiplies without a unit")]
+pub(crate) enum Ask {
+    Nothing,
+    Far,
+    Next([*const f32; 2]),
+}
 
-/// The same.
+pub(crate) const ASKED: usize = 4;
+
+/// Nobody multiplies without a unit.
 pub(crate) fn will_write(_: *mut f32, _: usize, _: usize) {}
 
 impl Tiles {

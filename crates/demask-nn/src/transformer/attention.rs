@@ -123,10 +123,7 @@ impl Attention {
         };
         let y = y.reshape([batch * length, self.heads * self.head_dim]);
         let seed = seeds.of(Projection::O);
-        match onto {
-            Some(onto) => self.o.forward_onto(onto, y, seed),
-            None => self.o.forward_with(y, seed),
-        }
+        self.o.added(y, onto, seed)
     }
 
     /// The branch of dense weights after `norm`, if nothing else takes part: no packed weight, no adapter.

@@ -40,15 +40,11 @@ impl Mlp {
 
     /// `[rows, d_model]` to the same shape, added to `onto` if it is given.
     pub(super) fn forward(&self, x: Tensor<2>, onto: Option<Tensor<2>>, seeds: Seeds) -> Tensor<2> {
-        let up = (&self.up, seeds.of(Projection::Up));
-        let inner = match &self.gate {
-            Some(gate) => Linear::gated((gate, seeds.of(Projection::Gate)), up, x),
-            None => ops::gelu_tanh(up.0.forward_with(x, up.1)),
-        };
-        let seed = seeds.of(Projection::Down);
-        match onto {
-            Some(onto) => self.down.forward_onto(onto, inner, seed),
-            None => self.down.forward_with(inner, seed),
+        let [up, down] = [(&self.up, Projection::Up), (&self.down, Projection::Down)]
+            .map(|(linear, which)| (linear, seeds.of(which)));
+        match &self.gate {
+            Some(gate) => Linear::gated((gate, seeds.of(Projection::Gate)), up, down, x, onto),
+            None => (down.0).added(ops::gelu_tanh(up.0.forward_with(x, up.1)), onto, down.1),
         }
     }
 

@@ -115,20 +115,37 @@ impl Linear {
         PackedWeight::forward_each(x, weights)
     }
 
-    /// SwiGLU of two linears: `silu(gate x) · (up x)`.
+    /// `down(silu(gate x) · (up x))`, added to `onto` if it is given.
     pub(super) fn gated(
         gate: (&Self, Option<u64>),
         up: (&Self, Option<u64>),
+        down: (&Self, Option<u64>),
         x: Tensor<2>,
+        onto: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        match (gate.0.plain(), up.0.plain()) {
-            (Some(g), Some(u)) if g.is_like(u) && gate.0.bias.is_none() && up.0.bias.is_none() => {
-                PackedWeight::gated(x, g, u)
-            }
-            _ => {
-                let [gate, up] = Self::forward_each([gate, up], x);
-                ops::swiglu(gate, up)
-            }
+        let packed = [gate, up, down].map(|(linear, _)| linear.plain());
+        if let [Some(g), Some(u), Some(d)] = packed
+            && g.is_like(u)
+            && gate.0.bias.is_none()
+            && up.0.bias.is_none()
+        {
+            let bias = down.0.bias.as_ref().map(Param::val);
+            return PackedWeight::gated(x, [g, u], (d, bias), onto);
+        }
+        let [gate, up] = Self::forward_each([gate, up], x);
+        down.0.added(ops::swiglu(gate, up), onto, down.1)
+    }
+
+    /// [`forward_onto`](Self::forward_onto) if there is something to add to.
+    pub(super) fn added(
+        &self,
+        x: Tensor<2>,
+        onto: Option<Tensor<2>>,
+        dropout: Option<u64>,
+    ) -> Tensor<2> {
+        match onto {
+            Some(onto) => self.forward_onto(onto, x, dropout),
+            None => self.forward_with(x, dropout),
         }
     }
 

@@ -4,7 +4,7 @@ use super::words::lhs_panel;
 use super::{SLACK, floats, quantise};
 use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::{LANES, Simd};
 
 /// Packs `rows` ≤ 16 whole rows at `src[i·rs + k·cs]` as a panel `[words][rows]`, followed in the integer

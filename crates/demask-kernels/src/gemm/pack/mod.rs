@@ -21,7 +21,7 @@ pub(crate) use words::lhs_panel;
 
 use crate::Precision;
 use crate::element::Element;
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::LANES;
 
 /// Values that a pack may write past the end of its panel (overlapping full-width stores).

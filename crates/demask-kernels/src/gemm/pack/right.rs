@@ -4,7 +4,7 @@ use super::words::rhs_panel;
 use super::{floats, quantise};
 use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::{LANES, Simd};
 
 /// Packs `cols` whole columns at `src[k·rs + j·cs]` as a panel `[words][NR]`; columns from `cols` on

@@ -4,7 +4,7 @@ use super::floats;
 use super::left::{RowQuantiser, step};
 use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
-use crate::mem::Scratch;
+use crate::memory::Scratch;
 use crate::simd::amx::{ROWS, WORDS};
 use crate::simd::{LANES, Simd};
 

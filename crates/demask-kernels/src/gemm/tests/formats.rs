@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::simd::Isa;
+use crate::testing::{floats, rounded};
+use crate::{Bf16, Reused};
 
 fn bf16(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -379,8 +381,14 @@ fn products_are_those_of_each_alone(format: Format, (m, k): (usize, usize)) {
                     ],
                 );
                 assert!(found == want, "{format:?} on {}", isa.name());
-                let found = gated_product(a, (&wide).into(), (&up).into());
-                assert!(found == gated, "{format:?} on {}", isa.name());
+                let found: Reused = gated_product(a, (&wide).into(), (&up).into());
+                assert!(*found == gated, "{format:?} on {}", isa.name());
+                let found: Reused<Bf16> = gated_product(a, (&wide).into(), (&up).into());
+                assert!(
+                    floats(&found) == floats(&rounded::<Bf16>(&gated)),
+                    "{format:?} on {}",
+                    isa.name()
+                );
             });
         }
     });

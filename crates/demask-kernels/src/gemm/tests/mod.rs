@@ -150,7 +150,7 @@ proptest! {
 #[test]
 fn empty_dimensions() {
     let mut c = [3.0f32; 4];
-    let none = MatrixRef::new(&[], 2, 0);
+    let none = MatrixRef::<f32>::new(&[], 2, 0);
     gemm(
         MatrixMut::new(&mut c, 2, 2),
         Beta::Accumulate,
@@ -171,7 +171,7 @@ fn empty_dimensions() {
     gemm(
         MatrixMut::new(&mut [], 0, 2),
         Beta::Overwrite,
-        MatrixRef::new(&[], 0, 3),
+        MatrixRef::<f32>::new(&[], 0, 3),
         MatrixRef::new(&[0.0; 6], 3, 2),
         None,
     );
@@ -209,7 +209,7 @@ fn shapes_whose_places_cannot_be_counted_are_refused() {
     };
     refused(&|| product(a, none, Some(&bias)).len());
     refused(&|| products(a, [(none.into(), None), (none.into(), None)]).len());
-    refused(&|| gated_product(a, none.into(), none.into()).len());
+    refused(&|| gated_product::<_, f32>(a, none.into(), none.into()).len());
     refused(&|| product_plus(&[1.0; 2], a, none, Some(&bias)).len());
     // As many rows of nothing as there may be take no time.
     PackedB::pack(MatrixRef::new(&[], usize::MAX, 0), Format::F32);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault};
 use burn::tensor::{Device, Tensor};
-use demask_kernels::gemm::{self, Beta, MatrixMut, MatrixRef, PackedB, Packer, Rhs};
+use demask_kernels::gemm::{self, Beta, Format, MatrixMut, MatrixRef, PackedB, Packer, Rhs};
 use demask_kernels::rowwise::Scored;
+use demask_kernels::{Bf16, Element, Reused};
 use tracing::span::EnteredSpan;
 
 use super::storage::{Contiguous, give, take, tensor};
@@ -114,15 +115,6 @@ impl PackedWeight {
         })
     }
 
-    /// SwiGLU of two products, `silu(x Gᵀ) · (x Uᵀ)`, neither of which is stored.
-    pub fn gated(x: Tensor<2>, gate: &Self, up: &Self) -> Tensor<2> {
-        let x = Input::new(x);
-        let (gate, up) = (&*gate.0, &*up.0);
-        let _span = spanned(x.rows, 2 * up.cols(), up);
-        let y = gemm::gated_product(x.matrix(up.rows()), gate.into(), up.into());
-        x.give(y, up.cols())
-    }
-
     /// `onto + x Wᵀ + b`, in the place of `onto` `[rows, out]` where nobody else holds it.
     pub fn forward_onto(
         &self,
@@ -131,17 +123,65 @@ impl PackedWeight {
         bias: Option<Tensor<1>>,
     ) -> Tensor<2> {
         let x = Input::new(x);
-        let (weight, bias) = (&*self.0, contiguous(bias));
-        let _span = spanned(x.rows, weight.cols(), weight);
+        self.add(onto, x.matrix(self.0.rows()), bias)
+    }
+
+    fn add<T: Element>(
+        &self,
+        onto: Tensor<2>,
+        x: MatrixRef<'_, T>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        let (weight, bias, device) = (&*self.0, contiguous(bias), onto.device());
+        let _span = spanned(x.rows(), weight.cols(), weight);
         let mut onto = Contiguous::new(&take(onto));
         gemm::gemm(
-            MatrixMut::new(onto.values_mut(), x.rows, weight.cols()),
+            MatrixMut::new(onto.values_mut(), x.rows(), weight.cols()),
             Beta::Add,
-            x.matrix(weight.rows()),
+            x,
             weight,
             bias.as_ref().map(Contiguous::values),
         );
-        give(onto.into_tensor(), &x.device)
+        give(onto.into_tensor(), &device)
+    }
+
+    /// `D (silu(x Gᵀ) · (x Uᵀ)) + b` of a gate, up and down, added to `onto` if it is given. The two products are never
+    /// stored, and what stands between them and the third in bf16, unless that one is in f32: half the memory to be moved. A
+    /// product in bf16 rounds it anyhow, and one in fewer bits rounds it further.
+    pub fn gated(
+        x: Tensor<2>,
+        [gate, up]: [&Self; 2],
+        down: (&Self, Option<Tensor<1>>),
+        onto: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        match down.0.0.format() {
+            Format::F32 => Self::gated_in::<f32>(x, [gate, up], down, onto),
+            _ => Self::gated_in::<Bf16>(x, [gate, up], down, onto),
+        }
+    }
+
+    fn gated_in<T: Element>(
+        x: Tensor<2>,
+        [gate, up]: [&Self; 2],
+        (down, bias): (&Self, Option<Tensor<1>>),
+        onto: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let x = Input::new(x);
+        let inner: Reused<T> = {
+            let (gate, up) = (&*gate.0, &*up.0);
+            let _span = spanned(x.rows, 2 * up.cols(), up);
+            gemm::gated_product(x.matrix(up.rows()), gate.into(), up.into())
+        };
+        let inner = MatrixRef::new(&inner, x.rows, up.0.cols());
+        match onto {
+            Some(onto) => down.add(onto, inner, bias),
+            None => {
+                let (weight, bias) = (&*down.0, contiguous(bias));
+                let _span = spanned(x.rows, weight.cols(), weight);
+                let bias = bias.as_ref().map(Contiguous::values);
+                x.give(gemm::product(inner, weight, bias), weight.cols())
+            }
+        }
     }
 
     /// The scores of each row of `x Wᵀ + b`, which is never stored: a row of a head is as long as the vocabulary. The

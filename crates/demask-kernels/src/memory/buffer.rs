@@ -1,7 +1,7 @@
-//! Aligned memory, scratch that is used again, and pointers that may cross threads.
+//! New memory: aligned, on huge pages where it is large.
 
+use super::MutPtr;
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
-use std::cell::RefCell;
 use std::ptr::NonNull;
 
 /// `f32` values that begin at a cache line; large ones at a huge page, where the system has them.
@@ -108,63 +108,6 @@ pub(crate) fn room(len: usize) -> Vec<f32> {
     values
 }
 
-/// Scratch above this many values is given back to the system (16 MiB).
-const KEEP: usize = 4 << 20;
-
-thread_local! {
-    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Memory of a thread that is handed back when dropped, so that a kernel that runs often does not
-/// ask the system for pages each time. The contents are whatever was there before. Taking is safe
-/// while another kernel of the same thread holds scratch (work stealing nests them).
-pub(crate) struct Scratch(Buffer);
-
-impl Scratch {
-    /// At least `len` values of unspecified (initialised) contents, at a cache line.
-    pub fn take(len: usize) -> Self {
-        let kept = FREE.with_borrow_mut(|free| {
-            // The smallest one that is large enough.
-            let best = (0..free.len())
-                .filter(|&i| free[i].len() >= len)
-                .min_by_key(|&i| free[i].len());
-            best.map(|i| free.swap_remove(i))
-        });
-        Self(kept.unwrap_or_else(|| Buffer::zeroed(len)))
-    }
-    /// One of exactly this size, zeroed, for somebody who keeps it.
-    pub fn fresh(len: usize) -> Self {
-        Self(Buffer::zeroed(len))
-    }
-    /// Number of values, at least as many as were asked for.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-    pub fn as_ptr(&self) -> *const f32 {
-        self.0.as_ptr()
-    }
-    pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.0.as_mut_ptr()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
-        if buffer.len() <= KEEP && buffer.len() > 0 {
-            // The thread may be ending, in which case the memory is simply freed.
-            let _ = FREE.try_with(|free| {
-                let mut free = free.borrow_mut();
-                free.push(buffer);
-                if free.len() > 16 {
-                    let smallest = (0..free.len()).min_by_key(|&i| free[i].len());
-                    smallest.map(|i| free.swap_remove(i));
-                }
-            });
-        }
-    }
-}
-
 /// A vector of `len` values that `write` puts there: memory that is written in full anyway is not filled with
 /// zeros first.
 ///
@@ -176,43 +119,6 @@ pub(crate) unsafe fn written(len: usize, write: impl FnOnce(MutPtr)) -> Vec<f32>
     // SAFETY: the caller's promise.
     unsafe { values.set_len(len) };
     values
-}
-
-/// A pointer that parallel tasks read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ptr<T = f32>(pub *const T);
-// SAFETY: the operations that make one keep the slice borrowed until all tasks have ended.
-unsafe impl<T: Sync> Send for Ptr<T> {}
-// SAFETY: as above; it is only read through.
-unsafe impl<T: Sync> Sync for Ptr<T> {}
-
-impl<T> Ptr<T> {
-    pub fn get(self) -> *const T {
-        self.0
-    }
-}
-
-/// A pointer through which parallel tasks write disjoint places.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MutPtr<T = f32>(pub *mut T);
-// SAFETY: the operations that make one keep the slice mutably borrowed until all tasks have
-// ended, and give each task its own places.
-unsafe impl<T: Send> Send for MutPtr<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for MutPtr<T> {}
-
-impl<T> MutPtr<T> {
-    /// The `len` values from `from` on.
-    ///
-    /// # Safety
-    /// They lie in the slice behind the pointer, and no other task touches them meanwhile.
-    pub unsafe fn slice<'a>(self, from: usize, len: usize) -> &'a mut [T] {
-        // SAFETY: the caller's promises.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), len) }
-    }
-    pub fn get(self) -> *mut T {
-        self.0
-    }
 }
 
 #[cfg(test)]
@@ -227,16 +133,5 @@ mod tests {
             values.resize(len, 1.0);
             assert_eq!(values.iter().sum::<f32>(), len as f32);
         }
-    }
-
-    #[test]
-    fn scratch_is_reused_and_nests() {
-        let mut a = Scratch::take(1000);
-        let mut b = Scratch::take(1000);
-        assert_ne!(a.as_mut_ptr(), b.as_mut_ptr());
-        let first = a.as_mut_ptr();
-        assert_eq!(first as usize % 64, 0);
-        drop(a);
-        assert_eq!(Scratch::take(900).as_mut_ptr(), first);
     }
 }
