@@ -4,8 +4,8 @@
 //! works on rows or single values, `threads` says how many threads do it, `peak` shows what the machine can do at
 //! all. Operands are `f32` slices with shapes (a weight may be packed in [bf16, int8 or int4](gemm::Format)); a
 //! shape that does not fit is the caller's mistake and panics with the shapes in the message.
-//! `memory` aligns it, and maps files. This crate knows no tensors, networks or formats. It is the only one with `unsafe`
-//! code: the others deny it.
+//! `memory` has an allocator that aligns what is large. This crate knows no tensors, networks or files. It is the only one
+//! with `unsafe` code; the others deny it, but for one call: `demask-models` maps files, and knows who writes to them.
 //!
 //! ```
 //! use demask_kernels::gemm::{Beta, Format, MatrixMut, MatrixRef, PackedB, gemm};

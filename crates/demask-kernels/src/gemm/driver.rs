@@ -37,6 +37,9 @@ const STEPS: usize = 64;
 const PARTS_COLS: usize = 1024;
 /// Rows of A that are asked for ahead of their turn when sums are finished.
 const AHEAD: usize = 4;
+/// Most tiles of rows whose sums are kept until a pass of their own.
+const KEPT: usize = ROWS / tiled::MR;
+const _: () = assert!(KEPT <= parts::TILES);
 /// Fewest rows and columns worth a task of their own.
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
@@ -140,8 +143,8 @@ impl Kernel for Block<'_> {
         let both = 1 + usize::from(self.second.is_some());
         let strip = self.left.strip_panels(S::NR, &self.b.0, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
-        let mut operands = iter::once(&self.b).chain(&self.second);
-        let packs = operands.any(|(source, _)| !matches!(source, Source::Panels { .. }));
+        let mut both_of = iter::once(&self.b).chain(&self.second);
+        let packs = both_of.any(|(source, _)| !matches!(source, Source::Panels { .. }));
         let mut b_pack = Scratch::take(if packs {
             width * self.left.longest()
         } else {
@@ -153,10 +156,12 @@ impl Kernel for Block<'_> {
         // What needs a pass of its own is to stay in the cache until it has one.
         let most = match (parts, self.left.tiled) {
             (0, _) | (_, false) => usize::MAX,
-            _ => ROWS / tiled::MR,
+            _ => KEPT,
         };
+        let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
         // Sums that the unit keeps are finished one tile of rows after the other.
-        let kept = unit.as_ref().filter(|_| self.left.in_parts(&self.b.0));
+        let in_parts = operands().all(|b| self.left.in_parts(b));
+        let kept = unit.as_ref().filter(|_| in_parts);
         let height = (self.left)
             .at_most(if kept.is_some() { 1 } else { most })
             .map(|left| left.rows().1 - left.rows().0)
@@ -182,15 +187,16 @@ impl Kernel for Block<'_> {
                         false => bias.wrapping_add(j0),
                     },
                     load_c: false,
+                    far: false,
                 }
             };
-            let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
             for left in self.left.at_most(most) {
                 if let Some((c, load_c)) = direct {
                     let to = Destination {
                         c: c.get().wrapping_add(self.row0 * self.n + j0),
                         ldc: self.n,
                         load_c,
+                        far: true,
                         ..to(0, 0)
                     };
                     left.strip(s, unit.as_ref(), &self.b.0, cols, b_pack, &to);
@@ -202,18 +208,21 @@ impl Kernel for Block<'_> {
                     let whole = whole.as_mut_ptr();
                     for (i, b) in operands().enumerate() {
                         let whole = whole.wrapping_add(i * words);
+                        // What this thread probably multiplies next.
                         let after = match (&self.second, i, left.tiles.1 == self.left.tiles.1) {
                             (Some((second, _)), 0, _) => left.part_panel(second, j0),
                             (_, _, true) => left.part_panel(&self.b.0, cols.1),
                             (_, _, false) => left.part_panel(&self.b.0, j0),
                         };
-                        left.part_sums(s, unit, (b, after), cols, &to(i, 0), whole);
+                        // SAFETY: the sums have room; nothing is loaded.
+                        unsafe { left.part_sums(s, unit, (b, after), cols, &to(i, 0), whole) }
                     }
                     for t in left.tiles.0..left.tiles.1 {
                         let rows = (left.rows.start(t), left.rows.start(t + 1));
                         for (i, b) in operands().enumerate() {
                             let whole = whole.wrapping_add(i * words);
-                            left.finish_part_sums(s, b, cols, t, &to(i, rows.0), whole);
+                            // SAFETY: these are their sums, and the scratch has room for this tile.
+                            unsafe { left.finish_part_sums(s, b, cols, t, &to(i, rows.0), whole) }
                         }
                         self.finish(s, rows, cols, width, [sums, sums.wrapping_add(part)]);
                     }

@@ -15,6 +15,7 @@ use super::strip::{Destination, Left, LeftSource, Source};
 use super::tiled::{self, SUMS};
 use crate::element::Element;
 use crate::memory::Scratch;
+use crate::simd::amx::Ask;
 use crate::simd::{Simd, amx};
 
 /// Words of a part: 16 KiB of a panel.
@@ -24,7 +25,7 @@ pub(super) const PANELS: usize = 8;
 /// The same where A is packed part by part: the more columns a part meets, the less often it is packed.
 pub(super) const WIDE: usize = 16;
 /// Panels of A whose sums are kept: 512 KiB of them, twice that where they are wide.
-const TILES: usize = 16;
+pub(super) const TILES: usize = 16;
 
 /// Words of a part of a panel of A.
 const PART: usize = tiled::MR * WORDS;
@@ -38,13 +39,11 @@ pub(super) fn grid(m: usize, n: usize, threads: usize) -> (usize, usize) {
     (tasks.div_ceil(cols), cols)
 }
 
-/// Words that the steps of a whole part ask for at each of two places.
-const ASKED: usize = WORDS / amx::WORDS * amx::ASKED * amx::LINE;
-
-/// Share `i` of a part of a panel of `width` rows or columns, if it has so many.
+/// Share `i` of the `len` words of a part that is read next, as much as is asked for while `words` are multiplied.
 #[inline(always)]
-fn share(part: *const f32, width: usize, i: usize) -> Option<*const f32> {
-    (i * ASKED < WORDS * width).then(|| part.wrapping_add(i * ASKED))
+fn share(part: *const f32, len: usize, words: usize, i: usize) -> Option<*const f32> {
+    let asked = words / amx::WORDS * amx::ASKED * amx::LINE;
+    (i * asked < len).then(|| part.wrapping_add(i * asked))
 }
 
 impl Left<'_> {
@@ -58,13 +57,19 @@ impl Left<'_> {
         cols: (usize, usize),
         to: &Destination,
     ) {
-        let mut sums = Scratch::take(self.part_sums_words::<S>(cols));
+        let mut sums = match self.at_most(TILES).next() {
+            Some(first) => Scratch::take(first.part_sums_words::<S>(cols)),
+            None => return,
+        };
         for left in self.at_most(TILES) {
             let last = left.tiles.1 == self.tiles.1;
             let after = self.part_panel(b, if last { cols.1 } else { cols.0 });
-            left.part_sums(s, unit, (b, after), cols, to, sums.as_mut_ptr());
-            for t in left.tiles.0..left.tiles.1 {
-                left.finish_part_sums(s, b, cols, t, to, sums.as_ptr());
+            // SAFETY: the sums have room, and C lies in this task's block or its scratch, which no other task touches.
+            unsafe {
+                left.part_sums(s, unit, (b, after), cols, to, sums.as_mut_ptr());
+                for t in left.tiles.0..left.tiles.1 {
+                    left.finish_part_sums(s, b, cols, t, to, sums.as_ptr());
+                }
             }
         }
     }
@@ -72,8 +77,7 @@ impl Left<'_> {
     /// Words that the sums of a strip take.
     #[inline(always)]
     pub(super) fn part_sums_words<S: Simd>(&self, (j0, j1): (usize, usize)) -> usize {
-        let tiles = (self.tiles.1 - self.tiles.0).min(TILES);
-        tiles * (j1 - j0).div_ceil(S::NR) * SUMS
+        (self.tiles.1 - self.tiles.0) * (j1 - j0).div_ceil(S::NR) * SUMS
     }
 
     /// The panel of B that begins at column `j`, which need not exist.
@@ -100,8 +104,11 @@ impl Left<'_> {
 
     /// The sums of a strip and at most `TILES` tiles, `[tiles][panels][SUMS]`, not yet what C is to hold; they begin
     /// with C where it is to be loaded. `after` them comes a panel of B that is asked for, wherever it points.
+    ///
+    /// # Safety
+    /// `sums` is writable for [so many words](Self::part_sums_words); C, where it is to be loaded, is readable.
     #[inline(always)]
-    pub(super) fn part_sums<S: Simd>(
+    pub(super) unsafe fn part_sums<S: Simd>(
         &self,
         s: S,
         unit: &amx::Tiles,
@@ -119,20 +126,24 @@ impl Left<'_> {
         let packed = packed.as_mut_ptr();
         let (t0, t1) = self.tiles;
         let tile = |t: usize, p: usize| self.part_tile::<S>(b, cols, (t, p), to);
-        // SAFETY: packed panels are whole; the sums have room, and C lies in this task's block or its scratch, which no
-        // other task touches.
+        // SAFETY: packed panels are whole; the rest are the caller's promises.
         unsafe {
             for w in (0..words).step_by(WORDS) {
                 let part = (w, (w + WORDS).min(words));
                 self.pack_part(s, (t0, t1), part, packed);
                 for p in 0..count {
-                    // The panel of B that comes after this one.
+                    // The panel of B that comes after this one, and words of it.
                     let panel = |p: usize| tile(t0, p).0.b;
-                    let next = match (p + 1 < count, part.1 < words) {
-                        (true, _) => panel(p + 1).wrapping_add(w * S::NR),
-                        (false, true) => panel(0).wrapping_add(part.1 * S::NR),
-                        (false, false) => after,
+                    let later = (words - part.1).min(WORDS);
+                    let (next, len) = match (p + 1 < count, later > 0) {
+                        (true, _) => (panel(p + 1).wrapping_add(w * S::NR), part.1 - part.0),
+                        (false, true) => (panel(0).wrapping_add(part.1 * S::NR), later),
+                        (false, false) => (after, words.min(WORDS)),
                     };
+                    // While one part is multiplied, shares of two are asked for: of this one, and of A in its next part,
+                    // or two of this one where that part of A is near, or none.
+                    let own = later == 0 || !self.is_packed();
+                    let each = if own { 2 } else { 1 };
                     for t in t0..t1 {
                         let (mut tile, rows) = tile(t, p);
                         let sums = sums.add(((t - t0) * count + p) * SUMS);
@@ -144,15 +155,21 @@ impl Left<'_> {
                         if w == 0 {
                             tiled::begin(s, format, rows, &tile, sums);
                         }
-                        // It is asked for share by share, and so is this panel of A in its next part. What is near
-                        // is asked for in vain.
-                        let near = tile.b.wrapping_add(w * S::NR);
-                        let a = match part.1 < words && self.is_packed() {
-                            true => share(tile.a.wrapping_add(part.1 * height), height, p),
-                            false => None,
+                        let share = |from, len, i| share(from, len, part.1 - part.0, i);
+                        let first = share(next, len * S::NR, each * (t - t0));
+                        let second = match own {
+                            true => share(next, len * S::NR, each * (t - t0) + 1),
+                            false => {
+                                let a = tile.a.wrapping_add(part.1 * height);
+                                share(a, later * height, p)
+                            }
                         };
-                        let next = [share(next, S::NR, t - t0), a].map(|x| x.unwrap_or(near));
-                        tiled::part(unit, format, rows, &tile, part, next, sums);
+                        let ask = match (first, second) {
+                            (Some(x), y) => Ask::Next([x, y.unwrap_or(x)]),
+                            (None, Some(y)) => Ask::Next([y; 2]),
+                            (None, None) => Ask::Nothing,
+                        };
+                        tiled::part(unit, format, rows, &tile, part, ask, sums);
                     }
                 }
             }
@@ -160,8 +177,11 @@ impl Left<'_> {
     }
 
     /// Makes C of the [sums](Self::part_sums) of panel `t` of A.
+    ///
+    /// # Safety
+    /// `sums` is readable as they were written; C is writable, and nobody else touches it.
     #[inline(always)]
-    pub(super) fn finish_part_sums<S: Simd>(
+    pub(super) unsafe fn finish_part_sums<S: Simd>(
         &self,
         s: S,
         b: &Source,
@@ -177,13 +197,12 @@ impl Left<'_> {
                 true => (t, p + 1),
                 false => (t + 1, 0),
             };
-            if next.0 < self.tiles.1 {
+            if to.far && next.0 < self.tiles.1 {
                 let (next, rows) = tile(next.0, next.1);
                 amx::will_write(next.c, next.ldc, rows);
             }
             let (tile, rows) = tile(t, p);
-            // SAFETY: these are the sums of this tile, and C lies in this task's block or its scratch, which no other
-            // task touches.
+            // SAFETY: the caller's promises.
             unsafe {
                 let sums = sums.add(((t - self.tiles.0) * count + p) * SUMS);
                 tiled::finish(s, self.layout.format, rows, &tile, sums);

@@ -161,6 +161,7 @@ impl Kernel for Segment<'_> {
                         false => bias.get().wrapping_add(j0),
                     },
                     load_c: false,
+                    far: false,
                 };
                 let cols = (j0, (j0 + strip).min(c1));
                 // Packed panels need no place to be packed in.

@@ -76,6 +76,8 @@ pub(super) struct Destination {
     pub ldc: usize,
     pub bias: *const f32,
     pub load_c: bool,
+    /// It lies in memory, rather than in scratch that is near.
+    pub far: bool,
 }
 
 /// Some tiles of rows of A.

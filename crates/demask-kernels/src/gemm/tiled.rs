@@ -111,6 +111,7 @@ pub(crate) unsafe fn sums(
                 ldb: NR,
                 tiles: 1,
                 load: load || whole > 0,
+                ask: Ask::Nothing,
                 ..p
             };
             unit.multiply(kind, wide, &p);
@@ -133,8 +134,7 @@ pub(super) unsafe fn begin<S: Simd>(s: S, format: Format, rows: usize, t: &Tile,
     }
 }
 
-/// Adds the products of some words of a tile to its sums, which [have begun](begin) with the first. What is read `next` is
-/// asked for meanwhile.
+/// Adds the products of some words of a tile to its sums, which [have begun](begin) with the first.
 ///
 /// # Safety
 /// As for [`multiply`]; `sums` is readable and writable for [`SUMS`] words.
@@ -145,14 +145,14 @@ pub(super) unsafe fn part(
     rows: usize,
     t: &Tile,
     words: (usize, usize),
-    next: [*const f32; 2],
+    ask: Ask,
     sums: *mut f32,
 ) {
     let (kind, old) = match format {
         Format::Bf16 => (Words::Bf16, t.load_c),
         _ => (Words::Bytes, false),
     };
-    let operands = operands(t, words, rows, Ask::Next(next));
+    let operands = operands(t, words, rows, ask);
     // SAFETY: the caller's promises.
     unsafe { self::sums(unit, kind, rows, operands, (sums, NR), old || words.0 > 0) }
 }

@@ -2,12 +2,10 @@
 
 mod allocator;
 mod buffer;
-mod map;
 mod pointers;
 mod scratch;
 
 pub use allocator::{Aligned, keep_freed};
-pub use map::{Mmap, map};
 
 pub(crate) use buffer::{Buffer, room, written};
 pub(crate) use pointers::{MutPtr, Ptr};

@@ -139,7 +139,7 @@ pub(crate) struct Product {
     pub ask: Ask,
 }
 
-/// What comes from far away and is asked for while the unit multiplies: a line at a time, as each takes a while to be asked for.
+/// What comes from far away and is asked for while the unit multiplies, a few lines at a time: few can be on their way.
 #[derive(Clone, Copy)]
 pub(crate) enum Ask {
     Nothing,
@@ -152,6 +152,7 @@ pub(crate) enum Ask {
 
 /// Cache lines of each place that a step asks for.
 pub(crate) const ASKED: usize = 4;
+const _: () = assert!(ASKED == 4, "as many as are written out below");
 
 /// Bytes that B is asked for ahead of its use. The processor guesses as far as the end of a page, of two steps.
 const AHEAD: usize = 8192;
@@ -170,8 +171,8 @@ macro_rules! ask {
         prefetcht1 [{x} + 64 * \\line]
         prefetcht1 [{y} + 64 * \\line]
         .endr
-        add {x}, 256
-        add {y}, 256
+        add {x}, {asked}
+        add {y}, {asked}
         .endif
         "
     };
@@ -233,6 +234,7 @@ macro_rules! products {
                     x = inout(reg) x => _,
                     y = inout(reg) y => _,
                     ask = const ASK,
+                    asked = const 64 * ASKED,
                     ahead = const AHEAD,
                     options(nostack),
                 );
@@ -282,6 +284,7 @@ macro_rules! products {
                     x = inout(reg) x => _,
                     y = inout(reg) y => _,
                     ask = const ASK,
+                    asked = const 64 * ASKED,
                     ahead = const AHEAD,
                     options(nostack),
                 );

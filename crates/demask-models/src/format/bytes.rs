@@ -3,7 +3,7 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-use demask_kernels::memory::{self, Mmap};
+use memmap2::Mmap;
 
 use crate::ModelError;
 
@@ -38,9 +38,11 @@ impl FileBytes {
             // An empty file cannot be mapped on every system; the reader names the problem.
             return Ok(Self::Owned(Vec::new()));
         }
-        // Our writer puts the new file beside the old one and renames it, so a mapped file keeps its bytes even when it is
-        // replaced.
-        let map = memory::map(&file).map_err(|e| ModelError::io("map", path, e))?;
+        // A mapping is sound as long as nobody shortens the file while it is open. Checkpoints are
+        // written once: our writer puts the new file beside the old one and renames it, so a
+        // mapped file keeps its bytes even when it is replaced.
+        #[allow(unsafe_code)]
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::io("map", path, e))?;
         Ok(Self::Mapped(map, file))
     }
 

@@ -2,6 +2,7 @@
 
 use super::words::lhs_panel;
 use super::{SLACK, floats, quantise};
+use crate::Precision;
 use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
 use crate::memory::Scratch;
@@ -30,10 +31,12 @@ pub(crate) unsafe fn left<S: Simd, T: Element>(
             Format::Int8 { .. } => Some(i32::from(S::ZERO)),
             Format::Int4 { .. } => Some(8),
         };
-        let (src, strides, _held) = floats(src, (rs, cs), (rows, layout.k));
         match zero {
-            None => lhs_panel(s, src, strides, rows, layout.k, dst),
-            Some(zero) => quantised(s, layout, src, strides, rows, dst, zero),
+            None => {
+                let (src, strides, _held) = floats(src, (rs, cs), (rows, layout.k));
+                lhs_panel(s, src, strides, rows, layout.k, dst);
+            }
+            Some(zero) => quantised(s, layout, src, (rs, cs), rows, dst, zero),
         }
     }
 }
@@ -129,10 +132,10 @@ pub(super) unsafe fn step<S: Simd, T: Element>(
 /// # Safety
 /// As for [`left`].
 #[inline(always)]
-unsafe fn quantised<S: Simd>(
+unsafe fn quantised<S: Simd, T: Element>(
     s: S,
     layout: &Layout,
-    src: *const f32,
+    src: *const T,
     (rs, cs): (usize, usize),
     rows: usize,
     dst: *mut f32,
@@ -166,7 +169,7 @@ pub(super) struct RowQuantiser<'a> {
     zero: i32,
     /// A group, padded with zeros to whole vectors.
     one: Scratch,
-    /// A row whose steps are not neighbours.
+    /// A row as f32, where it does not lie as such.
     gathered: Scratch,
 }
 
@@ -181,16 +184,47 @@ impl<'a> RowQuantiser<'a> {
         }
     }
 
+    /// The row at `row[k·cs]`, copied.
+    ///
+    /// # Safety
+    /// The row is readable.
+    #[inline(always)]
+    unsafe fn gathered<S: Simd, T: Element>(
+        &mut self,
+        s: S,
+        row: *const T,
+        cs: usize,
+    ) -> *const f32 {
+        let k = self.layout.k;
+        if self.gathered.len() < k.next_multiple_of(LANES) {
+            self.gathered = Scratch::take(k.next_multiple_of(LANES));
+        }
+        let to = self.gathered.as_mut_ptr();
+        // SAFETY: the caller's promise; the copy has room for whole vectors.
+        unsafe {
+            if cs == 1 {
+                for i in (0..k).step_by(LANES) {
+                    s.store(to.add(i), T::load_part(s, row.add(i), k - i));
+                }
+            } else {
+                for i in 0..k {
+                    *to.add(i) = (*row.add(i * cs)).into();
+                }
+            }
+        }
+        to
+    }
+
     /// The row at `row[k·cs]` into `line`; what is beyond k in its last words becomes 0. The scale of group g goes to
     /// `scales[g·rows]`, the beginning of its sum to `scales[(groups + g)·rows]`.
     ///
     /// # Safety
     /// The row is readable; `line` is writable for `words · lhs` words and `scales` at those places.
     #[inline(always)]
-    pub unsafe fn row<S: Simd>(
+    pub unsafe fn row<S: Simd, T: Element>(
         &mut self,
         s: S,
-        mut row: *const f32,
+        row: *const T,
         cs: usize,
         line: *mut i8,
         scales: *mut f32,
@@ -201,16 +235,10 @@ impl<'a> RowQuantiser<'a> {
         let one = self.one.as_mut_ptr().cast::<i8>();
         // SAFETY: the caller's promises; a group padded to whole vectors fits in `one`.
         unsafe {
-            if cs != 1 {
-                if self.gathered.len() < layout.k {
-                    self.gathered = Scratch::take(layout.k);
-                }
-                let gathered = self.gathered.as_mut_ptr();
-                for k in 0..layout.k {
-                    *gathered.add(k) = *row.add(k * cs);
-                }
-                row = gathered;
-            }
+            let row = match (T::PRECISION, cs) {
+                (Precision::F32, 1) => row.cast::<f32>(),
+                _ => self.gathered(s, row, cs),
+            };
             // What is beyond k in the last words multiplies to 0.
             line.add(4 * (layout.words - 1) * layout.lhs)
                 .write_bytes(0, 4 * layout.lhs);

@@ -1,6 +1,5 @@
 //! A tile of rows of A for a unit that multiplies tiles.
 
-use super::floats;
 use super::left::{RowQuantiser, step};
 use crate::element::Element;
 use crate::gemm::format::{Format, Layout};
@@ -75,7 +74,6 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                 return;
             }
             _ => {
-                let (src, (rs, cs), _held) = floats(src, (rs, cs), (rows, layout.k));
                 let mut line = Scratch::take(width);
                 let line = line.as_mut_ptr();
                 std::slice::from_raw_parts_mut(line, width).fill(0.0);

@@ -129,12 +129,35 @@ fn rounded_rows_enter_products_of_every_format() {
         for packed in formats.map(|format| PackedB::pack(b, format)) {
             let want = product(MatrixRef::new(&wide, m, k), &packed, None);
             assert_eq!(product(MatrixRef::new(&a, m, k), &packed, None), want);
+            let mut sum = vec![0.5; m * n];
+            let c = MatrixMut::new(&mut sum, m, n);
+            gemm(c, Beta::Add, MatrixRef::new(&a, m, k), &packed, None);
+            let added: Vec<f32> = want.iter().map(|x| 0.5 + x).collect();
+            assert_eq!(sum, added);
         }
         // And a right operand in a product of f32.
         let right = MatrixRef::new(&a, m, k).t();
         let left = MatrixRef::new(&wide[..k], 1, k);
         let want = product(left, Rhs::Bf16(MatrixRef::new(&wide, m, k).t()), None);
         assert_eq!(product(left, Precision::F32.rhs(right), None), want);
+    });
+}
+
+#[test]
+fn gate_and_up_need_not_both_be_packed() {
+    // As many rows, and so long, that a tile unit takes packed operands part by part.
+    let (m, n, k) = (128, 70, 600);
+    let mut rng = Lcg(12);
+    let (a, gate, up) = (rng.vec(m * k), rng.vec(k * n), rng.vec(k * n));
+    let [a, gate, up] = [(&a, m, k), (&gate, k, n), (&up, k, n)]
+        .map(|(x, rows, cols)| MatrixRef::new(x, rows, cols));
+    with_every_isa(|isa| {
+        let packed = PackedB::pack(gate, Format::Bf16);
+        let products = [product(a, &packed, None), product(a, Rhs::Bf16(up), None)];
+        let mut want = vec![0.0; m * n];
+        swiglu(&products[0], &products[1], &mut want);
+        let found: Reused = gated_product(a, (&packed).into(), Rhs::Bf16(up));
+        assert!(*found == want, "{}", isa.name());
     });
 }
 
