@@ -143,8 +143,8 @@ impl Kernel for Block<'_> {
         let both = 1 + usize::from(self.second.is_some());
         let strip = self.left.strip_panels(S::NR, &self.b.0, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
-        let mut both_of = iter::once(&self.b).chain(&self.second);
-        let packs = both_of.any(|(source, _)| !matches!(source, Source::Panels { .. }));
+        let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
+        let packs = operands().any(|b| !matches!(b, Source::Panels { .. }));
         let mut b_pack = Scratch::take(if packs {
             width * self.left.longest()
         } else {
@@ -158,7 +158,6 @@ impl Kernel for Block<'_> {
             (0, _) | (_, false) => usize::MAX,
             _ => KEPT,
         };
-        let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
         // Sums that the unit keeps are finished one tile of rows after the other.
         let in_parts = operands().all(|b| self.left.in_parts(b));
         let kept = unit.as_ref().filter(|_| in_parts);

@@ -39,7 +39,7 @@ unsafe fn at_line(from: *mut u8) -> *mut u8 {
     if from.is_null() {
         return from;
     }
-    // Between 8 bytes and a line, as the system's alignment is a multiple of 8.
+    // Room for the distance itself, and at most a line: the layout is aligned for a `usize`.
     let distance = LINE - from as usize % LINE;
     // SAFETY: there is a line more than was asked for.
     unsafe {

@@ -353,21 +353,22 @@ impl Tiles {
     #[inline(always)]
     pub unsafe fn multiply(&self, words: Words, wide: bool, p: &Product) {
         debug_assert!(p.tiles > 0);
+        macro_rules! asking {
+            ($product:ident) => {
+                match p.ask {
+                    Ask::Nothing => $product::<0>(self, p),
+                    Ask::Far => $product::<1>(self, p),
+                    Ask::Next(_) => $product::<2>(self, p),
+                }
+            };
+        }
         // SAFETY: the caller's promises.
         unsafe {
-            match (words, wide, p.ask) {
-                (Words::Bf16, true, Ask::Nothing) => wide_bf16::<0>(self, p),
-                (Words::Bf16, true, Ask::Far) => wide_bf16::<1>(self, p),
-                (Words::Bf16, true, Ask::Next(_)) => wide_bf16::<2>(self, p),
-                (Words::Bf16, false, Ask::Nothing) => narrow_bf16::<0>(self, p),
-                (Words::Bf16, false, Ask::Far) => narrow_bf16::<1>(self, p),
-                (Words::Bf16, false, Ask::Next(_)) => narrow_bf16::<2>(self, p),
-                (Words::Bytes, true, Ask::Nothing) => wide_bytes::<0>(self, p),
-                (Words::Bytes, true, Ask::Far) => wide_bytes::<1>(self, p),
-                (Words::Bytes, true, Ask::Next(_)) => wide_bytes::<2>(self, p),
-                (Words::Bytes, false, Ask::Nothing) => narrow_bytes::<0>(self, p),
-                (Words::Bytes, false, Ask::Far) => narrow_bytes::<1>(self, p),
-                (Words::Bytes, false, Ask::Next(_)) => narrow_bytes::<2>(self, p),
+            match (words, wide) {
+                (Words::Bf16, true) => asking!(wide_bf16),
+                (Words::Bf16, false) => asking!(narrow_bf16),
+                (Words::Bytes, true) => asking!(wide_bytes),
+                (Words::Bytes, false) => asking!(narrow_bytes),
             }
         }
     }
