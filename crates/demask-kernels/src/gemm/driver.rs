@@ -144,12 +144,8 @@ impl Kernel for Block<'_> {
         let strip = self.left.strip_panels(S::NR, &self.b.0, both) * S::NR;
         let width = strip.min((self.cols.1 - self.cols.0).next_multiple_of(S::NR));
         let operands = || iter::once(&self.b.0).chain(self.second.as_ref().map(|(b, _)| b));
-        let packs = operands().any(|b| !matches!(b, Source::Panels { .. }));
-        let mut b_pack = Scratch::take(if packs {
-            width * self.left.longest()
-        } else {
-            0
-        });
+        let room = operands().map(|b| self.left.room(b, width)).max();
+        let mut b_pack = Scratch::take(room.unwrap_or(0));
         let b_pack = b_pack.as_mut_ptr();
         let direct = self.epilogue.direct();
         let parts = if direct.is_some() { 0 } else { both };

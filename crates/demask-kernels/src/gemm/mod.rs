@@ -8,6 +8,7 @@
 //! | pack | `pack/` | copying operands into panels (Goto & van de Geijn, 2008) |
 //! | micro | `micro.rs` | the register tile |
 //! | tiled | `tiled.rs` | the same on a tile unit (AMX) |
+//! | half bytes | `half_bytes.rs` | int4 on it |
 //! | parts | `parts.rs` | long products on it, cut for its caches |
 //! | strip | `strip.rs` | tiles of rows by a strip of columns |
 //! | epilogue | `epilogue.rs` | what becomes of finished sums: rounded, added, activated |
@@ -24,6 +25,7 @@
 mod driver;
 mod epilogue;
 pub(crate) mod format;
+mod half_bytes;
 mod hidden;
 mod matrix;
 pub(crate) mod micro;

@@ -141,6 +141,8 @@ impl Kernel for Segment<'_> {
         let strip = (S::NR << panels.ilog2()).min(CHUNK);
         let mut chunk = Scratch::take((r1 - r0) * CHUNK);
         let chunk = chunk.as_mut_ptr();
+        let mut room = Scratch::take(self.left.room(b, strip));
+        let room = room.as_mut_ptr();
         let rows = &self.rows[r0..r1];
         let mut partial: Vec<Partial> = rows
             .iter()
@@ -164,9 +166,7 @@ impl Kernel for Segment<'_> {
                     far: false,
                 };
                 let cols = (j0, (j0 + strip).min(c1));
-                // Packed panels need no place to be packed in.
-                self.left
-                    .strip(s, unit.as_ref(), b, cols, std::ptr::null_mut(), &to);
+                self.left.strip(s, unit.as_ref(), b, cols, room, &to);
             }
             for (i, (row, partial)) in rows.iter().zip(&mut partial).enumerate() {
                 // SAFETY: the strips have written these logits of row i, and the scratch is ours alone.

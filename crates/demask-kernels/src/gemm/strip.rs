@@ -1,6 +1,7 @@
 //! The products of some tiles of rows with a strip of columns, the step that every task repeats.
 
 use super::format::{Format, Layout};
+use super::half_bytes::{self, Panel};
 use super::micro::{Groups, Inner, Lhs, Tile};
 use super::pack::{self, Rows, SLACK};
 use super::{parts, tiled};
@@ -157,6 +158,7 @@ impl Left<'_> {
             && matches!(b, Source::Panels { .. })
             && !self.in_order()
             && self.layout.groups <= 1
+            && !self.has_half_bytes()
             && self.layout.words > whole;
         parts || !self.is_packed()
     }
@@ -180,13 +182,54 @@ impl Left<'_> {
         (start(block), start(block + 1))
     }
 
-    /// Words of the longest of them.
-    pub fn longest(&self) -> usize {
+    /// Words of a column in the longest of them, as they are multiplied.
+    fn longest(&self) -> usize {
         let words = |block| self.words(block).1 - self.words(block).0;
-        (0..self.blocks()).map(words).max().unwrap_or(0)
+        let longest = (0..self.blocks()).map(words).max().unwrap_or(0);
+        match self.has_half_bytes() {
+            true => half_bytes::room(longest * self.layout.lhs),
+            false => longest,
+        }
     }
 
-    /// Multiplies the rows by a strip of columns of `b`, with [their unit](Self::unit).
+    /// Whether B has half bytes, of which the unit takes none: they become bytes strip by strip.
+    #[inline(always)]
+    fn has_half_bytes(&self) -> bool {
+        self.tiled && matches!(self.layout.format, Format::Int4 { .. })
+    }
+
+    /// The tile of row panel `t` of these and the `panel` of half bytes at column `j` of a strip, in words of bytes, which
+    /// have their place in `bytes`.
+    #[inline(always)]
+    fn half_bytes(
+        &self,
+        mut tile: Tile,
+        panel: *const f32,
+        t: usize,
+        bytes: *const f32,
+        j: usize,
+    ) -> (Tile, Panel) {
+        tile.kc *= self.layout.lhs;
+        tile.groups.words *= self.layout.lhs;
+        tile.b = bytes.wrapping_add(j * half_bytes::room(tile.kc));
+        let alone = self.tiles.1 - self.tiles.0 == 1;
+        let panel = match (t, alone) {
+            (0, true) => Panel::Once(panel),
+            (0, false) => Panel::Kept(panel),
+            _ => Panel::Bytes,
+        };
+        (tile, panel)
+    }
+
+    /// Words that a strip of `width` columns of `b` needs where it is packed or unpacked.
+    pub fn room(&self, b: &Source, width: usize) -> usize {
+        match b {
+            Source::Panels { .. } if !self.has_half_bytes() => 0,
+            _ => width * self.longest(),
+        }
+    }
+
+    /// Multiplies the rows by a strip of columns of `b`, with [their unit](Self::unit) and [room](Self::room) for the strip.
     #[inline(always)]
     pub fn strip<S: Simd>(
         &self,
@@ -226,6 +269,11 @@ impl Left<'_> {
                     // of C or its scratch, which no other task touches.
                     unsafe {
                         match unit {
+                            Some(unit) if S::UNIT && self.has_half_bytes() => {
+                                let t = t - self.tiles.0;
+                                let (tile, panel) = self.half_bytes(tile, panel, t, b_pack, j);
+                                half_bytes::multiply(s, unit, h, &tile, panel);
+                            }
                             Some(unit) if S::UNIT => {
                                 tiled::multiply(s, unit, layout.format, h, &tile, far)
                             }

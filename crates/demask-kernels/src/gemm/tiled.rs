@@ -14,12 +14,14 @@ pub(crate) const MR: usize = 2 * ROWS;
 /// Columns of a panel of B: two tiles.
 pub(crate) const NR: usize = 2 * WORDS;
 
-/// Whether products of this format run on tiles: those of bf16, and of bytes whose groups are whole steps.
+/// Whether products of this format run on tiles: those of bf16, and of whole numbers whose groups are whole steps.
 pub(super) fn takes(layout: &Layout) -> bool {
     match layout.format {
+        Format::F32 => false,
         Format::Bf16 => true,
-        Format::Int8 { .. } => layout.groups == 1 || layout.group_words.is_multiple_of(WORDS),
-        Format::F32 | Format::Int4 { .. } => false,
+        Format::Int8 { .. } | Format::Int4 { .. } => {
+            layout.groups == 1 || (layout.lhs * layout.group_words).is_multiple_of(WORDS)
+        }
     }
 }
 
@@ -53,7 +55,7 @@ pub(super) unsafe fn multiply<S: Simd>(
 
 /// The sums of a panel by a panel, where C has no room for them or they are not yet what C is to hold.
 #[repr(align(64))]
-struct Sums([f32; SUMS]);
+pub(super) struct Sums(pub [f32; SUMS]);
 
 /// The operands of a product of up to 32 rows by 32 columns.
 #[derive(Clone, Copy)]
@@ -235,7 +237,7 @@ unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, ask: Ask) {
 /// # Safety
 /// As for [`finish`].
 #[inline(always)]
-unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
+pub(super) unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
     // SAFETY: the caller's promises.
     unsafe {
         for v in (0..t.cols).step_by(LANES) {

@@ -6,7 +6,7 @@
 //!
 //! | name | file | needs |
 //! |---|---|---|
-//! | AMX | `amx.rs` | those of AVX-512 with bf16, and the tile unit: products of bf16 and int8 matrices only |
+//! | AMX | `amx.rs` | those of AVX-512 with bf16, and the tile unit: products of bf16, int8 and int4 matrices only |
 //! | AVX-512 with bf16 | `avx512.rs` | those of AVX-512, `avx512bf16`, `avx512vnni` |
 //! | AVX-512 | `avx512.rs` | `avx512f`, `avx512vl`, `avx512dq`, `avx512bw` |
 //! | AVX2 | `avx2.rs` | `avx2`, `fma` |

@@ -39,7 +39,27 @@ pub(crate) const ASKED: usize = 4;
 /// Nobody multiplies without a unit.
 pub(crate) fn will_write(_: *mut f32, _: usize, _: usize) {}
 
+/// # Safety
+/// Never called, as there is no unit.
+pub(crate) unsafe fn unpack(_: *const f32, _: usize, _: *mut f32) {}
+
 impl Tiles {
+    pub fn clear(&self) {
+        match *self {}
+    }
+
+    /// # Safety
+    /// None to keep: there is no value.
+    pub unsafe fn dot<const SUMS: usize>(&self, _: *const f32, _: *const f32, _: usize) {
+        match *self {}
+    }
+
+    /// # Safety
+    /// None to keep: there is no value.
+    pub unsafe fn store<const SUMS: usize>(&self, _: *mut f32, _: usize) {
+        match *self {}
+    }
+
     /// # Safety
     /// Never called: no machine of this kind has the unit.
     pub unsafe fn begin() -> Self {

@@ -78,7 +78,12 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                 let line = line.as_mut_ptr();
                 std::slice::from_raw_parts_mut(line, width).fill(0.0);
                 let scales = dst.add(parts * ROWS * width);
-                let mut quantiser = RowQuantiser::new(layout, 128);
+                // Bytes of B have the zero at 128; half bytes become signed ones.
+                let zero = match layout.format {
+                    Format::Int4 { .. } => 0,
+                    _ => 128,
+                };
+                let mut quantiser = RowQuantiser::new(layout, zero);
                 for i in 0..rows {
                     quantiser.row(s, src.add(i * rs), cs, line.cast(), scales.add(i), rows);
                     for step in 0..width / WORDS {

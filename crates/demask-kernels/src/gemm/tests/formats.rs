@@ -73,7 +73,7 @@ fn define(
     out
 }
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     Format::Bf16,
     Format::Int8 {
         group: Format::WHOLE,
@@ -87,6 +87,7 @@ const FORMATS: [Format; 8] = [
     },
     Format::Int4 { group: 32 },
     Format::Int4 { group: 64 },
+    Format::Int4 { group: 128 },
 ];
 
 fn check(m: usize, n: usize, k: usize, seed: u64) {
