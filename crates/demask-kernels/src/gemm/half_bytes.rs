@@ -9,6 +9,7 @@ use super::micro::Tile;
 use super::tiled::{self, NR, SUMS, Sums};
 use crate::simd::amx::{self, ROWS, Tiles, WORDS};
 use crate::simd::{LANES, Simd};
+use std::mem::MaybeUninit;
 
 /// Groups that are unpacked ahead.
 const AHEAD: usize = 2;
@@ -41,43 +42,35 @@ pub(super) fn room(words: usize) -> usize {
 pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, panel: Panel) {
     const { assert!(!S::UNIT || S::NR == NR) };
     let mut total = Sums([0.0; SUMS]);
-    let mut sums = [Sums([0.0; SUMS]), Sums([0.0; SUMS])];
+    // The unit writes these before anybody reads them.
+    let mut sums = [const { MaybeUninit::<Sums>::uninit() }; 2];
+    let (half, places) = match panel {
+        Panel::Bytes => (std::ptr::null(), usize::MAX),
+        Panel::Kept(half) => (half, usize::MAX),
+        Panel::Once(half) => (half, PLACES),
+    };
     let product = Product {
         rows,
         t,
-        panel,
+        half,
+        places,
         total: total.0.as_mut_ptr(),
-        sums: sums.each_mut().map(|sums| sums.0.as_mut_ptr()),
+        sums: sums.each_mut().map(|sums| sums.as_mut_ptr().cast()),
     };
-    if !t.load_c {
-        amx::will_write(t.c, t.ldc, rows);
-    }
+    // Of the usual groups the compiler is told how long they are.
+    let of_a_step = t.groups.words == WORDS && t.kc.is_multiple_of(WORDS);
     // SAFETY: the caller's promises; the scratch has room for every row and column.
     unsafe {
         if t.load_c {
             tiled::stored(s, rows, t, product.total);
         }
-        for g in 0..AHEAD {
-            product.unpack(&product.group(g), (0, 1));
+        match (of_a_step, rows > ROWS) {
+            (true, true) => product.run::<S, true, 4>(s, unit),
+            (true, false) => product.run::<S, true, 2>(s, unit),
+            (false, true) => product.run::<S, false, 4>(s, unit),
+            (false, false) => product.run::<S, false, 2>(s, unit),
         }
-        for g in 0..=t.groups.count {
-            let turn = Turn {
-                before: g.checked_sub(1),
-                now: product.group(g),
-                ahead: product.group(g + AHEAD),
-            };
-            product.steps_but_the_last(unit, &turn.now);
-            if rows > ROWS {
-                product.turn::<S, 0, 4>(s, unit, &turn);
-                product.turn::<S, 1, 4>(s, unit, &turn);
-                product.turn::<S, 2, 4>(s, unit, &turn);
-                product.turn::<S, 3, 4>(s, unit, &turn);
-            } else {
-                product.turn::<S, 0, 2>(s, unit, &turn);
-                product.turn::<S, 1, 2>(s, unit, &turn);
-            }
-        }
-        tiled::finish_pairs(s, rows, t, product.total);
+        product.finish(s);
     }
 }
 
@@ -85,7 +78,10 @@ pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile
 struct Product<'a> {
     rows: usize,
     t: &'a Tile,
-    panel: Panel,
+    /// Null where the bytes are there already.
+    half: *const f32,
+    /// Places for unpacked groups, in turns.
+    places: usize,
     total: *mut f32,
     /// Of one group and of the one before, in turns.
     sums: [*mut f32; 2],
@@ -100,7 +96,7 @@ struct Group {
     /// The first step of A.
     a: *const f32,
     half: *const f32,
-    bytes: *const f32,
+    bytes: *mut f32,
     sums: *mut f32,
 }
 
@@ -113,46 +109,67 @@ struct Turn {
 
 // No closures here: one that is not compiled into its caller is compiled without the caller's instruction set.
 impl Product<'_> {
+    /// All groups, in tiles of 16 rows and columns: 2 or 4 of them. `STEP` if each has one step, which is whole.
+    ///
+    /// # Safety
+    /// As for [`multiply`].
     #[inline(always)]
-    fn group(&self, g: usize) -> Group {
-        let Self { rows, t, panel, .. } = self;
-        let from = (g * t.groups.words).min(t.kc);
-        let words = t.groups.words.min(t.kc - from);
-        let (place, half) = match *panel {
-            Panel::Bytes => (g, t.b),
-            Panel::Kept(half) => (g, half),
-            Panel::Once(half) => (g % PLACES, half),
-        };
-        Group {
-            steps: words.div_ceil(WORDS),
-            pairs: words / 2,
-            a: t.a.wrapping_add(from * rows.next_multiple_of(ROWS)),
-            half: half.wrapping_add(from / 2 * NR),
-            bytes: t.b.wrapping_add(place * room(t.groups.words) * NR),
-            sums: self.sums[g % 2],
+    unsafe fn run<S: Simd, const STEP: bool, const TILES: usize>(&self, s: S, unit: &Tiles) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            for g in 0..AHEAD {
+                self.unpack::<TILES>(&self.group::<STEP, TILES>(g), (0, TILES));
+            }
+            for g in 0..self.t.groups.count {
+                let turn = Turn {
+                    before: g.checked_sub(1),
+                    now: self.group::<STEP, TILES>(g),
+                    ahead: self.group::<STEP, TILES>(g + AHEAD),
+                };
+                self.steps_but_the_last::<TILES>(unit, &turn.now);
+                self.tile::<S, 0, TILES>(s, unit, &turn);
+                self.tile::<S, 1, TILES>(s, unit, &turn);
+                if TILES > 2 {
+                    self.tile::<S, 2, TILES>(s, unit, &turn);
+                    self.tile::<S, 3, TILES>(s, unit, &turn);
+                }
+            }
         }
     }
 
-    /// The operands of step `i` of a group.
     #[inline(always)]
-    fn step(&self, group: &Group, i: usize) -> (*const f32, *const f32) {
-        let words = i * WORDS;
-        let a = (group.a).wrapping_add(words * self.rows.next_multiple_of(ROWS));
-        (a, group.bytes.wrapping_add(words * NR))
+    fn group<const STEP: bool, const TILES: usize>(&self, g: usize) -> Group {
+        let t = self.t;
+        let (from, words) = if STEP {
+            (g * WORDS, if g < t.groups.count { WORDS } else { 0 })
+        } else {
+            let from = (g * t.groups.words).min(t.kc);
+            (from, t.groups.words.min(t.kc - from))
+        };
+        let distance = if STEP { WORDS } else { room(t.groups.words) };
+        let place = if self.places == PLACES { g % PLACES } else { g };
+        Group {
+            steps: words.div_ceil(WORDS),
+            pairs: words / 2,
+            a: t.a.wrapping_add(from * TILES / 2 * ROWS),
+            half: self.half.wrapping_add(from / 2 * NR),
+            bytes: t.b.wrapping_add(place * distance * NR).cast_mut(),
+            sums: self.sums[g % 2],
+        }
     }
 
     /// # Safety
     /// As for [`multiply`].
     #[inline(always)]
-    unsafe fn steps_but_the_last(&self, unit: &Tiles, group: &Group) {
+    unsafe fn steps_but_the_last<const TILES: usize>(&self, unit: &Tiles, group: &Group) {
         unit.clear();
         for i in 1..group.steps {
-            let (a, b) = self.step(group, i - 1);
+            let (a, b) = group.step::<TILES>(i - 1);
             // SAFETY: the caller's promises.
             unsafe {
                 unit.dot::<0>(a, b, NR);
                 unit.dot::<1>(a, b, NR);
-                if self.rows > ROWS {
+                if TILES > 2 {
                     unit.dot::<2>(a, b, NR);
                     unit.dot::<3>(a, b, NR);
                 }
@@ -160,13 +177,13 @@ impl Product<'_> {
         }
     }
 
-    /// Part `PART` of `PARTS` of a turn: a tile of sums of the last step of one group, the scaling of one of the group
-    /// before, and some of the unpacking.
+    /// Tile `TILE` of a turn: of the last step of one group, of the scaling of the group before, and some of the
+    /// unpacking.
     ///
     /// # Safety
     /// As for [`multiply`].
     #[inline(always)]
-    unsafe fn turn<S: Simd, const PART: usize, const PARTS: usize>(
+    unsafe fn tile<S: Simd, const TILE: usize, const TILES: usize>(
         &self,
         s: S,
         unit: &Tiles,
@@ -175,34 +192,62 @@ impl Product<'_> {
         let now = &turn.now;
         // SAFETY: the caller's promises.
         unsafe {
-            if let Some(last) = now.steps.checked_sub(1) {
-                let (a, b) = self.step(now, last);
-                unit.dot::<PART>(a, b, NR);
+            let (a, b) = now.step::<TILES>(now.steps - 1);
+            unit.dot::<TILE>(a, b, NR);
+            if turn.ahead.pairs > 0 {
+                self.unpack::<TILES>(&turn.ahead, (TILE, TILE + 1));
             }
-            self.unpack(&turn.ahead, (PART, PARTS));
             if let Some(before) = turn.before {
-                self.scale(s, before, (PART / 2 * ROWS, PART % 2 * LANES));
+                self.scale(s, before, (TILE / 2 * ROWS, TILE % 2 * LANES));
             }
-            if now.steps > 0 {
-                unit.store::<PART>(now.sums, NR);
-            }
+            unit.store::<TILE>(now.sums, NR);
         }
     }
 
-    /// Makes bytes of a part of a group, if the panel comes from half bytes.
+    /// Makes bytes of some of `TILES` parts of a group, if the panel comes from half bytes.
     ///
     /// # Safety
     /// As for [`multiply`].
     #[inline(always)]
-    unsafe fn unpack(&self, group: &Group, (part, parts): (usize, usize)) {
-        if matches!(self.panel, Panel::Bytes) {
+    unsafe fn unpack<const TILES: usize>(&self, group: &Group, (from, to): (usize, usize)) {
+        if self.half.is_null() {
             return;
         }
-        let (from, to) = (group.pairs * part / parts, group.pairs * (part + 1) / parts);
+        let (from, to) = (group.pairs * from / TILES, group.pairs * to / TILES);
         let half = group.half.wrapping_add(from * NR);
-        let bytes = group.bytes.wrapping_add(2 * from * NR);
         // SAFETY: the caller's promises.
-        unsafe { amx::unpack(half, to - from, bytes.cast_mut()) }
+        unsafe { amx::unpack(half, to - from, group.bytes.wrapping_add(2 * from * NR)) }
+    }
+
+    /// Makes C of the total and the sums of the last group.
+    ///
+    /// # Safety
+    /// As for [`multiply`].
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S) {
+        let (t, groups) = (self.t, &self.t.groups);
+        let last = groups.count - 1;
+        // SAFETY: the caller's promises.
+        unsafe {
+            for v in (0..t.cols).step_by(LANES) {
+                let left = t.cols - v;
+                let scale = s.load(groups.b.add(last * NR + v));
+                let bias = match t.bias.is_null() {
+                    true => None,
+                    false => Some(s.load_part(t.bias.add(v), left, 0.0)),
+                };
+                for i in 0..self.rows {
+                    let own = s.splat(*groups.a.add(last * self.rows + i));
+                    let sums = s.load(self.sums[last % 2].add(i * NR + v));
+                    let total = s.load(self.total.add(i * NR + v));
+                    let mut x = s.fma(s.mul(s.to_float(sums), own), scale, total);
+                    if let Some(bias) = bias {
+                        x = s.add(x, bias);
+                    }
+                    s.store_part(t.c.add(i * t.ldc + v), left, x);
+                }
+            }
+        }
     }
 
     /// Scales a tile of the sums of group `g` and adds it to the total.
@@ -227,6 +272,15 @@ impl Product<'_> {
                 scale_rows(s, self.rows - row, sums, (own, scale), total);
             }
         }
+    }
+}
+
+impl Group {
+    /// The operands of a step.
+    #[inline(always)]
+    fn step<const TILES: usize>(&self, i: usize) -> (*const f32, *const f32) {
+        let a = self.a.wrapping_add(i * WORDS * TILES / 2 * ROWS);
+        (a, self.bytes.wrapping_add(i * WORDS * NR).cast_const())
     }
 }
 

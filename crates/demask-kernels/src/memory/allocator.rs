@@ -1,5 +1,6 @@
 //! The allocator of a program.
 
+use super::huge;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// Bytes of a cache line.
@@ -18,6 +19,8 @@ const LARGE: usize = 4096;
 /// assert_eq!(x.as_ptr() as usize % 64, 0);
 /// ```
 ///
+/// Where the heap grows by large memory, it is asked to have huge pages.
+///
 /// The distance is kept in front of what is given. What asks for a line or more itself is given what the system gives; it
 /// could give everything so, but glibc before 2.38 does not find such memory again when it was freed among other (its bug
 /// 14581), which the few large buffers of the kernels, used again as they are, do not notice.
@@ -29,6 +32,12 @@ fn moved(layout: Layout) -> Option<Layout> {
     let large = layout.size() >= LARGE && layout.align() < LINE;
     let size = layout.size().checked_add(LINE).filter(|_| large)?;
     Layout::from_size_align(size, align_of::<usize>().max(layout.align())).ok()
+}
+
+/// Memory of so many bytes that was just taken of the system.
+fn taken(from: *mut u8, bytes: usize) -> *mut u8 {
+    huge::on_heap(from, bytes);
+    from
 }
 
 /// From the system's memory to what we give of it.
@@ -56,8 +65,8 @@ unsafe impl GlobalAlloc for Aligned {
         // SAFETY: the caller's promises; a larger layout is not empty either.
         unsafe {
             match moved(layout) {
-                Some(moved) => at_line(System.alloc(moved)),
-                None => System.alloc(layout),
+                Some(moved) => at_line(taken(System.alloc(moved), moved.size())),
+                None => taken(System.alloc(layout), layout.size()),
             }
         }
     }
@@ -66,8 +75,8 @@ unsafe impl GlobalAlloc for Aligned {
         // SAFETY: as above.
         unsafe {
             match moved(layout) {
-                Some(moved) => at_line(System.alloc_zeroed(moved)),
-                None => System.alloc_zeroed(layout),
+                Some(moved) => at_line(taken(System.alloc_zeroed(moved), moved.size())),
+                None => taken(System.alloc_zeroed(layout), layout.size()),
             }
         }
     }

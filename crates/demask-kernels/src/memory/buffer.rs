@@ -1,6 +1,7 @@
 //! New memory: aligned, on huge pages where it is large.
 
 use super::MutPtr;
+use super::huge::{HUGE, huge_pages};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -15,10 +16,6 @@ pub(crate) struct Buffer {
 unsafe impl Send for Buffer {}
 // SAFETY: as above; shared references only read.
 unsafe impl Sync for Buffer {}
-
-/// Bytes of a huge page, and from how many bytes on they are asked for: a weight of several hundred MiB is
-/// read through tens of thousands of small pages, whose addresses the processor can't all remember.
-const HUGE: usize = 2 << 20;
 
 impl Buffer {
     /// `len` zeros.
@@ -81,20 +78,6 @@ impl Drop for Buffer {
     }
 }
 
-/// Asks the system for huge pages; it may refuse, and then nothing has changed.
-///
-/// # Safety
-/// The bytes are ours.
-unsafe fn huge_pages(ptr: *mut u8, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: advice on memory of our own, begun at a page, changes no contents.
-    unsafe {
-        libc::madvise(ptr.cast(), bytes, libc::MADV_HUGEPAGE);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (ptr, bytes);
-}
-
 /// Room for `len` values, on huge pages where it is large, as far as it covers them.
 pub(crate) fn room(len: usize) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(len);
@@ -102,8 +85,7 @@ pub(crate) fn room(len: usize) -> Vec<f32> {
     let before = values.as_mut_ptr().cast::<u8>().align_offset(HUGE);
     if bytes >= before.saturating_add(HUGE) {
         let whole = (bytes - before) / HUGE * HUGE;
-        // SAFETY: these bytes lie in the vector.
-        unsafe { huge_pages(values.as_mut_ptr().cast::<u8>().add(before), whole) };
+        huge_pages(values.as_mut_ptr().cast::<u8>().wrapping_add(before), whole);
     }
     values
 }

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod buffer;
+mod huge;
 mod pointers;
 mod scratch;
 

@@ -245,10 +245,20 @@ impl<'a> RowQuantiser<'a> {
             for g in 0..layout.groups {
                 let n = group.min(layout.k - g * group);
                 let (whole, padded) = (n - n % LANES, n.next_multiple_of(4 * LANES));
-                one.add(whole).write_bytes(0, padded - whole);
-                let scale = quantise::int8(s, row.add(g * group), n, one);
-                let sum = quantise::sum(s, one, padded);
-                std::ptr::copy_nonoverlapping(one, line.add(g * group), n);
+                let (from, to) = (row.add(g * group), line.add(g * group));
+                // What is not whole vectors is longer than its place.
+                let bytes = if n == padded { to } else { one };
+                if n != padded {
+                    one.add(whole).write_bytes(0, padded - whole);
+                }
+                let scale = quantise::int8(s, from, n, bytes);
+                let sum = match self.zero {
+                    0 => 0,
+                    _ => quantise::sum(s, bytes, padded),
+                };
+                if n != padded {
+                    std::ptr::copy_nonoverlapping(one, to, n);
+                }
                 *scales.add(g * rows) = scale;
                 *scales.add((layout.groups + g) * rows) =
                     f32::from_bits(self.zero.wrapping_mul(sum).wrapping_neg() as u32);
