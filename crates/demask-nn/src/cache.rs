@@ -1,8 +1,8 @@
 //! Keys and values of cells that were already forwarded.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use demask_kernels::Precision;
-use demask_kernels::rowwise::Bf16Rows;
+use demask_kernels::attention::HeadRows;
+use demask_kernels::{Bf16, Precision};
 
 use crate::ops::on_cpu;
 use crate::{NnError, TransformerConfig};
@@ -17,120 +17,100 @@ use crate::{NnError, TransformerConfig};
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     layers: Vec<CachedLayer>,
-    /// `[cached, d_model]`.
+    /// `[cached, 1, d_model]`.
     hidden: Option<CachedRows>,
     /// `[n_kv_heads, head_dim]`, once there is anything.
     heads: [usize; 2],
 }
 
-/// Keys and values of one layer, each `[cached, n_kv_heads * head_dim]`.
+/// Keys and values of one layer, each `[cached, n_kv_heads, head_dim]`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CachedLayer {
     pub keys: CachedRows,
     pub values: CachedRows,
 }
 
-/// Rows that grow at the end. On the CPU they are plain memory, so that a step writes its own rows and
-/// copies none of those before.
-#[derive(Debug, Clone)]
+/// Rows `[rows, heads, width]` that grow at the end. On the CPU they are plain memory, so that a step writes its own rows
+/// and copies none of those before.
+#[derive(Debug, Clone, Default)]
 #[expect(
     clippy::large_enum_variant,
     reason = "two a layer; a tensor is a handle on the heap already"
 )]
 pub(crate) enum CachedRows {
-    /// Row-major.
-    Host {
-        /// The values.
-        values: Vec<f32>,
-        /// Width of a row.
-        width: usize,
-    },
+    #[default]
+    None,
+    Host(HeadRows),
     /// The same for products in bf16, rounded as those would round them.
-    HostBf16(Bf16Rows),
-    /// `[rows, width]`.
-    Device(Tensor<2>),
-}
-
-impl Default for CachedRows {
-    fn default() -> Self {
-        Self::Host {
-            values: Vec::new(),
-            width: 0,
-        }
-    }
+    HostBf16(HeadRows<Bf16>),
+    Device(Tensor<3>),
 }
 
 impl CachedRows {
-    /// Number of rows and their width.
-    fn dims(&self) -> [usize; 2] {
+    /// `[rows, heads, width]`.
+    fn dims(&self) -> [usize; 3] {
         match self {
-            Self::Host { values, width } => [values.len() / (*width).max(1), *width],
-            Self::HostBf16(rows) => [rows.rows(), rows.width()],
+            Self::None => [0; 3],
+            Self::Host(rows) => rows.dims(),
+            Self::HostBf16(rows) => rows.dims(),
             Self::Device(rows) => rows.dims(),
         }
     }
 
     fn truncate(&mut self, length: usize) {
         match self {
-            Self::Host { values, width } => values.truncate(length * *width),
+            Self::Host(rows) => rows.truncate(length),
             Self::HostBf16(rows) => rows.truncate(length),
             Self::Device(rows) if rows.dims()[0] > length => {
                 *rows = rows.clone().narrow(0, 0, length);
             }
-            Self::Device(_) => {}
+            Self::None | Self::Device(_) => {}
         }
     }
 
-    /// Appends rows that lie in memory, of width `new_width`, as products in `precision` read them.
+    /// Appends rows that lie in memory, of heads of a width, as products in `precision` read them.
     ///
     /// # Panics
     /// When the others do not lie there, or not so: [`KvCache::check`] has seen to that.
-    pub(crate) fn append_values(&mut self, new: &[f32], new_width: usize, precision: Precision) {
-        let empty = self.dims()[0] == 0;
-        match (&mut *self, precision) {
-            (Self::Host { values, width }, Precision::F32) => {
-                *width = new_width;
-                values.extend_from_slice(new);
-            }
+    pub(crate) fn append_values(&mut self, new: &[f32], heads: [usize; 2], precision: Precision) {
+        if matches!(self, Self::None) {
+            *self = match precision {
+                Precision::F32 => Self::Host(HeadRows::new(heads)),
+                Precision::Bf16 => Self::HostBf16(HeadRows::new(heads)),
+            };
+        }
+        match (self, precision) {
+            (Self::Host(rows), Precision::F32) => rows.push(new),
             (Self::HostBf16(rows), Precision::Bf16) => rows.push(new),
-            (Self::Host { .. }, Precision::Bf16) if empty => {
-                let mut rows = Bf16Rows::with_capacity(0, new_width);
-                rows.push(new);
-                *self = Self::HostBf16(rows);
-            }
             _ => panic!("cached rows of two devices or precisions"),
         }
     }
 
-    /// Appends `[rows, width]` wherever they live, unrounded.
-    pub(crate) fn append(&mut self, new: Tensor<2>) {
-        let [_, width] = new.dims();
+    /// Appends `[rows, heads, width]` wherever they live, unrounded.
+    pub(crate) fn append(&mut self, new: Tensor<3>) {
+        let [_, heads, width] = new.dims();
         match self {
             Self::Device(old) => *old = Tensor::cat(vec![old.clone(), new], 0),
             _ if on_cpu(&new.device()) => {
                 let data = new.into_data();
                 let values = data.as_slice::<f32>().expect("rows are f32");
-                self.append_values(values, width, Precision::F32);
+                self.append_values(values, [heads, width], Precision::F32);
             }
-            _ => {
-                assert_eq!(self.dims()[0], 0, "cached rows of two devices");
-                *self = Self::Device(new);
-            }
+            Self::None => *self = Self::Device(new),
+            _ => panic!("cached rows of two devices"),
         }
     }
 
     /// The rows from `from` on as a tensor of `f32`.
-    pub(crate) fn tensor(&self, from: usize, device: &Device) -> Tensor<2> {
-        let [rows, width] = self.dims();
+    pub(crate) fn tensor(&self, from: usize, device: &Device) -> Tensor<3> {
+        let [rows, heads, width] = self.dims();
         let values = match self {
-            Self::Host { values, .. } => values[from * width..].to_vec(),
-            Self::HostBf16(all) => {
-                let values = all.values()[from * width..].iter();
-                values.map(|&x| x.into()).collect()
-            }
+            Self::None => Vec::new(),
+            Self::Host(all) => all.rows_from(from),
+            Self::HostBf16(all) => all.rows_from(from),
             Self::Device(all) => return all.clone().narrow(0, from, rows - from),
         };
-        Tensor::from_data(TensorData::new(values, [rows - from, width]), device)
+        Tensor::from_data(TensorData::new(values, [rows - from, heads, width]), device)
     }
 }
 
@@ -178,7 +158,8 @@ impl KvCache {
         };
         let found = match &first.keys {
             CachedRows::Device(_) => None,
-            CachedRows::Host { .. } => Some(Precision::F32),
+            CachedRows::None => return Ok(()),
+            CachedRows::Host(_) => Some(Precision::F32),
             CachedRows::HostBf16(_) => Some(Precision::Bf16),
         };
         if found.is_some() != on_cpu(device) {
@@ -197,7 +178,7 @@ impl KvCache {
             )));
         }
         let hidden = self.hidden.as_ref().map(CachedRows::dims);
-        let wanted = [self.length(), config.d_model];
+        let wanted = [self.length(), 1, config.d_model];
         if config.logit_shift && hidden != Some(wanted) {
             return Err(NnError::Input(format!(
                 "the cache is of another network: its hidden states are {hidden:?}, this network needs \
@@ -210,13 +191,15 @@ impl KvCache {
     /// Final hidden state of the last cached cell, `[1, d_model]`, where it is kept.
     pub(crate) fn last_hidden(&self, device: &Device) -> Option<Tensor<2>> {
         let hidden = self.hidden.as_ref()?;
-        let [rows, _] = hidden.dims();
-        Some(hidden.tensor(rows.checked_sub(1)?, device))
+        let [rows, ..] = hidden.dims();
+        Some(hidden.tensor(rows.checked_sub(1)?, device).squeeze_dim(1))
     }
 
     /// Appends the final hidden states of a request, `[length, d_model]`.
     pub(crate) fn append_hidden(&mut self, new: Tensor<2>) {
-        self.hidden.get_or_insert_default().append(new);
+        let [rows, width] = new.dims();
+        let hidden = self.hidden.get_or_insert_default();
+        hidden.append(new.reshape([rows, 1, width]));
     }
 
     /// The keys and values of `layer`, of `heads` heads of `width` each.

@@ -5,6 +5,7 @@
 //! | views | `heads.rs` | `[batch, length, heads, head_dim]` with any strides |
 //! | key ranges | `ranges.rs` | which keys a query sees, as intervals |
 //! | forward | `forward.rs` | online softmax: Milakov & Gimelshein, 2018; Rabe & Staats, 2021; Dao et al., 2022 |
+//! | kept | `kept.rs` | keys and values that are kept from call to call |
 //! | sequences | `sequences.rs` | sequences with keys of their own, side by side |
 //! | backward | `backward.rs` | recomputation from the log-sum-exp: Dao, 2023 |
 //!
@@ -18,6 +19,7 @@
 mod backward;
 mod forward;
 mod heads;
+mod kept;
 #[cfg(test)]
 mod narrow_tests;
 mod ranges;
@@ -28,6 +30,7 @@ mod tests;
 pub use backward::attention_backward;
 pub use forward::attention_forward;
 pub use heads::{HeadsMut, HeadsRef};
+pub use kept::HeadRows;
 pub use ranges::KeyRanges;
 pub use sequences::{Sequence, attention_sequences};
 

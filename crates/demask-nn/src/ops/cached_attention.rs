@@ -41,15 +41,11 @@ fn one_by_one(
     let sequence = |b: usize| {
         let layer = &mut *layers[b];
         let new = |x: &Tensor<4>| x.clone().narrow(0, b, 1);
-        let rows = |x: Tensor<4>| x.reshape([queries, kv_heads * head]);
+        let rows = |x: Tensor<4>| x.reshape([queries, kv_heads, head]);
         layer.keys.append(rows(new(&k)));
         layer.values.append(rows(new(&v)));
-        let all = |rows: Tensor<2>| {
-            let [keys, _] = rows.dims();
-            rows.reshape([1, keys, kv_heads, head])
-        };
-        let k = all(layer.keys.tensor(0, &device));
-        let v = all(layer.values.tensor(0, &device));
+        let k = layer.keys.tensor(0, &device).unsqueeze();
+        let v = layer.values.tensor(0, &device).unsqueeze();
         portable(new(&q), k, v, &masks[b])
     };
     Tensor::cat((0..masks.len()).map(sequence).collect(), 0)
@@ -101,7 +97,7 @@ mod tests {
                 let (mut keys, mut values) = (new(&k), new(&v));
                 if n > 0 {
                     let old = |seed| random([1, n, kv, head], seed, &d);
-                    let rows = |seed| old(seed).reshape([n, kv * head]);
+                    let rows = |seed| old(seed).reshape([n, kv, head]);
                     if host {
                         layer.keys.append(rows(10 + n as u64));
                         layer.values.append(rows(90 + n as u64));
@@ -123,7 +119,7 @@ mod tests {
             let mut layers: Vec<&mut CachedLayer> = layers.iter_mut().collect();
             let found = op(q.clone(), k.clone(), v.clone(), &mut layers, &masks);
             close(found, Tensor::cat(expected, 0), 1e-5);
-            assert_eq!(layers[2].keys.tensor(0, &d).dims(), [75, kv * head]);
+            assert_eq!(layers[2].keys.tensor(0, &d).dims(), [75, kv, head]);
         }
     }
 }

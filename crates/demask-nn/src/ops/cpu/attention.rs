@@ -6,7 +6,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 use demask_kernels::attention::{
-    HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
+    HeadRows, HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
     attention_sequences,
 };
 use demask_kernels::{Element, Precision};
@@ -54,23 +54,22 @@ pub fn cached_attention(
     let (q_dims, [_, queries, kv_heads, head], device) = (q.dims(), k.dims(), q.device());
     let [q, k, v] = [q, k, v].map(Tensor::into_data);
     let [q, k, v] = [&q, &k, &v].map(|x| x.as_slice::<f32>().expect("activations are f32"));
-    let (width, new) = (kv_heads * head, queries * kv_heads * head);
+    let (heads, new) = ([kv_heads, head], queries * kv_heads * head);
     for (b, layer) in layers.iter_mut().enumerate() {
         let CachedLayer { keys, values } = &mut **layer;
-        keys.append_values(&k[b * new..][..new], width, precision);
-        values.append_values(&v[b * new..][..new], width, precision);
+        keys.append_values(&k[b * new..][..new], heads, precision);
+        values.append_values(&v[b * new..][..new], heads, precision);
     }
     let ranges: Vec<Arc<KeyRanges>> = masks.iter().map(RequestMask::ranges).collect();
     let pairs = ranges.iter().map(|ranges| ranges.pairs(1)).sum();
     let _span = attended(pairs, q_dims, precision);
-    let dims = (q_dims, kv_heads);
     let out = match precision {
-        Precision::F32 => over_cached(q, dims, layers, &ranges, precision, |rows| match rows {
-            CachedRows::Host { values, .. } => Some(values),
+        Precision::F32 => over_cached(q, q_dims, layers, &ranges, precision, |rows| match rows {
+            CachedRows::Host(rows) => Some(rows),
             _ => None,
         }),
-        Precision::Bf16 => over_cached(q, dims, layers, &ranges, precision, |rows| match rows {
-            CachedRows::HostBf16(rows) => Some(rows.values()),
+        Precision::Bf16 => over_cached(q, q_dims, layers, &ranges, precision, |rows| match rows {
+            CachedRows::HostBf16(rows) => Some(rows),
             _ => None,
         }),
     };
@@ -81,23 +80,22 @@ pub fn cached_attention(
 /// so that it does.
 fn over_cached<K: Element>(
     q: &[f32],
-    (q_dims, kv_heads): ([usize; 4], usize),
+    q_dims: [usize; 4],
     layers: &[&mut CachedLayer],
     ranges: &[Arc<KeyRanges>],
     precision: Precision,
-    read: impl Fn(&CachedRows) -> Option<&[K]>,
+    read: impl Fn(&CachedRows) -> Option<&HeadRows<K>>,
 ) -> Vec<f32> {
     let [_, queries, heads, head] = q_dims;
     let row = queries * heads * head;
     let read = |rows| read(rows).expect("rows of this precision");
     let mut out = vec![0.0; q.len()];
     let sequences = out.chunks_exact_mut(row).enumerate().map(|(b, out)| {
-        let keys = [1, ranges[b].k_len(), kv_heads, head];
         let own = [1, queries, heads, head];
         Sequence {
             q: HeadsRef::new(&q[b * row..][..row], own),
-            k: HeadsRef::new(read(&layers[b].keys), keys),
-            v: HeadsRef::new(read(&layers[b].values), keys),
+            k: read(&layers[b].keys).view(),
+            v: read(&layers[b].values).view(),
             ranges: &ranges[b],
             out: HeadsMut::new(out, own),
         }
