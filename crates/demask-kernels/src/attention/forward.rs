@@ -225,11 +225,15 @@ impl<Q: Element, K: Element> Chunk<'_, Q, K> {
                     if !(a..z).any(|r| sees(visible(r), k0, width)) {
                         continue;
                     }
+                    // What comes next: keys of the same head, or those of the next one, of which this thread probably is
+                    // asked next. (Wherever they would lie, if there are none.)
+                    let (next_head, next) = match k0 + KEYS < k_len {
+                        true => (kv, k0 + KEYS),
+                        false => (kv + 1, 0),
+                    };
+                    let mut later = next..if packed { next } else { k_len.min(next + KEYS) };
+                    let each = later.len().div_ceil(z - a);
                     if !packed {
-                        for j in k0 + KEYS..k_len.min(k0 + 2 * KEYS) {
-                            ask(s, self.k.row(b, j, kv), dim);
-                            ask(s, self.v.row(b, j, kv), dim);
-                        }
                         pack_keys(s, &layout, self.k, (b, k0, kv), width, k_pack);
                         let ldv = self.v.row_stride();
                         if BF16 {
@@ -249,6 +253,10 @@ impl<Q: Element, K: Element> Chunk<'_, Q, K> {
                     );
                     let mut fade = [0.0f32; MOST];
                     for r in a..z {
+                        for j in later.by_ref().take(each) {
+                            ask(s, self.k.row(b, j, next_head), dim);
+                            ask(s, self.v.row(b, j, next_head), dim);
+                        }
                         let (row, list) = (score.add((r - a) * KEYS), visible(r));
                         let any = gaps::<KEYS>(list, k0, |from, to| {
                             std::slice::from_raw_parts_mut(row.add(from), to - from)
