@@ -44,14 +44,15 @@ const _: () = assert!(KEPT <= parts::TILES);
 const MIN_ROWS: usize = 56;
 const MIN_COLS: usize = 128;
 
-/// Packs some tiles of rows of A.
+/// Packs some tiles of rows of A, or some units of them for a tile unit.
 struct PackLeft<'a, T> {
     layout: &'a Layout,
     tiled: bool,
     a: *const T,
     strides: (usize, usize),
     rows: Rows,
-    tiles: (usize, usize),
+    /// The first of these, and the one after the last.
+    pieces: (usize, usize),
     dst: *mut f32,
 }
 
@@ -74,7 +75,13 @@ impl<T: Element> Kernel for PackLeft<'_, T> {
             } else {
                 0
             };
-            for t in self.tiles.0..self.tiles.1 {
+            for piece in self.pieces.0..self.pieces.1 {
+                let unit = S::UNIT && self.tiled;
+                let t = if unit {
+                    self.rows.tile_of(piece)
+                } else {
+                    piece
+                };
                 let (r0, r1) = (self.rows.start(t), self.rows.start(t + 1));
                 let h = r1 - r0;
                 let src = (self.a).wrapping_add(r0 * self.strides.0 + k0 * self.strides.1);
@@ -82,9 +89,11 @@ impl<T: Element> Kernel for PackLeft<'_, T> {
                 // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
                 // past a part is overwritten by the next one.
                 unsafe {
-                    if S::UNIT && self.tiled {
+                    if unit {
                         let dst = dst.wrapping_add(w0 * h.next_multiple_of(amx::ROWS));
-                        pack::tiles(s, &part, src, self.strides, h, dst);
+                        let first = piece * amx::ROWS - r0;
+                        let some = (first, (first + amx::ROWS).min(h));
+                        pack::some_tiles(s, &part, src, self.strides, (h, some), dst);
                     } else {
                         pack::left(s, &part, src, self.strides, h, dst.wrapping_add(w0 * h));
                     }
@@ -460,15 +469,18 @@ impl<'a> PackedLeft<'a> {
         let mut words = Scratch::take(height * lhs_row(layout, tiled) + rows.tiles * SLACK);
         let to = MutPtr(words.as_mut_ptr());
         let (from, strides) = (Ptr(a.ptr()), a.strides());
-        // Packing reads and writes: about as long as 16 multiplications a value.
-        threads::over_rows(rows.tiles, 16 * (m1 - m0) * layout.k, |t0, t1| {
+        let pieces = if tiled { rows.units() } else { rows.tiles };
+        // Packing reads and writes: about as long as 16 multiplications a value, and a multiple of it in groups, each of
+        // which has a largest value to be found.
+        let each = if layout.groups > 1 { 64 } else { 16 };
+        threads::over_rows(pieces, each * (m1 - m0) * layout.k, |first, end| {
             let pack = PackLeft {
                 layout,
                 tiled,
                 a: from.get().wrapping_add(m0 * strides.0),
                 strides,
                 rows,
-                tiles: (t0, t1),
+                pieces: (first, end),
                 dst: to.get(),
             };
             dispatch(isa, pack);

@@ -16,7 +16,7 @@ mod words;
 
 pub(crate) use left::left;
 pub(crate) use right::right;
-pub(crate) use tiles::{tiles, width as tiles_width};
+pub(crate) use tiles::{some_tiles, tiles, width as tiles_width};
 pub(crate) use words::lhs_panel;
 
 use crate::Precision;
@@ -84,11 +84,20 @@ impl Rows {
         );
         Self { m, unit, tiles }
     }
+    /// Units of rows, the last of which may be shorter.
+    pub fn units(self) -> usize {
+        self.m.div_ceil(self.unit)
+    }
+    /// The tile that unit `u` is in.
+    #[inline(always)]
+    pub fn tile_of(self, u: usize) -> usize {
+        ((u + 1) * self.tiles - 1) / self.units()
+    }
     #[inline(always)]
     pub fn start(self, i: usize) -> usize {
         if self.unit == 1 {
             return self.m * i / self.tiles;
         }
-        (self.m.div_ceil(self.unit) * i / self.tiles * self.unit).min(self.m)
+        (self.units() * i / self.tiles * self.unit).min(self.m)
     }
 }

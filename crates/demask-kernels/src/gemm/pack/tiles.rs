@@ -36,6 +36,24 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
     rows: usize,
     dst: *mut f32,
 ) {
+    // SAFETY: the caller's promises.
+    unsafe { some_tiles(s, layout, src, (rs, cs), (rows, (0, rows)), dst) }
+}
+
+/// The same for rows `first..end` of the `rows`: `first` is a multiple of 16, and so is `end`, if it is not `rows`.
+///
+/// # Safety
+/// As for [`tiles`].
+#[inline(always)]
+pub(crate) unsafe fn some_tiles<S: Simd, T: Element>(
+    s: S,
+    layout: &Layout,
+    src: *const T,
+    (rs, cs): (usize, usize),
+    (rows, (first, end)): (usize, (usize, usize)),
+    dst: *mut f32,
+) {
+    debug_assert!(first.is_multiple_of(ROWS) && (end.is_multiple_of(ROWS) || end == rows));
     let (parts, width) = (rows.div_ceil(ROWS), width(layout));
     // The first word of row i.
     let place = |i: usize| dst.wrapping_add(i / ROWS * TILE + i % ROWS * WORDS);
@@ -43,7 +61,7 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
     unsafe {
         match layout.format {
             Format::Bf16 if cs == 1 => {
-                for i in 0..rows {
+                for i in first..end {
                     let (row, to) = (src.add(i * rs), place(i));
                     for k in (0..2 * width).step_by(LANES) {
                         let left = layout.k.saturating_sub(k);
@@ -64,7 +82,7 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
             }
             Format::Bf16 => {
                 for step in 0..width / WORDS {
-                    for part in 0..parts {
+                    for part in first / ROWS..end.div_ceil(ROWS) {
                         let src = src.add(part * ROWS * rs);
                         let to = dst.add((step * parts + part) * TILE);
                         let rows = (rows - part * ROWS).min(ROWS);
@@ -84,7 +102,7 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                     _ => 128,
                 };
                 let mut quantiser = RowQuantiser::new(layout, zero);
-                for i in 0..rows {
+                for i in first..end {
                     quantiser.row(s, src.add(i * rs), cs, line.cast(), scales.add(i), rows);
                     for step in 0..width / WORDS {
                         let v = s.load(line.add(step * WORDS));
@@ -93,7 +111,7 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
                 }
             }
         }
-        for i in rows..parts * ROWS {
+        for i in end..end.next_multiple_of(ROWS) {
             for step in 0..width / WORDS {
                 s.store(place(i).add(step * parts * TILE), s.splat(0.0));
             }
