@@ -88,7 +88,7 @@ pub fn int8_dot() -> Option<Probe> {
     int8_vector_dot()
 }
 
-/// The same on vectors, whatever else there is: products of half bytes are made of it.
+/// The same on vectors, whatever else there is: products whose groups are not whole steps of a tile unit are made of it.
 pub fn int8_vector_dot() -> Option<Probe> {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,7 +1,7 @@
 //! Keys and values of cells that were already forwarded.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use demask_kernels::attention::HeadRows;
+use demask_kernels::attention::KeptHeads;
 use demask_kernels::{Bf16, Precision};
 
 use crate::ops::on_cpu;
@@ -31,7 +31,7 @@ pub(crate) struct CachedLayer {
 }
 
 /// Rows `[rows, heads, width]` that grow at the end. On the CPU they are plain memory, so that a step writes its own rows
-/// and copies none of those before.
+/// and copies those before only when their room runs out.
 #[derive(Debug, Clone, Default)]
 #[expect(
     clippy::large_enum_variant,
@@ -40,9 +40,9 @@ pub(crate) struct CachedLayer {
 pub(crate) enum CachedRows {
     #[default]
     None,
-    Host(HeadRows),
+    Host(KeptHeads),
     /// The same for products in bf16, rounded as those would round them.
-    HostBf16(HeadRows<Bf16>),
+    HostBf16(KeptHeads<Bf16>),
     Device(Tensor<3>),
 }
 
@@ -75,8 +75,8 @@ impl CachedRows {
     pub(crate) fn append_values(&mut self, new: &[f32], heads: [usize; 2], precision: Precision) {
         if matches!(self, Self::None) {
             *self = match precision {
-                Precision::F32 => Self::Host(HeadRows::new(heads)),
-                Precision::Bf16 => Self::HostBf16(HeadRows::new(heads)),
+                Precision::F32 => Self::Host(KeptHeads::new(heads)),
+                Precision::Bf16 => Self::HostBf16(KeptHeads::new(heads)),
             };
         }
         match (self, precision) {

@@ -76,8 +76,7 @@ pub fn probe(dtype: Dtype) -> Probe {
     let own = match dtype {
         Dtype::F32 => None,
         Dtype::Bf16 => peak::bf16_dot(),
-        Dtype::Int8 => peak::int8_dot(),
-        Dtype::Int4 => peak::int8_vector_dot(),
+        Dtype::Int8 | Dtype::Int4 => peak::int8_dot(),
     };
     own.unwrap_or_else(peak::f32_fma)
 }

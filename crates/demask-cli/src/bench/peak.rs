@@ -28,9 +28,9 @@ const BUFFER: usize = 512 << 20;
 The fastest run counts here, not the median: a disturbed run says nothing about the machine.
 
 `peak %` of the other benches is held against these: f32 against its multiply-and-add, bf16 and int8
-against their dot products (those of the tile unit, `tmm`, where there is one), int4 against the dot
-product of bytes on vectors, of which its products are made everywhere. A format that the machine
-has no instruction for is held against f32.
+against their dot products (those of the tile unit, `tmm`, where there is one), int4 against that of
+int8, of which its products are made. A format that the machine has no instruction for is held
+against f32.
 
 Examples:
   demask bench peak

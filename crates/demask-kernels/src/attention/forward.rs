@@ -225,11 +225,13 @@ impl<Q: Element, K: Element> Chunk<'_, Q, K> {
                     if !(a..z).any(|r| sees(visible(r), k0, width)) {
                         continue;
                     }
-                    // What comes next: keys of the same head, or those of the next one, of which this thread probably is
-                    // asked next. (Wherever they would lie, if there are none.)
-                    let (next_head, next) = match k0 + KEYS < k_len {
-                        true => (kv, k0 + KEYS),
-                        false => (kv + 1, 0),
+                    // What comes next: keys of the same head, at the end its first ones for the next chunk of it, or
+                    // those of the next head, of which this thread probably is asked next. (Wherever they would lie, if
+                    // there are none.)
+                    let (next_head, next) = match (k0 + KEYS < k_len, r1 < self.group * q_len) {
+                        (true, _) => (kv, k0 + KEYS),
+                        (false, true) => (kv, 0),
+                        (false, false) => (kv + 1, 0),
                     };
                     let mut later = next..if packed { next } else { k_len.min(next + KEYS) };
                     let each = later.len().div_ceil(z - a);

@@ -11,16 +11,16 @@ use crate::simd::{Isa, Kernel, Simd, dispatch};
 /// even, on every instruction set.
 ///
 /// ```
-/// use demask_kernels::attention::HeadRows;
+/// use demask_kernels::attention::KeptHeads;
 ///
-/// let mut keys = HeadRows::<f32>::new([2, 1]);
+/// let mut keys = KeptHeads::<f32>::new([2, 1]);
 /// keys.push(&[1.0, 10.0, 2.0, 20.0]);
 /// keys.push(&[3.0, 30.0]);
 /// assert_eq!(keys.rows_from(1), [2.0, 20.0, 3.0, 30.0]);
 /// assert_eq!(keys.view().dims(), [1, 3, 2, 1]);
 /// ```
 #[derive(Clone, Debug)]
-pub struct HeadRows<T = f32> {
+pub struct KeptHeads<T = f32> {
     values: Vec<T>,
     heads: usize,
     dim: usize,
@@ -29,7 +29,7 @@ pub struct HeadRows<T = f32> {
     room: usize,
 }
 
-impl<T: Element> HeadRows<T> {
+impl<T: Element> KeptHeads<T> {
     /// No rows, of so many heads of so many values.
     ///
     /// # Panics
@@ -37,7 +37,7 @@ impl<T: Element> HeadRows<T> {
     pub fn new([heads, dim]: [usize; 2]) -> Self {
         assert!(
             heads > 0 && dim > 0,
-            "head rows: {heads} heads of {dim} values"
+            "kept heads: {heads} heads of {dim} values"
         );
         Self {
             values: Vec::new(),
@@ -56,7 +56,7 @@ impl<T: Element> HeadRows<T> {
         let (width, found) = (self.heads * self.dim, rows.len());
         assert!(
             found.is_multiple_of(width),
-            "head rows: {found} values are not whole rows of {} heads of {}",
+            "kept heads: {found} values are not whole rows of {} heads of {}",
             self.heads,
             self.dim
         );
@@ -74,13 +74,13 @@ impl<T: Element> HeadRows<T> {
         self.rows += new;
     }
 
-    /// Makes room for so many rows more; what grows, doubles.
+    /// Makes room for so many rows more. What grows, grows by a quarter at least: rows that there is room for take memory.
     fn reserve(&mut self, more: usize) {
         let wanted = self.rows + more;
         if wanted <= self.room {
             return;
         }
-        let room = wanted.max(2 * self.room);
+        let room = wanted.max(self.room + self.room / 4);
         let mut values = vec![T::default(); self.heads * room * self.dim];
         let held = self.rows * self.dim;
         for head in 0..self.heads {
@@ -113,7 +113,7 @@ impl<T: Element> HeadRows<T> {
     pub fn rows_from(&self, first: usize) -> Vec<f32> {
         assert!(
             first <= self.rows,
-            "head rows: row {first} of {}",
+            "kept heads: row {first} of {}",
             self.rows
         );
         let mut copy = Vec::with_capacity((self.rows - first) * self.heads * self.dim);
@@ -165,9 +165,9 @@ mod tests {
     use crate::simd::with_every_isa;
     use crate::testing::Lcg;
 
-    /// Row-major, and what [`HeadRows`] ought to hold of it.
+    /// Row-major, and what [`KeptHeads`] ought to hold of it.
     fn grown<T: Element>(heads: usize, dim: usize, steps: &[(usize, usize)]) {
-        let (mut kept, mut plain) = (HeadRows::<T>::new([heads, dim]), Vec::<f32>::new());
+        let (mut kept, mut plain) = (KeptHeads::<T>::new([heads, dim]), Vec::<f32>::new());
         for (i, &(add, keep)) in steps.iter().enumerate() {
             let rows = Lcg(i as u64 + 1).vec(add * heads * dim);
             kept.push(&rows);
@@ -179,6 +179,12 @@ mod tests {
             let from = held / 2;
             assert_eq!(kept.rows_from(from), plain[from * heads * dim..]);
             assert_eq!(kept.view().dims(), [1, held, heads, dim]);
+            for (i, &want) in plain.iter().enumerate() {
+                let (row, head) = (i / dim / heads, i / dim % heads);
+                // SAFETY: the view has this row of this head.
+                let found = unsafe { *kept.view().row(0, row, head).add(i % dim) };
+                assert_eq!(found.into(), want, "row {row} of head {head}");
+            }
         }
     }
 
@@ -204,11 +210,11 @@ mod tests {
 
     #[test]
     fn a_head_lies_in_one_piece() {
-        let mut kept = HeadRows::<f32>::new([2, 2]);
+        let mut kept = KeptHeads::<f32>::new([2, 2]);
         kept.push(&[1.0, 2.0, 10.0, 20.0, 3.0, 4.0, 30.0, 40.0]);
         assert_eq!(kept.values, [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0]);
         // Half a bf16 step above 1 and 1.5 steps above it are rounded to even.
-        let mut kept = HeadRows::<Bf16>::new([1, 2]);
+        let mut kept = KeptHeads::<Bf16>::new([1, 2]);
         kept.push(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8)]);
         assert_eq!(kept.rows_from(0), [1.0, 1.0 + 2f32.powi(-6)]);
     }
@@ -216,6 +222,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "3 values are not whole rows of 2 heads of 2")]
     fn half_a_row_is_refused() {
-        HeadRows::<f32>::new([2, 2]).push(&[0.0; 3]);
+        KeptHeads::<f32>::new([2, 2]).push(&[0.0; 3]);
     }
 }

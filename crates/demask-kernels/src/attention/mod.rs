@@ -30,7 +30,7 @@ mod tests;
 pub use backward::attention_backward;
 pub use forward::attention_forward;
 pub use heads::{HeadsMut, HeadsRef};
-pub use kept::HeadRows;
+pub use kept::KeptHeads;
 pub use ranges::KeyRanges;
 pub use sequences::{Sequence, attention_sequences};
 

@@ -86,8 +86,8 @@ impl<T: Element> Kernel for PackLeft<'_, T> {
                 let h = r1 - r0;
                 let src = (self.a).wrapping_add(r0 * self.strides.0 + k0 * self.strides.1);
                 let dst = (self.dst).wrapping_add(place(self.layout, self.tiled, r0, t));
-                // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written
-                // past a part is overwritten by the next one.
+                // SAFETY: the rows lie in A, and a tile has its own place with its own slack; what is written past a part
+                // is overwritten by the next one. Units of a tile write their own rows and the scales of these alone.
                 unsafe {
                     if unit {
                         let dst = dst.wrapping_add(w0 * h.next_multiple_of(amx::ROWS));

@@ -21,12 +21,12 @@ pub enum Format {
     Bf16,
     /// Whole numbers −127..=127 and scales.
     Int8 {
-        /// Inner steps that share a scale: a multiple of 8, or [`Format::WHOLE`].
+        /// Inner steps that share a scale: a multiple of 8, or [`Format::WHOLE`]. A tile unit takes multiples of 64.
         group: usize,
     },
     /// Whole numbers −8..=7 and scales.
     Int4 {
-        /// Inner steps that share a scale: a multiple of 8, or [`Format::WHOLE`].
+        /// Inner steps that share a scale: a multiple of 8, or [`Format::WHOLE`]. A tile unit takes multiples of 64.
         group: usize,
     },
 }

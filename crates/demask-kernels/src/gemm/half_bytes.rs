@@ -44,16 +44,16 @@ pub(super) unsafe fn multiply<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile
     let mut total = Sums([0.0; SUMS]);
     // The unit writes these before anybody reads them.
     let mut sums = [const { MaybeUninit::<Sums>::uninit() }; 2];
-    let (half, places) = match panel {
-        Panel::Bytes => (std::ptr::null(), usize::MAX),
-        Panel::Kept(half) => (half, usize::MAX),
-        Panel::Once(half) => (half, PLACES),
+    let (half, in_turns) = match panel {
+        Panel::Bytes => (std::ptr::null(), false),
+        Panel::Kept(half) => (half, false),
+        Panel::Once(half) => (half, true),
     };
     let product = Product {
         rows,
         t,
         half,
-        places,
+        in_turns,
         total: total.0.as_mut_ptr(),
         sums: sums.each_mut().map(|sums| sums.as_mut_ptr().cast()),
     };
@@ -80,8 +80,8 @@ struct Product<'a> {
     t: &'a Tile,
     /// Null where the bytes are there already.
     half: *const f32,
-    /// Places for unpacked groups, in turns.
-    places: usize,
+    /// Unpacked groups share a few places.
+    in_turns: bool,
     total: *mut f32,
     /// Of one group and of the one before, in turns.
     sums: [*mut f32; 2],
@@ -147,7 +147,7 @@ impl Product<'_> {
             (from, t.groups.words.min(t.kc - from))
         };
         let distance = if STEP { WORDS } else { room(t.groups.words) };
-        let place = if self.places == PLACES { g % PLACES } else { g };
+        let place = if self.in_turns { g % PLACES } else { g };
         Group {
             steps: words.div_ceil(WORDS),
             pairs: words / 2,

@@ -265,8 +265,9 @@ impl Left<'_> {
                     if !last {
                         tile.bias = std::ptr::null();
                     }
-                    // SAFETY: packed panels are whole; the tile lies inside this task's block
-                    // of C or its scratch, which no other task touches.
+                    // SAFETY: packed panels are whole; the tile lies inside this task's block of C or its scratch, which
+                    // no other task touches. `b_pack` has room for the bytes of a strip, which the first tile of rows puts
+                    // there before others read them.
                     unsafe {
                         match unit {
                             Some(unit) if S::UNIT && self.has_half_bytes() => {

@@ -237,7 +237,7 @@ unsafe fn pairs<S: Simd>(s: S, unit: &Tiles, rows: usize, t: &Tile, ask: Ask) {
 /// # Safety
 /// As for [`finish`].
 #[inline(always)]
-pub(super) unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
+unsafe fn finish_pairs<S: Simd>(s: S, rows: usize, t: &Tile, sums: *const f32) {
     // SAFETY: the caller's promises.
     unsafe {
         for v in (0..t.cols).step_by(LANES) {

@@ -99,10 +99,11 @@ unsafe impl GlobalAlloc for Aligned {
         unsafe {
             let new = Layout::from_size_align_unchecked(size, layout.align());
             match (moved(layout), moved(new)) {
-                (None, None) => System.realloc(ptr, layout, size),
+                (None, None) => taken(System.realloc(ptr, layout, size), size),
                 (Some(old), Some(new)) => {
                     let distance = ptr.cast::<usize>().sub(1).read();
                     let from = System.realloc(ptr.sub(distance), old, new.size());
+                    let from = taken(from, new.size());
                     if from.is_null() {
                         return from;
                     }

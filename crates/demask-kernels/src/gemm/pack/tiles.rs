@@ -22,7 +22,8 @@ pub(crate) fn width(layout: &Layout) -> usize {
 }
 
 /// Packs `rows` whole rows at `src[i·rs + k·cs]` as tiles `[steps][16-row parts][16][16]`, filled up with zeros, and
-/// after them the scales and beginnings of the integer formats, as [`left`](super::left::left) does.
+/// after them the scales and beginnings of the integer formats, as [`left`](super::left::left) does: beginnings of 0 for
+/// int4, whose halves become signed bytes.
 ///
 /// # Safety
 /// The source is readable at those places; `dst` is writable for [`width`] words of each row, their number rounded up
@@ -42,8 +43,10 @@ pub(crate) unsafe fn tiles<S: Simd, T: Element>(
 
 /// The same for rows `first..end` of the `rows`: `first` is a multiple of 16, and so is `end`, if it is not `rows`.
 ///
+/// Nothing else is written, but for zeros in place of rows that do not exist up to a multiple of 16.
+///
 /// # Safety
-/// As for [`tiles`].
+/// As for [`tiles`]; nobody else touches these rows and their scales.
 #[inline(always)]
 pub(crate) unsafe fn some_tiles<S: Simd, T: Element>(
     s: S,

@@ -168,6 +168,11 @@ fn odd_and_prime_shapes_match_the_definition() {
         (5, 19, 1601),
         // More than one panel of rows, part and strip on every instruction set.
         (49, 70, 4201),
+        // Groups of 64 in whole steps of a tile unit, more of them than have a place: few rows, two panels of them, and so
+        // many that unpacked panels are kept.
+        (5, 40, 640),
+        (33, 70, 448),
+        (131, 100, 634),
         // Enough rows for the parts of a tile unit, and more than one of them in every format.
         (131, 70, 1101),
     ]

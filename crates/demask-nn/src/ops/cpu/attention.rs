@@ -6,7 +6,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::FlexTensor;
 use demask_kernels::attention::{
-    HeadRows, HeadsMut, HeadsRef, KeyRanges, Sequence, attention_backward, attention_forward,
+    HeadsMut, HeadsRef, KeptHeads, KeyRanges, Sequence, attention_backward, attention_forward,
     attention_sequences,
 };
 use demask_kernels::{Element, Precision};
@@ -84,7 +84,7 @@ fn over_cached<K: Element>(
     layers: &[&mut CachedLayer],
     ranges: &[Arc<KeyRanges>],
     precision: Precision,
-    read: impl Fn(&CachedRows) -> Option<&HeadRows<K>>,
+    read: impl Fn(&CachedRows) -> Option<&KeptHeads<K>>,
 ) -> Vec<f32> {
     let [_, queries, heads, head] = q_dims;
     let row = queries * heads * head;
