@@ -178,7 +178,8 @@ impl KvCache {
             )));
         }
         let hidden = self.hidden.as_ref().map(CachedRows::dims);
-        let wanted = [self.length(), 1, config.d_model];
+        let hidden = hidden.map(|[rows, _, width]| [rows, width]);
+        let wanted = [self.length(), config.d_model];
         if config.logit_shift && hidden != Some(wanted) {
             return Err(NnError::Input(format!(
                 "the cache is of another network: its hidden states are {hidden:?}, this network needs \
