@@ -33,10 +33,6 @@ pub(crate) struct CachedLayer {
 /// Rows `[rows, heads, width]` that grow at the end. On the CPU they are plain memory, so that a step writes its own rows
 /// and copies those before only when their room runs out.
 #[derive(Debug, Clone, Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "two a layer; a tensor is a handle on the heap already"
-)]
 pub(crate) enum CachedRows {
     #[default]
     None,
